@@ -1,0 +1,45 @@
+# Two commands set everything up: `make demo` and `make test`. They need Python 3.11 or newer, make
+# and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+UV ?= uv
+BIN := $(VENV)/bin
+PINS := requirements/dev.txt requirements/examples.txt
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env demo test check format bench clean lock
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+env: $(VENV)/.installed ## Create or refresh the environment in .venv
+
+demo: env ## Run the main job: the classic actor programs on real input
+	@$(BIN)/python -m examples.demo
+
+test: env ## Run every test (ARGS="-k order" picks some)
+	$(BIN)/python -m pytest tests/unit tests/integration tests/acceptance $(ARGS)
+
+check: env ## Check format, style, types and layers
+	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/lint-imports
+
+format: env ## Format the code and fix what can be fixed safely
+	$(BIN)/ruff format && $(BIN)/ruff check --fix
+
+bench: env ## Measure against Ray, Celery, Dask and xoscar
+	@$(BIN)/python -m benchmarks.run
+
+clean: ## Remove the environment, the caches and the build results
+	rm -rf $(VENV) .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist htmlcov && find . -name __pycache__ -prune -exec rm -rf {} +
+
+lock: ## Compile requirements/*.txt again (needs uv; ARGS="--upgrade" renews the pins)
+	@$(LOCK) $(ARGS) pyproject.toml -o requirements/base.txt && $(LOCK) $(ARGS) pyproject.toml requirements/dev.in -c requirements/base.txt -o requirements/dev.txt && $(LOCK) $(ARGS) requirements/examples.in -c requirements/dev.txt -o requirements/examples.txt
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")' && $(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml $(PINS) | $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --require-hashes $(PINS:%=-r %) && $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e . && touch $@

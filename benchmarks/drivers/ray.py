@@ -1,0 +1,81 @@
+"""Ray, called as its own microbenchmark calls it."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.drivers import base
+
+with base.Stopwatch() as importing:
+    import ray
+
+
+@ray.remote(num_cpus=0)
+class Probe:
+    """An actor with next to nothing to do."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def tick(self) -> int:
+        """Count one call."""
+        self.value += 1
+        return self.value
+
+    def pid(self) -> int:
+        """Return the id of the actor's process."""
+        return os.getpid()
+
+
+@ray.remote
+def nothing() -> None:
+    """Return at once."""
+
+
+def create(count: int) -> tuple[Sequence[Any], Sequence[int]]:
+    """Create actors and wait for one answer of each."""
+    actors = [Probe.remote() for _ in range(count)]
+    return actors, ray.get([actor.pid.remote() for actor in actors])
+
+
+def end(actors: Sequence[Any]) -> None:
+    """Kill these actors."""
+    for actor in actors:
+        ray.kill(actor)
+
+
+def measures() -> base.Measures:
+    """Create one actor to call and return what can be measured."""
+    actor = Probe.remote()
+    crew = base.Crew(create=create, end=end)
+
+    def call_many() -> None:
+        ray.get([actor.tick.remote() for _ in range(base.IN_FLIGHT)])
+
+    def run_many() -> None:
+        ray.get([nothing.remote() for _ in range(base.IN_FLIGHT)])
+
+    return {
+        "actor_sync": lambda request: base.rate(lambda: ray.get(actor.tick.remote()), request),
+        "actor_async": lambda request: base.rate(call_many, request, calls=base.IN_FLIGHT),
+        "task_sync": lambda request: base.rate(lambda: ray.get(nothing.remote()), request),
+        "task_async": lambda request: base.rate(run_many, request, calls=base.IN_FLIGHT),
+        "actor_create": crew.creation_rate,
+        "actor_memory": crew.memory,
+        "actor_end": crew.ending_rate,
+    }
+
+
+def init() -> None:
+    """Start a Ray of our own, also where another one is running."""
+    ray.init("local", num_cpus=base.CPUS, include_dashboard=False, log_to_driver=False)
+
+
+if __name__ == "__main__":
+    base.serve(
+        version=ray.__version__,
+        import_seconds=importing.seconds,
+        init=init,
+        measures=measures,
+        stop=ray.shutdown,
+    )

@@ -1,0 +1,63 @@
+"""What a node tells the workers it forks, and the form in which they print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from . import routing
+from .config import Address, KeyRing
+
+__all__ = ["TAG", "Assignment", "LogBatch", "NodeSettings"]
+
+#: Begins a line on a worker's output that names the driver and the label of what follows.
+TAG = "\x1eca:"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """What every worker of a node shares; inherited through the fork, never written anywhere."""
+
+    address: Address
+    ring: KeyRing
+    node_id: str
+    host: str
+    task_events: bool
+    result_seconds: int
+    app: Any = None  # the Celery app, made before the fork
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One worker's work."""
+
+    worker_id: str
+    queue: str
+    epoch: str
+    owner: str
+    label: str  # the readable half of the Celery worker name
+    position: int = 0
+    actor_id: str = ""  # empty: a shared worker
+    meta: dict[str, str] = field(default_factory=dict)
+    environ: dict[str, str] = field(default_factory=dict)
+    resident: bool = True
+
+    @property
+    def keys(self) -> routing.ActorKeys:
+        """The keys of the mailbox."""
+        if self.actor_id:
+            return routing.ActorKeys(self.queue, self.actor_id)
+        return routing.worker_keys(self.worker_id)
+
+
+class LogBatch(msgspec.Struct):
+    """Lines that one process printed: published on its driver's log channel."""
+
+    label: str
+    pid: int
+    stream: int  # 1 standard output, 2 standard error
+    lines: list[str]
+    node: str = ""
+    flushed: bool = False  # the answer to a driver's request: everything before is out

@@ -1,0 +1,1 @@
+"""The seam to Celery and kombu: the app, the worker, its events."""

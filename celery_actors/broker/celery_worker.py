@@ -1,0 +1,268 @@
+"""A genuine Celery worker in a background thread, whose task consumer is our loop.
+
+Heartbeats, events and remote control are Celery's own. The main thread belongs to user code, so a
+long method never makes the worker look offline.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from celery import Celery, bootsteps
+from celery.apps.worker import Worker
+from celery.utils.time import utcoffset
+from celery.worker import state
+from celery.worker.consumer import Consumer
+from celery.worker.consumer.connection import Connection
+from celery.worker.consumer.consumer import Evloop
+from celery.worker.consumer.control import Control
+from celery.worker.consumer.events import Events
+from celery.worker.consumer.heart import Heart
+from kombu import Queue
+from kombu.asynchronous import set_event_loop
+
+__all__ = ["CeleryWorker", "preload"]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between heartbeats. Flower calls a worker offline after twice this; Celery's own 2 s
+#: would cost 500 idle actors 250 messages a second.
+HEARTBEAT_SECONDS = 5.0
+#: Seconds for which task events are gathered into one message.
+EVENT_SECONDS = 0.05
+
+
+class _TaskSource:
+    """Stands where Celery keeps its kombu consumer: names the queue, consumes nothing."""
+
+    def __init__(self, queue: str) -> None:
+        self.queues = [Queue(queue, routing_key=queue, no_declare=True)]
+        self.on_message: Any = None
+
+    def consume(self) -> None:
+        """Consuming is the mailbox's work, in the main thread."""
+
+    def cancel(self) -> None:
+        """Nothing to cancel."""
+
+    close = cancel
+
+
+class _Qos:
+    """A prefetch count that never changes."""
+
+    value = prev = 1
+
+    def update(self) -> None:
+        """Nothing to update."""
+
+
+class MailboxTasks(bootsteps.StartStopStep):  # type: ignore[misc] # celery has no types
+    """The consumer step that stands for our mailbox."""
+
+    requires = (Events,)
+
+    def start(self, c: Any) -> None:
+        """Tell the rest of the worker which queue it serves."""
+        c.task_consumer = _TaskSource(c.controller.mailbox_queue)
+        c.qos = _Qos()
+        c.qos_global = False
+
+    def info(self, _c: Any) -> dict[str, int]:
+        """For `inspect stats`."""
+        return {"prefetch_count": 1}
+
+
+class MailboxControl(Control):  # type: ignore[misc] # celery has no types
+    """Celery's remote control, started after our step instead of Celery's own."""
+
+    requires = (MailboxTasks,)
+    name = "celery_actors.Control"
+
+
+class MailboxConsumer(Consumer):  # type: ignore[misc] # celery has no types
+    """Celery's consumer without its task consumer, mingle and gossip."""
+
+    class Blueprint(bootsteps.Blueprint):  # type: ignore[misc] # celery has no types
+        """The steps of a worker whose calls come by a mailbox."""
+
+        name = "Consumer"
+        default_steps = (Connection, Events, Heart, MailboxTasks, MailboxControl, Evloop)
+
+        def shutdown(self, parent: Any) -> None:
+            """Shut every step down."""
+            self.send_all(parent, "shutdown")
+
+
+class _ActiveCall:
+    """What `inspect active` shows of the running call."""
+
+    __slots__ = ("__weakref__", "begun", "call_id", "hostname", "label")
+
+    def __init__(self, hostname: str) -> None:
+        self.hostname = hostname
+        self.call_id = self.label = ""
+        self.begun = 0.0
+
+    id = property(lambda self: self.call_id)
+    name = property(lambda self: self.label)
+
+    def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
+        """As celery.worker.request.Request.info."""
+        return {
+            "id": self.call_id, "name": self.label, "type": self.label, "args": [], "kwargs": {},
+            "hostname": self.hostname, "time_start": self.begun, "acknowledged": False,
+            "delivery_info": {}, "worker_pid": os.getpid(),
+        }  # fmt: skip
+
+
+class _Worker(Worker):  # type: ignore[misc] # celery has no types
+    """Celery's worker program, without what belongs to a program of its own."""
+
+    mailbox_queue = ""
+
+    def on_before_init(self, quiet: bool = False, **_options: Any) -> None:
+        """Leave out the check for root: it guards pickle, which these workers never accept."""
+        self.quiet = quiet
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        """Leave the signals to the main thread."""
+
+    def set_process_status(self, info: str) -> None:
+        """Leave the process title as the fork server set it."""
+
+
+class CeleryWorker:
+    """One Celery worker, beside the main thread that serves its queue."""
+
+    def __init__(
+        self, app: Celery, hostname: str, queue: str, *, task_events: bool,
+        on_shutdown: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._app = app
+        self.hostname = hostname
+        self._queue = queue
+        self._task_events = task_events
+        self._on_shutdown = on_shutdown
+        self._active = _ActiveCall(hostname)
+        self._worker: Any = None
+        self._events: deque[tuple[Any, ...]] = deque()
+        self._flush_planned = False
+        self._thread = threading.Thread(target=self._run, name="ca-celery", daemon=True)
+
+    def start(self) -> None:
+        """Start the worker's thread; returns before the worker is visible to others."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        app = self._app
+        set_event_loop(None)
+        try:
+            worker = self._worker = _Worker(
+                app=app, hostname=self.hostname, pool_cls="solo", concurrency=1, quiet=True,
+                without_mingle=True, without_gossip=True, task_events=self._task_events,
+                heartbeat_interval=HEARTBEAT_SECONDS, loglevel="WARNING", optimization=None,
+                consumer_cls=MailboxConsumer, queues=[],
+            )  # fmt: skip
+            worker.mailbox_queue = self._queue
+            worker.start()
+        except Exception:
+            logger.exception("the Celery side of %s ended", self.hostname)
+        if state.should_stop is not False or state.should_terminate:
+            self._on_shutdown()
+
+    def stop(self) -> None:
+        """Say good-bye to watchers and end the thread."""
+        if self._thread.is_alive():
+            state.should_stop = 0
+            hub = getattr(self._worker, "hub", None)
+            if hub is not None:
+                hub.call_soon(lambda: None)
+            self._thread.join(timeout=3)
+
+    def is_revoked(self, call_id: str) -> bool:
+        """Tell whether `revoke` has named this call."""
+        return bool(state.revoked) and call_id in state.revoked
+
+    # -- called by the main thread around each call ----------------------------------------
+
+    def begin(self, call_id: str, label: str) -> None:
+        """Note the running call."""
+        active = self._active
+        active.call_id, active.label, active.begun = call_id, label, time.time()
+        state.active_requests.add(active)
+
+    def end(self, label: str, result: tuple[Any, ...]) -> None:
+        """Count the call; ``result`` describes it for the task events."""
+        state.active_requests.discard(self._active)
+        state.total_count[label] += 1
+        state.all_total_count[0] += 1
+        dispatcher = self._dispatcher()
+        if dispatcher is not None and (not dispatcher.groups or "task" in dispatcher.groups):
+            self._events.append((self._active.begun, time.time(), label, *result))
+            if not self._flush_planned:
+                self._flush_planned = True
+                hub = self._worker.consumer.hub
+                hub.call_soon(lambda: hub.call_later(EVENT_SECONDS, self._flush_events))
+
+    def _dispatcher(self) -> Any:
+        consumer = getattr(self._worker, "consumer", None)
+        dispatcher = getattr(consumer, "event_dispatcher", None)
+        return dispatcher if dispatcher is not None and dispatcher.enabled else None
+
+    def _flush_events(self) -> None:
+        self._flush_planned = False
+        calls, self._events = self._events, deque()
+        dispatcher = self._dispatcher()
+        if not calls or dispatcher is None:
+            return
+        encoded = _encode_events(calls, self.hostname, dispatcher.clock)
+        with dispatcher.mutex:
+            dispatcher.producer.publish(
+                encoded, routing_key="task.multi", exchange=dispatcher.exchange.name,
+                content_type="application/json", content_encoding="utf-8",
+                headers=dispatcher.headers, delivery_mode=dispatcher.delivery_mode,
+            )  # fmt: skip
+
+
+def _encode_events(calls: deque[tuple[Any, ...]], hostname: str, clock: Any) -> str:
+    """Return the received, started and succeeded or failed events of the calls, as JSON."""
+    pid, offset = os.getpid(), utcoffset()
+    events: list[dict[str, Any]] = []
+    for begun, ended, label, call_id, arguments, outcome, error in calls:
+        common = {"uuid": call_id, "hostname": hostname, "pid": pid, "utcoffset": offset}
+        received = {
+            "type": "task-received", "timestamp": begun, "name": label, "args": arguments,
+            "kwargs": "{}", "root_id": call_id, "parent_id": None, "retries": 0, "eta": None,
+            "expires": None, "clock": clock.forward(), **common,
+        }  # fmt: skip
+        started = {"type": "task-started", "timestamp": begun, "clock": clock.forward(), **common}
+        finished = {"timestamp": ended, "clock": clock.forward(), **common}
+        if error is None:
+            finished |= {"type": "task-succeeded", "result": outcome, "runtime": ended - begun}
+        else:
+            finished |= {"type": "task-failed", "exception": outcome, "traceback": error}
+        events += (received, started, finished)
+    return msgspec.json.encode(events).decode()
+
+
+def preload(app: Celery) -> None:
+    """Import and finalize everything a forked worker needs, so that a fork is all it takes."""
+    import celery.backends.redis  # noqa: F401 - imported for its side effect, before the fork
+    import celery.concurrency.solo
+    import celery.events.dispatcher
+    import celery.worker.autoscale
+    import celery.worker.components
+    import celery.worker.control
+    import kombu.transport.redis  # noqa: F401 - as above
+
+    app.finalize()
+    app.loader.import_default_modules()
+    _ = app.amqp, app.control, app.events, Counter

@@ -1,0 +1,146 @@
+"""The command line: ``celery_actors worker``, ``status``, ``keygen``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import click
+
+from . import routing
+from .config import ADDRESS_VARIABLE, Address, new_key, resolve_keys
+from .errors import ClusterUnreachableError, ConfigurationError
+
+__all__ = ["main"]
+
+
+def _address(given: str | None) -> Address:
+    if given and given != "auto":
+        return Address.parse(given)
+    from .embedded import newest_address
+
+    return newest_address()
+
+
+_address_option = click.option(
+    "--address", envvar=ADDRESS_VARIABLE, metavar="URL",
+    help="redis://host:6379/0, rediss://…, unix:///path; default: your newest local cluster.",
+)  # fmt: skip
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="celery-actors")
+def cli() -> None:
+    """Stateful actors and remote functions for Celery."""
+
+
+@cli.command()
+def keygen() -> None:
+    """Print a fresh signing key for CELERY_ACTORS_KEYS.
+
+    Put new keys first, old ones after them, separated by commas: nodes sign with the first and
+    accept all.
+    """
+    click.echo("# Set CELERY_ACTORS_KEYS to this on every node and driver:", err=True)
+    click.echo(new_key())
+
+
+@cli.command()
+@_address_option
+@click.option("--num-cpus", type=click.FloatRange(min=0), help="Default: the processors found.")
+@click.option("--num-gpus", type=click.IntRange(min=0), help="Default: the NVIDIA GPUs found.")
+@click.option("--resources", default="{}", metavar="JSON", help='Others, like \'{"ssd": 2}\'.')
+@click.option("-n", "--hostname", help="This node's name; default: the machine's.")
+@click.option("-E", "--task-events", is_flag=True, help="Send an event for every call.")
+@click.option("--preload", multiple=True, metavar="MODULE", help="Import before forking workers.")
+@click.option("--key-file", type=click.Path(exists=True, dir_okay=False))
+@click.option("--insecure", is_flag=True, help="Run without a key, on loopback only.")
+@click.option("--result-seconds", default=24 * 3600, show_default=True)
+@click.option("--lifeline-fd", type=int, hidden=True)
+@click.option("--ready-fd", type=int, hidden=True)
+def worker(
+    address: str | None, num_cpus: float | None, num_gpus: int | None, resources: str,
+    hostname: str | None, task_events: bool, preload: tuple[str, ...], key_file: str | None,
+    insecure: bool, result_seconds: int, lifeline_fd: int | None, ready_fd: int | None,
+) -> None:  # fmt: skip
+    """Run a node of a cluster until SIGTERM or Ctrl-C.
+
+    Example: celery_actors worker --address redis://10.0.0.5:6379/0 --num-cpus 8
+    """
+    from . import gpu
+    from .node.start import available_cpus, run_node
+    from .node.supervisor import SupervisorOptions
+    from .options import check_resources
+    from .store import Store
+
+    try:
+        custom = json.loads(resources)
+        check_resources("--resources", custom)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"--resources: {error}") from None
+    found = _address(address)
+    ring = resolve_keys(found, key_file=key_file, insecure=insecure)
+    if lifeline_fd is None:
+        probe = Store(found, retries=0)
+        version = probe.check()
+        probe.close()
+        click.echo(f"node on {found.public} (server {version})", err=True)
+    for fd in (lifeline_fd, ready_fd):
+        if fd is not None:
+            os.set_inheritable(fd, False)
+    # A driver's key must not reach user code's children through the environment.
+    os.environ.pop("CELERY_ACTORS_KEYS", None)
+    options = SupervisorOptions(
+        num_cpus=available_cpus() if num_cpus is None else num_cpus,
+        num_gpus=gpu.detect() if num_gpus is None else num_gpus,
+        resources=custom, lifeline=lifeline_fd, ready=ready_fd,
+    )  # fmt: skip
+    sys.exit(
+        run_node(
+            found, ring, options, host=hostname, preload=preload, task_events=task_events,
+            result_seconds=result_seconds,
+        )
+    )  # fmt: skip
+
+
+@cli.command()
+@_address_option
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def status(address: str | None, as_json: bool) -> None:
+    """Show the nodes and actors of a cluster."""
+    from .directory import actors
+    from .store import Store
+
+    found = _address(address)
+    store = Store(found, retries=0)
+    described = {name: json.loads(text) for name, text in store.hash(routing.NODES).items()}
+    listed = [
+        {
+            "actor_id": actor.actor_id, "class_name": actor.class_name, "state": actor.state,
+            "name": actor.meta.get("name", "").partition("\x1f")[2],
+            "namespace": actor.meta.get("namespace", ""), "node_id": actor.meta.get("node", ""),
+            "pid": int(actor.meta.get("pid", 0)), "num_restarts": int(actor.meta["restarts"]),
+            "queue": actor.meta["queue"],
+        }
+        for actor in actors(store)
+    ]  # fmt: skip
+    if as_json:
+        click.echo(json.dumps({"nodes": described, "actors": listed}))
+        return
+    click.echo(f"{len(described)} nodes, {len(listed)} actors at {found.public}")
+    for node_id, about in described.items():
+        total = ", ".join(f"{n} {a / 10_000:g}" for n, a in about["total"].items())
+        click.echo(f"  node {node_id}: {total}, {about['workers']} workers")
+    for actor in listed:
+        name = actor["name"] or actor["actor_id"][:8]
+        click.echo(f"  {actor['class_name']}({name}): {actor['state']}, pid {actor['pid']}")
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line and exit status 1."""
+    try:
+        cli()
+    except (ConfigurationError, ClusterUnreachableError) as error:
+        click.echo(f"celery_actors: {error}", err=True)
+        sys.exit(1)

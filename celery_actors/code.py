@@ -1,0 +1,84 @@
+"""Classes and functions on the wire: by name where a worker can import them, else by value.
+
+Stored once under their content hash, signed, so a call carries only the hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pickle
+import sys
+from collections.abc import Callable
+from importlib.machinery import PathFinder
+from typing import Any
+
+import cloudpickle
+
+from .errors import ObjectLostError, SerializationError
+from .serialization import Sealer
+
+__all__ = ["dump_code", "load_code"]
+
+#: What `@remote` leaves in the module in place of the class or function keeps it here.
+WRAPPED = "__celery_actors_wrapped__"
+
+
+def dump_code(code: Any, sealer: Sealer, describe: str) -> tuple[str, bytes]:
+    """Return the content hash of a class or function and its signed record.
+
+    Raises:
+        SerializationError: it refers to something that cannot be pickled; says what.
+    """
+    name = _importable_name(code)
+    try:
+        data = pickle.dumps(name) if name else cloudpickle.dumps(code)
+    except Exception as error:  # noqa: BLE001 - pickling runs the user's own __reduce__
+        raise SerializationError(
+            f"{describe} cannot be sent to a worker: {error}. It refers to something unpicklable "
+            "(a lock, a connection, an open file?): create that inside instead"
+        ) from error
+    digest = hashlib.sha256(data).hexdigest()[:32]
+    record, _ = sealer.seal(data, ("code", digest), digest, describe)
+    return digest, record
+
+
+def load_code(digest: str, fetch: Callable[[str], bytes | None], sealer: Sealer) -> Any:
+    """Return the class or function with this hash.
+
+    Raises:
+        ObjectLostError: the store does not have it. UntrustedPayloadError: not signed for it.
+    """
+    record = fetch(digest)
+    if record is None:
+        raise ObjectLostError(
+            f"the code {digest} is not in the store: the store lost it. Restart the driver, which "
+            "stores it again"
+        )
+    data = sealer.open(record, ("code", digest), _no_blob)
+    loaded = pickle.loads(data)  # noqa: S301 - verified by the line above
+    if isinstance(loaded, tuple) and len(loaded) == 2:
+        module, qualname = loaded
+        target = importlib.import_module(module)
+        for part in qualname.split("."):
+            target = getattr(target, part)
+        return getattr(target, WRAPPED, target)
+    return loaded
+
+
+def _no_blob(blob_id: str, _size: int) -> memoryview:
+    raise ObjectLostError(f"code refers to the buffer {blob_id}, which code never does")
+
+
+def _importable_name(code: Any) -> tuple[str, str] | None:
+    module, qualname = code.__module__, code.__qualname__
+    if module in ("__main__", None) or "<" in qualname or module not in sys.modules:
+        return None
+    found: Any = sys.modules[module]
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    if getattr(found, WRAPPED, found) is not code:
+        return None
+    # Loaded from a path that only this process knows (a notebook, pytest's importlib mode): by
+    # value. Else the worker imports it with the driver's sys.path.
+    return (module, qualname) if PathFinder.find_spec(module.partition(".")[0]) else None

@@ -1,0 +1,186 @@
+"""Actors as records in the store: created, found by name, ended, buried."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from . import records, routing
+from .errors import ActorDiedError, DeadLetterError, RayError
+from .messages import Envelope, decode_envelope
+from .placement import Need
+from .store import Answer, Store
+
+__all__ = ["ActorRecord", "actors", "create", "end", "find", "reap", "spec_context"]
+
+#: Seconds for which a dead actor's record is kept, so that late calls learn why it died.
+REMEMBER_SECONDS = 24 * 3600
+_REAP_CHUNK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ActorRecord:
+    """One actor as the store knows it."""
+
+    actor_id: str
+    meta: dict[str, str]
+
+    @property
+    def keys(self) -> routing.ActorKeys:
+        """The keys of the actor."""
+        return routing.ActorKeys(self.meta["queue"], self.actor_id)
+
+    @property
+    def class_name(self) -> str:
+        """The name of its class."""
+        return self.meta.get("class", "Actor")
+
+    @property
+    def title(self) -> str:
+        """What messages to the user call it."""
+        name = self.meta.get("name", "").partition("\x1f")[2]
+        return f"actor {self.class_name}({name or self.actor_id[:8]})"
+
+    @property
+    def state(self) -> str:
+        """Ray's word for the state."""
+        words = {"pending": "PENDING_CREATION", "starting": "PENDING_CREATION", "alive": "ALIVE",
+                 "restarting": "RESTARTING", "dead": "DEAD"}  # fmt: skip
+        return words[self.meta["st"]]
+
+    @property
+    def incarnation(self) -> str:
+        """The node run that owns it, or ''."""
+        owner = self.meta.get("own", "")
+        return owner.partition("|")[0] if "|" in owner else ""
+
+
+def spec_context(actor_id: str) -> tuple[str, ...]:
+    """Return what a creation record is signed for."""
+    return ("spec", actor_id)
+
+
+def creation_message(actor_id: str, queue: str, need: str, class_name: str) -> bytes:
+    """Return the protocol-2 message that asks a node to start an actor."""
+    return json.dumps({
+        "body": '[[],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]',
+        "content-encoding": "utf-8", "content-type": "application/json",
+        "headers": {"lang": "py", "task": f"{class_name}.__init__", "id": actor_id,
+                    "ca_create": [actor_id, queue]},
+        "properties": {"delivery_mode": 2, "priority": 0, "correlation_id": actor_id,
+                       "delivery_tag": actor_id, "delivery_info": {
+                           "exchange": "", "routing_key": routing.creation_queue(need)}},
+    }).encode()  # fmt: skip
+
+
+def create(
+    store: Store,
+    *,
+    actor_id: str,
+    queue: str,
+    name_field: str,
+    spec: bytes,
+    need: Need,
+    job: str,
+    detached: bool,
+    fields: dict[str, str | int],
+) -> str | None:
+    """Create an actor; return the id of the one that already has the name, or None."""
+    keys = routing.ActorKeys(queue, actor_id)
+    label = need.label
+    names = [keys.meta, keys.spec, routing.NAMES, routing.creation_queue(label),
+             routing.job_key(job), routing.ACTORS, routing.BELL, routing.NEEDS]  # fmt: skip
+    message = creation_message(actor_id, queue, label, str(fields["class"]))
+    pairs = [word for pair in {**fields, "job": job}.items() for word in pair]
+    amounts = json.dumps(need.amounts)
+    words: list[Any] = [actor_id, queue, name_field, spec, message, label, amounts,
+                        "1" if detached else "", *pairs]  # fmt: skip
+    return store.scripts.create(names, words)
+
+
+def find(store: Store, actor_id: str, queue: str | None = None) -> ActorRecord | None:
+    """Return an actor's record; a dead one is found for a day if its queue is known."""
+    if queue is None:
+        found = store.run("HGET", routing.ACTORS, actor_id)
+        if found is None:
+            return None
+        queue = found.decode()
+    meta = store.hash(routing.ActorKeys(queue, actor_id).meta)
+    return ActorRecord(actor_id, meta) if meta else None
+
+
+def find_named(store: Store, namespace: str, name: str) -> ActorRecord | None:
+    """Return the living actor of this name."""
+    found = store.run("HGET", routing.NAMES, routing.name_field(namespace, name))
+    record = find(store, found.decode()) if found is not None else None
+    return record if record is not None and record.meta["st"] != "dead" else None
+
+
+def actors(store: Store) -> list[ActorRecord]:
+    """Return every actor that is not buried."""
+    listed = store.hash(routing.ACTORS)
+    found = (find(store, actor_id, queue) for actor_id, queue in listed.items())
+    return [record for record in found if record is not None]
+
+
+def end(store: Store, actor_id: str, queue: str, cause: str, ttl: int) -> None:
+    """End an actor for good: fence its process, answer its calls, free its name."""
+    keys = routing.ActorKeys(queue, actor_id)
+    store.scripts.kill(keys.meta, actor_id, cause, f"{routing.PREFIX}:node:")
+    reap(store, actor_id, queue, ttl)
+
+
+def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
+    """Answer every waiting call of a dead actor, then free its keys. Any process may help."""
+    keys = routing.ActorKeys(queue, actor_id)
+    bury = [queue, keys.meta, keys.callers, keys.parked, keys.spec, routing.NAMES, routing.ACTORS]
+    while True:
+        meta = store.hash(keys.meta)
+        if meta.get("st") != "dead":
+            return
+        record = ActorRecord(actor_id, meta)
+        store.scripts.unpark(queue, keys.meta, keys.parked, meta["ep"])
+        meta = store.hash(keys.meta)
+        waiting = list(reversed(store.run("LRANGE", queue, -_REAP_CHUNK, -1)))
+        if waiting:
+            error = ActorDiedError(
+                f"{record.title} died before this call started: {meta.get('cause')}",
+                actor_id,
+                meta.get("init_failed") == "1",
+            )
+            answers = [failure_answer(raw, error) for raw in waiting]
+            store.scripts.commit(
+                queue, keys.meta, meta["ep"], "@reaper", int(meta["ap"]), ttl, answers
+            )
+            continue
+        job = routing.job_key(meta.get("job", ""))
+        if store.scripts.bury([*bury, job], actor_id, REMEMBER_SECONDS):
+            return
+
+
+def failure_answer(raw: bytes, error: RayError) -> Answer:
+    """Return the answer to a message that will never run; none if it carries no call id."""
+    try:
+        envelope = decode_envelope(raw)
+    except DeadLetterError:
+        return Answer("", b"")
+    return answer_to(envelope, records.error_record(error, envelope.headers.id))
+
+
+def answer_to(envelope: Envelope, record: bytes) -> Answer:
+    """Return the answer to a message's caller."""
+    tag = envelope.headers.ca
+    channel = routing.reply_channel(tag.caller) if tag and tag.caller else ""
+    return Answer(routing.result_key(envelope.headers.id), record, channel)
+
+
+def dead_letter(raw: bytes, queue: str, reason: str) -> bytes:
+    """Return the record of a message that could not be executed."""
+    return msgspec.json.encode(
+        {"queue": queue, "reason": reason, "message": raw.decode("utf-8", "backslashreplace")}
+    )
+
+

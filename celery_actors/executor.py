@@ -1,0 +1,148 @@
+"""Runs one call: arguments in, result record out. Knows nothing of queues and commits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from . import records, routing
+from .errors import DeadLetterError, RayError, SerializationError, TaskCancelledError
+from .messages import Message, decode_body, decode_envelope
+from .object_ref import ObjectRef
+from .runtime import Runtime
+from .serialization import Sealer, is_sealed
+from .store import Answer
+from .store.client import blob_keys
+
+__all__ = ["Executor", "Outcome", "Prepared"]
+
+_REF = "ca-ref"
+
+
+class Prepared(NamedTuple):
+    """A decoded call and the references among its arguments."""
+
+    message: Message
+    refs: list[ObjectRef[Any]]
+
+
+class Outcome(NamedTuple):
+    """What a call came to: the answer to store, and the argument buffers to free after it."""
+
+    answer: Answer
+    garbage: list[str]
+    succeeded: bool
+
+
+class Executor:
+    """Runs calls with one process's runtime.
+
+    ``owner`` is the actor id, or empty where calls come from shared queues: their arguments are
+    signed for the queue instead.
+    """
+
+    def __init__(self, runtime: Runtime, owner: str, class_name: str) -> None:
+        self._runtime = runtime
+        self._owner = owner
+        self._class_name = class_name
+        self._pid = os.getpid()
+
+    def prepare(self, raw: bytes) -> Prepared:
+        """Decode a message; its references are watched from now on.
+
+        Raises:
+            DeadLetterError, UntrustedPayloadError: it will never run.
+        """
+        message = decode_body(raw, decode_envelope(raw))
+        refs: list[ObjectRef[Any]] = []
+        if b"__type__" in raw:
+            values = [*message.args, *message.kwargs.values()]
+            refs = [self._runtime.borrow(v["__value__"]) for v in values if _is_ref(v)]
+        return Prepared(message, refs)
+
+    def run(self, prepared: Prepared, function: Callable[..., Any], label: str) -> Outcome:
+        """Run a call and return its outcome; only SystemExit escapes."""
+        message = prepared.message
+        try:
+            if message.expires is not None and _is_past(message.expires):
+                raise TaskCancelledError(f"{label} expired at {message.expires} before it started")
+            for ref in prepared.refs:
+                if ref.failed:
+                    self._runtime.value(ref)
+            args, kwargs, garbage = self._arguments(message)
+        except Exception as error:  # noqa: BLE001 - a failed dependency raises the user's own error
+            return self.refuse(message.call_id, message.tag.caller, error, label)
+        try:
+            value = function(*args, **kwargs)
+        except SystemExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the user's exception is the result
+            return self._failed(message, error, label, garbage)
+        try:
+            record, blobs = records.success_record(
+                value, message.call_id, self._runtime.sealer, f"the result of {label}"
+            )
+            for blob_id, data in blobs:
+                self._runtime.store.put_blob(blob_id, data, self._runtime.result_seconds)
+        except SerializationError as error:
+            return self._failed(message, error, label, garbage)
+        return Outcome(self._answer(message.call_id, message.tag.caller, record), garbage, True)
+
+    def refuse(self, call_id: str, caller: str, error: Exception, label: str) -> Outcome:
+        """Return the outcome of a call that did not start."""
+        if isinstance(error, RayError) and not hasattr(error, "cause"):
+            record = records.error_record(error, call_id)
+        else:
+            record = records.failure_record(
+                error, call_id, self._runtime.sealer, label, self._pid
+            )
+        return Outcome(self._answer(call_id, caller, record), [], False)
+
+    def _failed(
+        self, message: Message, error: BaseException, label: str, garbage: list[str]
+    ) -> Outcome:
+        record = records.failure_record(
+            error, message.call_id, self._runtime.sealer, label, self._pid
+        )
+        return Outcome(self._answer(message.call_id, message.tag.caller, record), garbage, False)
+
+    @staticmethod
+    def _answer(call_id: str, caller: str, record: bytes) -> Answer:
+        channel = routing.reply_channel(caller) if caller else ""
+        return Answer(routing.result_key(call_id), record, channel)
+
+    def _arguments(self, message: Message) -> tuple[list[Any], dict[str, Any], list[str]]:
+        if b"__type__" not in message.raw:
+            return message.args, message.kwargs, []
+        garbage: list[str] = []
+        values = [*message.args, *message.kwargs.values()]
+        for position, value in enumerate(values):
+            if is_sealed(value):
+                place = ("argument", str(position), self._place(message), message.tag.caller,
+                         str(message.tag.sequence), message.call_id, message.method)  # fmt: skip
+                garbage += blob_keys(Sealer.blob_ids(value))
+                fetch = self._runtime.fetch_blob(message.call_id)
+                values[position] = self._runtime.sealer.open(value, place, fetch)
+            elif _is_ref(value):
+                values[position] = self._runtime.value(self._runtime.borrow(value["__value__"]))
+            elif isinstance(value, dict) and "__type__" in value:
+                raise DeadLetterError(f"argument {position} is of the unknown type {value!r:.80}")
+        count = len(message.args)
+        return values[:count], dict(zip(message.kwargs, values[count:], strict=True)), garbage
+
+    def _place(self, message: Message) -> str:
+        return self._owner or self._class_name
+
+
+def _is_ref(value: Any) -> bool:
+    return type(value) is dict and value.get("__type__") == _REF and "__value__" in value
+
+
+def _is_past(moment: str) -> bool:
+    try:
+        when = datetime.fromisoformat(moment)
+    except ValueError:
+        return False
+    return when.astimezone(UTC) < datetime.now(UTC)

@@ -1,0 +1,90 @@
+"""``@remote`` on a function: a stateless task on a shared queue."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from . import routing, runtime
+from .code import dump_code
+from .object_ref import ObjectRef
+from .options import FunctionOptions, function_options
+from .signatures import Signature
+
+__all__ = ["RemoteFunction"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class RemoteFunction(Generic[P, R]):
+    """A function whose calls run in worker processes."""
+
+    def __init__(self, function: Callable[P, R], options: FunctionOptions) -> None:
+        if inspect.iscoroutinefunction(function):
+            raise ValueError(
+                f"'async def' should not be used for remote tasks: {function.__qualname__}. Use an "
+                "actor with async methods, or call asyncio.run inside"
+            )
+        self._function = function
+        self._options = options
+        self._name = options.name or function.__qualname__.replace("<locals>.", "")
+        self._signature = Signature.of(function, skip_first=False)
+        self._bounds = self._signature.positional_bounds()
+        self._prepared: tuple[Any, ...] | None = None
+        self.__celery_actors_wrapped__ = function
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+        raise TypeError(
+            f"Remote functions cannot be called directly. Instead of '{self._name}()', use "
+            f"'{self._name}.remote()'."
+        )
+
+    def options(self, **given: Any) -> RemoteFunction[P, R]:
+        """Return the same function with other options.
+
+        Raises:
+            ValueError: an unknown option or an impossible value. TypeError: a wrong type.
+        """
+        return RemoteFunction(self._function, function_options(self._options, given))
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
+        """Send one call and return the reference to its result at once.
+
+        Raises:
+            TypeError: the arguments do not fit. SerializationError: one cannot be pickled.
+        """
+        prepared = self._prepared
+        if prepared is None or prepared[0] is not runtime.current():
+            prepared = self._prepare()
+        if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
+            self._signature.check(f"{self._name}()", args, kwargs)
+        context, target, template = prepared
+        return context.submit(target, template, self._name, args, kwargs)  # type: ignore[no-any-return] # typed by submit
+
+    def _prepare(self) -> tuple[Any, ...]:
+        context = runtime.current()
+        digest, record = dump_code(self._function, context.sealer, f"the function {self._name}")
+        context.export(digest, record)
+        need = self._options.need
+        label = need.label
+        resident = label == FunctionOptions().need.label
+        target = context.shared_target(
+            routing.shared_queue(label), self._name, "" if resident else label
+        )
+        if not resident:
+            context.announce_need(need)
+        template = context.template(
+            target, routing.task_name(None, self._name), digest, self._options.max_retries
+        )
+        self._prepared = (context, target, template)
+        return self._prepared
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteFunction, (self._function, self._options)
+
+    def __repr__(self) -> str:
+        return f"RemoteFunction({self._name})"

@@ -1,0 +1,46 @@
+"""The GPUs of this machine, and how a process is told which ones are its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+__all__ = ["VISIBLE_DEVICES", "detect", "environment", "visible"]
+
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+
+
+def visible(environ: Mapping[str, str] = os.environ) -> list[str] | None:
+    """Return the devices this process may use, as its environment names them; None: all."""
+    value = environ.get(VISIBLE_DEVICES)
+    if value is None:
+        return None
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
+def detect(environ: Mapping[str, str] = os.environ) -> int:
+    """Return the number of NVIDIA GPUs; no driver, no library and no device are all a zero."""
+    named = visible(environ)
+    if named is not None:
+        return len(named)
+    import pynvml  # 75 ms that only a node without stated GPUs needs
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return 0
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def environment(
+    gpu_ids: Sequence[int], environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """Return the variables that show a process exactly these devices; none for no device."""
+    if not gpu_ids:
+        return {}
+    named = visible(environ)
+    names = [named[i] if named and i < len(named) else str(i) for i in gpu_ids]
+    return {VISIBLE_DEVICES: ",".join(names)}

@@ -1,0 +1,166 @@
+"""The worker's end of a queue: peek, execute, commit. Nothing leaves before its result is stored.
+
+Two flows. Idle: the commit of a lone call travels together with the blocking peek for the next
+one. Busy: the commit fetches the next calls in the same script. The script marks how far calls
+may have started, so a crash on another node's watch never runs a started call twice.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from .config import Address
+from .errors import ClusterUnreachableError, FencedError
+from .routing import ActorKeys
+from .store import Answer, Scripts, StoreError, Wire
+from .store.scripts import flatten
+from .store.wire import pack
+
+__all__ = ["Mailbox"]
+
+#: Seconds a blocking peek lasts before it is sent again; finds half-open connections.
+PEEK_SECONDS = 10
+#: Seconds a worker tries to reach a lost store; its node has fenced it long before.
+_PATIENCE = 30.0
+
+
+class Mailbox:
+    """One actor's queue, or a shared worker's list of taken calls fed from a shared queue."""
+
+    def __init__(
+        self, address: Address, keys: ActorKeys, *, source: str, epoch: str, owner: str,
+        position: int, ttl: int, wake_fd: int, peek_seconds: float = PEEK_SECONDS,
+    ) -> None:  # fmt: skip
+        self._address = address
+        self._keys = keys
+        self._source = source
+        self._epoch, self._owner = epoch, owner
+        self.position = position
+        self.backlog = True  # until the first fetch says otherwise
+        self._ttl = ttl
+        self._peeking = False
+        self._wake_fd = wake_fd
+        if source:
+            words = ("BLMOVE", source, keys.queue, "RIGHT", "LEFT", peek_seconds)
+        else:
+            words = ("BLMOVE", keys.queue, keys.queue, "RIGHT", "RIGHT", peek_seconds)
+        self._peek = pack(words)
+        self._commit_keys = [keys.queue, keys.meta, source]
+        self._connect()
+
+    def _connect(self) -> None:
+        self._wire = Wire(self._address)
+        Scripts.load(self._wire.call)
+        self._poll = select.poll()
+        self._poll.register(self._wire.fileno(), select.POLLIN)
+        self._poll.register(self._wake_fd, select.POLLIN)
+        self._peeking = False
+
+    def peek(self) -> tuple[list[bytes], bool]:
+        """Block until a call waits; return (calls, whether the wake-up descriptor fired).
+
+        Both may be empty: the peek has timed out.
+        """
+        try:
+            if not self._peeking:
+                self._wire.send(self._peek)
+                self._peeking = True
+            if not self._wire.pending_input():
+                events = self._poll.poll()
+                if any(fd == self._wake_fd for fd, _ in events) and len(events) == 1:
+                    return [], True
+            reply = self._wire.read()
+        except ClusterUnreachableError:
+            self._reconnect()
+            return self._fetch([], 64, own_only=True), False
+        self._peeking = False
+        return ([] if reply is None else [reply]), False
+
+    @property
+    def queue(self) -> str:
+        """The Celery queue that calls come from."""
+        return self._source or self._keys.queue
+
+    @property
+    def peeking(self) -> bool:
+        """True while a blocking peek occupies the connection."""
+        return self._peeking
+
+    def commit(self, answers: Sequence[Answer], want: int) -> list[bytes]:
+        """Settle the oldest calls, store their answers, fetch up to ``want`` next ones.
+
+        Raises:
+            FencedError: another process owns the actor now; nothing was written.
+        """
+        try:
+            return self._fetch(answers, want, own_only=False)
+        except ClusterUnreachableError:
+            self._reconnect()
+            return self._fetch(answers, want, own_only=want == 0)
+
+    def commit_and_peek(self, answers: Sequence[Answer]) -> None:
+        """Settle calls and start to wait for the next one, in one write.
+
+        Raises:
+            FencedError: another process owns the actor now; nothing was written.
+        """
+        try:
+            self._wire.send(self._pack(answers, 0, self._source) + self._peek)
+            self._take(self._wire.read(), len(answers))
+            self._peeking = True
+        except ClusterUnreachableError:
+            self._reconnect()
+            self._fetch(answers, 0, own_only=False)
+
+    def _fetch(self, answers: Sequence[Answer], want: int, *, own_only: bool) -> list[bytes]:
+        source = "" if own_only and self._source else self._source
+        self._wire.send(self._pack(answers, want, source))
+        return self._take(self._wire.read(), len(answers))
+
+    def _pack(self, answers: Sequence[Answer], want: int, source: str) -> bytes:
+        words = (self._epoch, self._owner, self.position, len(answers), want, self._ttl)
+        keys = [*self._commit_keys[:2], source]
+        return Scripts.pack("commit", keys, *words, *flatten(answers))
+
+    def _take(self, reply: Any, settled: int) -> list[bytes]:
+        code = reply[0]
+        if code == 0:
+            self.position += settled
+            self.backlog = reply[2] > 0
+            return list(reply[1])
+        if code == -10:
+            raise FencedError("another process owns this queue now")
+        raise FencedError(
+            f"the store's position is {reply[1]}, this process is at {self.position}: the store "
+            "was rolled back"
+        )
+
+    def park(self) -> None:
+        """Move the oldest call out of line: an argument of it is not ready."""
+        words = (self._epoch, self._owner, self.position)
+        keys = [self._keys.queue, self._keys.meta, self._keys.parked]
+        self._wire.send(Scripts.pack("park", keys, *words))
+        if self._wire.read() != 0:
+            raise FencedError("another process owns this queue now")
+        self.position += 1
+
+    def _reconnect(self) -> None:
+        self._wire.close()
+        give_up = time.monotonic() + _PATIENCE
+        pause = 0.01
+        while True:
+            try:
+                self._connect()
+                return
+            except (ClusterUnreachableError, StoreError):
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(pause)
+                pause = min(pause * 2, 0.5)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._wire.close()

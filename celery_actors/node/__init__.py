@@ -1,0 +1,1 @@
+"""One node: its fork server, its supervisor, its workers' output."""

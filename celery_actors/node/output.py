@@ -1,0 +1,76 @@
+"""What workers print, on its way to the drivers that they work for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from ..assignment import TAG, LogBatch
+
+__all__ = ["Output"]
+
+_TAG = TAG.encode()
+_CHUNK = 64 * 1024
+
+
+class Output:
+    """One output pipe of one worker."""
+
+    def __init__(
+        self, fd: int, stream: int, label: str, job: str, publish: Callable[[str, LogBatch], None]
+    ) -> None:
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self.pid = 0
+        self._stream = stream
+        self._label, self._job = label, job
+        self._publish = publish
+        self._rest = b""
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+        return self.fd
+
+    def pump(self) -> bool:
+        """Publish what is there; False at the end of the stream."""
+        while True:
+            try:
+                data = os.read(self.fd, _CHUNK)
+            except BlockingIOError:
+                return True
+            if not data:
+                if self._rest:
+                    self._emit([self._rest])
+                return False
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            self._take(lines)
+
+    def _take(self, lines: list[bytes]) -> None:
+        ready: list[bytes] = []
+        for line in lines:
+            before, mark, tag = line.partition(_TAG)
+            if not mark:
+                ready.append(line)
+                continue
+            if before:
+                ready.append(before)
+            self._emit(ready)
+            ready = []
+            self._job, _, self._label = tag.decode("utf-8", "replace").partition(":")
+        self._emit(ready)
+
+    def _emit(self, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        text = [line.decode("utf-8", "replace") for line in lines]
+        batch = LogBatch(self._label, self.pid, self._stream, text)
+        if self._job:
+            self._publish(self._job, batch)
+        else:
+            for line in text:
+                sys.stderr.write(f"({self._label} pid={self.pid}) {line}\n")
+
+    def close(self) -> None:
+        """Close the pipe."""
+        os.close(self.fd)

@@ -1,0 +1,193 @@
+"""What becomes of the work of a process, a node or a driver that is gone.
+
+Every step is fenced by (epoch, owner) and may be repeated, so any supervisor may help.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+from dataclasses import dataclass
+
+from .. import directory, records, routing
+from ..errors import (
+    ActorDiedError,
+    ActorUnavailableError,
+    DeadLetterError,
+    RayError,
+    WorkerCrashedError,
+)
+from ..messages import decode_envelope
+from ..store import Answer, Store
+
+__all__ = ["Lost", "actor_lost", "describe_exit", "end_session", "node_lost", "shared_lost"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """How a process ended.
+
+    ``progress`` is the position of the last call that began, None where nobody saw: then every
+    call that was fetched counts as begun.
+    """
+
+    cause: str
+    progress: int | None = None
+    init_failed: bool = False
+
+
+def describe_exit(status: int, pid: int, host: str) -> str:
+    """Return what a process's exit status says, for people."""
+    if status < 0:
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = "a signal"
+        return f"its process {pid} on {host} was killed by {name}"
+    return f"its process {pid} on {host} exited with status {status}"
+
+
+def actor_lost(store: Store, actor_id: str, queue: str, owner: str, lost: Lost, ttl: int) -> None:
+    """Settle the calls an actor's lost process had begun; restart the actor or end it."""
+    keys = routing.ActorKeys(queue, actor_id)
+    while True:
+        meta = store.hash(keys.meta)
+        if meta.get("own") != owner:
+            if meta.get("st") == "dead":
+                directory.reap(store, actor_id, queue, ttl)
+            return
+        outcome = _release(store, directory.ActorRecord(actor_id, meta), lost, ttl)
+        if outcome == "dead":
+            directory.reap(store, actor_id, queue, ttl)
+        if outcome != -11:
+            return
+
+
+def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -> str | int:
+    meta, keys = actor.meta, actor.keys
+    position = int(meta["ap"])
+    limit, restarts = int(meta.get("max_restarts", 0)), int(meta["restarts"])
+    restart = not lost.init_failed and (limit < 0 or restarts < limit)
+    error: RayError
+    if restart:
+        error = ActorUnavailableError(
+            f"{actor.title} restarts: {lost.cause}. This call had begun and may or may not have "
+            "taken effect; give it max_task_retries to run it again",
+            actor.actor_id,
+        )
+    else:
+        what = "" if lost.init_failed else " while it ran this call"
+        text = f"{actor.title} died{what}: {lost.cause}"
+        error = ActorDiedError(text, actor.actor_id, lost.init_failed)
+    begun = _begun(store, keys.queue, meta, lost)
+    retry = restart and int(meta.get("max_task_retries", 0)) != 0
+    answers = [] if retry else [directory.failure_answer(raw, error) for raw in begun]
+    parked = meta.get("parked_go", "")
+    if parked and not retry:
+        raw = store.run("HGET", keys.parked, parked)
+        answers.insert(0, directory.failure_answer(raw or b"", error))
+    need = meta["need"]
+    return store.scripts.release(
+        [keys.queue, keys.meta, keys.parked, routing.owned_key(actor.incarnation),
+         routing.creation_queue(need), routing.BELL],
+        epoch=meta["ep"], owner=meta["own"], position=position,
+        settled=0 if retry else len(begun), restart=restart, cause=lost.cause,
+        init_failed=lost.init_failed, need=need, actor_id=actor.actor_id,
+        creation=directory.creation_message(actor.actor_id, keys.queue, need, actor.class_name),
+        parked="" if retry else parked, ttl=ttl, answers=answers,
+    )  # fmt: skip
+
+
+def _begun(store: Store, mailbox: str, meta: dict[str, str], lost: Lost) -> list[bytes]:
+    """Return the messages that may have begun, oldest first."""
+    position = int(meta["ap"])
+    last = lost.progress
+    if last is None:
+        # What a lone peek returned is not marked: the oldest call may always have begun.
+        last = max(int(meta.get("go", 0)), position + 1) if meta["st"] == "alive" or (
+            not meta.get("class")) else position  # fmt: skip
+    count = last - position
+    if count <= 0 or lost.init_failed:
+        return []
+    return list(reversed(store.run("LRANGE", mailbox, -count, -1)))
+
+
+def shared_lost(store: Store, worker_id: str, owner: str, lost: Lost, ttl: int) -> None:
+    """Return a lost shared worker's calls to their queue; run the begun ones again or fail them."""
+    keys = routing.worker_keys(worker_id)
+    while True:
+        meta = store.hash(keys.meta)
+        if meta.get("own") != owner:
+            return
+        taken: list[bytes] = list(reversed(store.run("LRANGE", keys.queue, 0, -1)))
+        begun = len(_begun(store, keys.queue, meta, lost))
+        answers: list[Answer] = []
+        returned: list[bytes] = []
+        for index, raw in enumerate(taken):
+            again = _again(raw) if index < begun else raw
+            if again is None:
+                answers.append(_crashed(raw, lost.cause))
+            else:
+                returned.append(again)
+        source = meta["source"]
+        need = "" if meta["resident"] == "1" else source.rpartition(".")[2]
+        names = [keys.queue, keys.meta, source, routing.owned_key(owner.partition("|")[0])]
+        done = store.scripts.recover(
+            names, epoch=meta["ep"], owner=owner, seen=len(taken), worker_id=worker_id, need=need,
+            bell=routing.BELL, ttl=ttl, answers=answers, returned=returned[::-1],
+        )  # fmt: skip
+        if done != -11:
+            return
+
+
+def _again(raw: bytes) -> bytes | None:
+    """Return the message for another try, or None where no try is left."""
+    try:
+        headers = decode_envelope(raw).headers
+    except DeadLetterError:
+        return raw  # the next worker sets it aside
+    limit = headers.ca.max_retries if headers.ca else 0
+    if 0 <= limit <= headers.retries:
+        return None
+    message = json.loads(raw)
+    message["headers"]["retries"] = headers.retries + 1
+    return json.dumps(message).encode()
+
+
+def _crashed(raw: bytes, cause: str) -> Answer:
+    envelope = decode_envelope(raw)
+    error = WorkerCrashedError(
+        f"the worker died while it ran {envelope.headers.task}: {cause}. No retry was left "
+        f"(max_retries={envelope.headers.ca.max_retries if envelope.headers.ca else 0})"
+    )
+    return directory.answer_to(envelope, records.error_record(error, envelope.headers.id))
+
+
+def node_lost(store: Store, incarnation: str, ttl: int) -> None:
+    """Take over what a dead node run owned, then forget it."""
+    lost = Lost(f"its node {incarnation} was lost")
+    for owned in store.texts("SMEMBERS", routing.owned_key(incarnation)):
+        if owned.startswith("w-"):
+            owner = store.hash(routing.worker_keys(owned).meta).get("own", "")
+            shared_lost(store, owned, owner, lost, ttl)
+            continue
+        record = directory.find(store, owned)
+        if record is not None and record.incarnation == incarnation:
+            actor_lost(store, owned, record.keys.queue, record.meta["own"], lost, ttl)
+    store.run("HDEL", routing.NODES, incarnation)
+    store.run("UNLINK", routing.owned_key(incarnation), routing.kill_key(incarnation))
+
+
+def end_session(store: Store, session: str, ttl: int) -> None:
+    """End the actors of a driver that is gone, unless they are detached."""
+    job = routing.job_key(session)
+    for actor_id in store.texts("SMEMBERS", job):
+        record = directory.find(store, actor_id)
+        if record is not None:
+            cause = "the driver that created it ended"
+            directory.end(store, actor_id, record.keys.queue, cause, ttl)
+    store.run("ZREM", routing.SESSIONS, session)
+    store.run("UNLINK", job, routing.session_key(session), routing.CALLERS + session)

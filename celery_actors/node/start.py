@@ -1,0 +1,42 @@
+"""Starts a node in this process: fork server first, then everything with connections."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+
+from ..assignment import NodeSettings
+from ..config import Address, KeyRing
+from .supervisor import Supervisor, SupervisorOptions
+from .zygote import set_title, start_zygote
+
+__all__ = ["available_cpus", "run_node"]
+
+
+def available_cpus() -> int:
+    """Return the processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_node(
+    address: Address,
+    ring: KeyRing,
+    options: SupervisorOptions,
+    *,
+    host: str | None,
+    preload: Sequence[str],
+    task_events: bool,
+    result_seconds: int,
+) -> int:
+    """Run a node until it is told to stop; return the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    host = host or socket.gethostname()
+    settings = NodeSettings(
+        address, ring, f"{host}-{secrets.token_hex(4)}", host, task_events, result_seconds
+    )
+    set_title("ca-node")
+    zygote = start_zygote(settings, preload)
+    return Supervisor(settings, options, zygote).run()

@@ -1,0 +1,113 @@
+"""A reference to a value that is, or will be, in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from .messages import Meta
+    from .runtime import Runtime
+
+__all__ = ["ObjectRef"]
+
+R = TypeVar("R", covariant=True)
+
+
+class ObjectRef(Generic[R]):
+    """The result of a call or of ``put``. Hashable, picklable, awaitable.
+
+    One object per value and process: unpickling a ref that is held already gives that one.
+    """
+
+    __slots__ = ("__weakref__", "_callbacks", "_error", "_id", "_meta", "_owned", "_runtime",
+                 "_shared", "_watched")  # fmt: skip
+
+    _id: str
+    _runtime: Runtime
+
+    def __init__(self, call_id: str, runtime: Runtime, owned: bool) -> None:
+        self._id = call_id
+        self._runtime = runtime
+        self._owned = owned  # this process submitted the call: results come by its channel
+        self._shared = False  # pickled: others may hold it, so its last local holder frees nothing
+        self._watched = owned
+        self._meta: Meta | None = None
+        self._error: Exception | None = None
+        self._callbacks: list[Callable[[ObjectRef[Any]], None]] | None = None
+
+    def hex(self) -> str:
+        """Return the id as hexadecimal digits."""
+        return self._id.replace("-", "")
+
+    @property
+    def id(self) -> str:
+        """The Celery task id: ``AsyncResult(ref.id, app=app).get()`` returns the value."""
+        return self._id
+
+    def task_id(self) -> str:
+        """Return the Celery task id of the call."""
+        return self._id
+
+    @property
+    def ready(self) -> bool:
+        """True when the value or an error has arrived in this process."""
+        return self._meta is not None or self._error is not None
+
+    @property
+    def failed(self) -> bool:
+        """True when the call is known to have failed."""
+        if self._error is not None:
+            return True
+        return self._meta is not None and self._meta.status != "SUCCESS"
+
+    def future(self) -> concurrent.futures.Future[R]:
+        """Return a ``concurrent.futures.Future`` for the value."""
+        future: concurrent.futures.Future[R] = concurrent.futures.Future()
+
+        def deliver(ref: ObjectRef[Any]) -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(self._runtime.value(ref))
+            except Exception as error:  # the user's own exception belongs to the future
+                future.set_exception(error)
+
+        self._runtime.notify(self, deliver)
+        return future
+
+    def as_future(self) -> asyncio.Future[R]:
+        """Return an asyncio future for the value; cancelling it does not cancel the call."""
+        loop = asyncio.get_running_loop()
+        return asyncio.wrap_future(self.future(), loop=loop)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.as_future().__await__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._runtime.share(self)
+        return _rebuild, (self._id,)
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectRef) and other._id == self._id
+
+    def __repr__(self) -> str:
+        return f"ObjectRef({self.hex()})"
+
+    def __del__(self) -> None:
+        runtime = getattr(self, "_runtime", None)
+        if runtime is not None:
+            runtime.dropped(self)
+
+
+def _rebuild(call_id: str) -> ObjectRef[Any]:
+    from .runtime import current  # noqa: PLC0415 - unpickling starts from here, at run time
+
+    return current().borrow(call_id)
+
+

@@ -1,0 +1,128 @@
+"""``get``, ``put`` and ``wait``: the checks of a user's arguments before the runtime's work."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, TypeVar, overload
+
+from . import runtime
+from .errors import GetTimeoutError
+from .object_ref import ObjectRef
+
+__all__ = ["get", "put", "wait"]
+
+R = TypeVar("R")
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is not None and timeout < 0:
+        raise ValueError(f"timeout must not be negative, got {timeout}")
+
+
+@overload
+def get(refs: ObjectRef[R], *, timeout: float | None = None, progress: bool = False) -> R: ...
+@overload
+def get(
+    refs: Sequence[ObjectRef[R]], *, timeout: float | None = None, progress: bool = False
+) -> list[R]: ...
+def get(refs: Any, *, timeout: float | None = None, progress: bool = False) -> Any:
+    """Return the value of a reference, or of each in a list, in order.
+
+    Args:
+        refs: one ``ObjectRef`` or a list of them; the same one may appear more than once.
+        timeout: seconds; 0 means "only what is here now". None waits as long as it takes.
+        progress: show a bar on a terminal while a long list comes in.
+
+    Raises:
+        RayTaskError: a call failed; also an instance of the user's own exception type.
+        GetTimeoutError: not everything was ready in time. ActorDiedError, WorkerCrashedError, …:
+            a value that will never come. ValueError, TypeError: ``refs`` is not what it should be.
+    """
+    _check_timeout(timeout)
+    if isinstance(refs, ObjectRef):
+        return runtime.current().get([refs], timeout)[0]
+    if not isinstance(refs, list):
+        raise ValueError(
+            f"Invalid type of object refs: get() takes an ObjectRef or a list of them, not "
+            f"{type(refs).__name__}"
+        )
+    for ref in refs:
+        if not isinstance(ref, ObjectRef):
+            raise TypeError(
+                f"get() takes a list of ObjectRef, and it holds a {type(ref).__name__}: {ref!r:.80}"
+            )
+    if not refs:
+        return []
+    if progress and sys.stderr.isatty():
+        return _get_with_bar(refs, timeout)
+    return runtime.current().get(refs, timeout)
+
+
+def _get_with_bar(refs: list[ObjectRef[Any]], timeout: float | None) -> list[Any]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    context = runtime.current()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("waiting for results", total=len(refs))
+        while True:
+            ready = sum(ref.ready for ref in refs)
+            bar.update(task, completed=ready)
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            step = 0.2 if left is None else min(0.2, left)
+            if context.wait(refs, len(refs), step, fail_fast=True):
+                return context.get(refs, 0)
+    raise GetTimeoutError(
+        f"{len(refs) - ready} of {len(refs)} values were not ready after {timeout} s. The calls go "
+        "on: get them again, or wait longer"
+    )
+
+
+def put(value: Any) -> ObjectRef[Any]:
+    """Store a value and return its reference.
+
+    Raises:
+        TypeError: the value is itself an ``ObjectRef``. SerializationError: it cannot be pickled.
+    """
+    if isinstance(value, ObjectRef):
+        raise TypeError("put() of an ObjectRef is not allowed: pass the reference itself")
+    return runtime.current().put(value)
+
+
+def wait(
+    refs: list[ObjectRef[R]],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,  # noqa: ARG001 - Ray's signature; there is one store
+) -> tuple[list[ObjectRef[R]], list[ObjectRef[R]]]:
+    """Return ``(ready, rest)``: at most ``num_returns`` ready ones, both in the order given.
+
+    A failed call is ready. Without ``timeout`` (seconds) exactly ``num_returns`` are ready.
+
+    Raises:
+        TypeError: not a list of ``ObjectRef``. ValueError: duplicates, or an impossible number.
+    """
+    if not isinstance(refs, list):
+        raise TypeError(f"wait() takes a list of ObjectRef, not {type(refs).__name__}")
+    for ref in refs:
+        if not isinstance(ref, ObjectRef):
+            raise TypeError(f"wait() takes a list of ObjectRef, and it holds {type(ref).__name__}")
+    _check_timeout(timeout)
+    if len(set(refs)) != len(refs):
+        raise ValueError("wait() takes each ObjectRef once; the list holds duplicates")
+    if not refs:
+        return [], []
+    if not 0 < num_returns <= len(refs):
+        raise ValueError(f"num_returns must be 1 to {len(refs)} for this list, got {num_returns}")
+    runtime.current().wait(refs, num_returns, timeout, fail_fast=False)
+    ready: list[ObjectRef[R]] = []
+    rest: list[ObjectRef[R]] = []
+    for ref in refs:
+        (ready if ref.ready and len(ready) < num_returns else rest).append(ref)
+    return ready, rest

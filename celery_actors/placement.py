@@ -1,0 +1,106 @@
+"""What work needs and what a node has left: pure values and decisions, no I/O.
+
+Amounts are integers of 1/10,000, Ray's precision, so fractions add up exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["UNIT", "Allocation", "Ledger", "Need"]
+
+UNIT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Resources that one call or actor holds, in units of 1/10,000; sorted, without zeros."""
+
+    amounts: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def of(cls, *, cpus: float = 0, gpus: float = 0, custom: Mapping[str, float]) -> Need:
+        """Build a need from plain numbers."""
+        given = {"CPU": cpus, "GPU": gpus, **custom}
+        scaled = ((name, round(amount * UNIT)) for name, amount in given.items())
+        return cls(tuple(sorted((name, amount) for name, amount in scaled if amount > 0)))
+
+    @property
+    def label(self) -> str:
+        """A short name that is the same for equal needs: the tail of a queue name."""
+        if not self.amounts:
+            return "none"
+        parts = [f"{name.lower()}{amount / UNIT:g}" for name, amount in self.amounts]
+        label = "-".join(parts)
+        if label.isascii() and label.replace("-", "").replace(".", "").replace("_", "").isalnum():
+            return label
+        return "x" + hashlib.sha256(label.encode()).hexdigest()[:16]
+
+    @property
+    def gpus(self) -> int:
+        """GPU units needed."""
+        return dict(self.amounts).get("GPU", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """A need that was granted, with the device numbers that came with it."""
+
+    need: Need
+    gpu_ids: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The only authority on one node's resources."""
+
+    total: dict[str, int]
+    free: dict[str, int] = field(init=False)
+    gpus: list[int] = field(init=False)  # free units of each device
+
+    def __post_init__(self) -> None:
+        self.free = dict(self.total)
+        self.gpus = [UNIT] * (self.total.get("GPU", 0) // UNIT)
+
+    @classmethod
+    def of(cls, cpus: float, gpus: int, custom: Mapping[str, float]) -> Ledger:
+        """Build a ledger from plain numbers."""
+        given = {"CPU": cpus, "GPU": gpus, **custom}
+        return cls({name: round(amount * UNIT) for name, amount in given.items() if amount > 0})
+
+    def acquire(self, need: Need) -> Allocation | None:
+        """Grant the need, or return None if it does not fit now."""
+        if any(self.free.get(name, 0) < amount for name, amount in need.amounts):
+            return None
+        devices = self._choose_devices(need.gpus)
+        if devices is None:
+            return None
+        for name, amount in need.amounts:
+            self.free[name] -= amount
+        share = min(need.gpus, UNIT)
+        for device in devices:
+            self.gpus[device] -= share
+        return Allocation(need, devices)
+
+    def release(self, allocation: Allocation) -> None:
+        """Take back what ``acquire`` granted."""
+        for name, amount in allocation.need.amounts:
+            self.free[name] += amount
+        share = min(allocation.need.gpus, UNIT)
+        for device in allocation.gpu_ids:
+            self.gpus[device] += share
+
+    def could_ever(self, need: Need) -> bool:
+        """Tell whether the need fits on this node when it is empty."""
+        return all(self.total.get(name, 0) >= amount for name, amount in need.amounts)
+
+    def _choose_devices(self, units: int) -> tuple[int, ...] | None:
+        if units == 0:
+            return ()
+        if units < UNIT:  # the fullest device that still has room
+            fitting = [(free, i) for i, free in enumerate(self.gpus) if free >= units]
+            return (min(fitting)[1],) if fitting else None
+        whole = [i for i, free in enumerate(self.gpus) if free == UNIT][: units // UNIT]
+        return tuple(whole) if len(whole) == units // UNIT else None

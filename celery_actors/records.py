@@ -1,0 +1,150 @@
+"""Result records: Celery's own JSON format, written by workers and read by callers.
+
+A failure carries in ``ca`` what Celery's format has no room for: ``{"x": sealed error}`` for a
+user's exception, ``{"e": name, "m": text, "a": actor id, "i": __init__ raised}`` for ours.
+"""
+
+from __future__ import annotations
+
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from .errors import (
+    ObjectLostError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    SerializationError,
+    system_error,
+)
+from .messages import Meta
+from .serialization import Blob, FetchBlob, Sealer, encode_plain
+
+__all__ = [
+    "error_record",
+    "failure_record",
+    "read_result",
+    "result_context",
+    "success_record",
+]
+
+_encode = msgspec.json.Encoder().encode
+_decode_any = msgspec.json.Decoder().decode
+
+
+class _SystemFailure(msgspec.Struct):
+    x: msgspec.Raw = msgspec.Raw(b"")
+    e: str = ""
+    m: str = ""
+    a: str | None = None
+    i: bool = False
+
+
+_decode_failure = msgspec.json.Decoder(_SystemFailure).decode
+
+
+def result_context(call_id: str) -> tuple[str, ...]:
+    """Return what a result is signed for; the call id holds its caller and sequence."""
+    return ("result", call_id)
+
+
+def _now() -> bytes:
+    return datetime.now(UTC).isoformat().encode()
+
+
+def success_record(
+    value: Any, call_id: str, sealer: Sealer, describe: str
+) -> tuple[bytes, list[Blob]]:
+    """Return the record of a returned value and the blobs to store before it.
+
+    Raises:
+        SerializationError: the value cannot be pickled.
+    """
+    result = encode_plain(value)
+    blobs: list[Blob] = []
+    if result is None:
+        result, blobs = sealer.seal(value, result_context(call_id), call_id, describe)
+    return (
+        b'{"status":"SUCCESS","result":%b,"traceback":null,"children":[],"date_done":"%b",'
+        b'"task_id":%b}' % (result, _now(), _encode(call_id))
+    ), blobs
+
+
+def failure_record(
+    error: BaseException, call_id: str, sealer: Sealer, function_name: str, pid: int
+) -> bytes:
+    """Return the record of a raised exception, with its traceback from the user's code on."""
+    frames = error.__traceback__
+    while frames is not None and "/celery_actors/" in frames.tb_frame.f_code.co_filename:
+        frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    remote = RayTaskError(function_name, text, cause, pid)
+    try:
+        sealed, _ = sealer.seal(remote, result_context(call_id), call_id, "the exception")
+    except SerializationError:
+        replaced = RayError(
+            f"Exception {type(error).__name__} isn't serializable. Original details: {text}"
+        )
+        remote = RayTaskError(function_name, text, replaced, pid)
+        sealed, _ = sealer.seal(remote, result_context(call_id), call_id, "the exception")
+    arguments = encode_plain([str(argument) for argument in cause.args]) or b"[]"
+    return _failure(
+        call_id, type(cause).__name__, arguments, type(cause).__module__, text, b'{"x":%b}' % sealed
+    )
+
+
+def error_record(error: RayError, call_id: str) -> bytes:
+    """Return the record of one of our own errors: plain JSON, nothing to unpickle."""
+    actor_id, init_failed = None, False
+    if isinstance(error, RayActorError):
+        actor_id, init_failed = error.actor_id, error.actor_init_failed
+    name, text = type(error).__name__, str(error)
+    ours = _encode({"e": name, "m": text, "a": actor_id, "i": init_failed})
+    return _failure(call_id, name, _encode([text]), "celery_actors.errors", text, ours)
+
+
+def _failure(
+    call_id: str, name: str, arguments: bytes, module: str, text: str, ours: bytes
+) -> bytes:
+    return (
+        b'{"status":"FAILURE","result":{"exc_type":%b,"exc_message":%b,"exc_module":%b},'
+        b'"traceback":%b,"children":[],"date_done":"%b","task_id":%b,"ca":%b}'
+    ) % (_encode(name), arguments, _encode(module), _text(text), _now(), _encode(call_id), ours)
+
+
+def _text(text: str) -> bytes:
+    return _encode(text.encode("utf-8", "backslashreplace").decode())
+
+
+def read_result(meta: Meta, call_id: str, sealer: Sealer, fetch_blob: FetchBlob) -> Any:
+    """Return the value of a record, or raise its error.
+
+    Raises:
+        RayTaskError: the user's exception (also an instance of its own type).
+        RayError: one of ours. UntrustedPayloadError: the record is not signed for this call.
+    """
+    if meta.status == "SUCCESS":
+        raw = bytes(meta.result)
+        if raw.startswith(b'{"__type__"'):
+            return sealer.open(raw, result_context(call_id), fetch_blob)
+        return _decode_any(raw)
+    failure = _decode_failure(meta.ca) if bytes(meta.ca) != b"null" else _SystemFailure()
+    if bytes(failure.x):
+        error = sealer.open(bytes(failure.x), result_context(call_id), fetch_blob)
+        raise error.as_instanceof_cause()
+    if failure.e:
+        raise system_error(failure.e, failure.m, failure.a, failure.i)
+    # Written by a stock Celery worker or client: no pickle, so name and text are all there is.
+    raise RayError(f"call {call_id} ended as {meta.status}: {bytes(meta.result).decode()}")
+
+
+def lost(call_id: str) -> ObjectLostError:
+    """Return the error for a value that is not in the store any more."""
+    return ObjectLostError(
+        f"the value of {call_id} is not in the store any more: its last holder dropped it, it "
+        "expired (result_expires), or the store lost it. Keep a reference, or store it longer"
+    )

@@ -1,0 +1,168 @@
+"""Every name: queues, keys, channels, worker names. Nothing else in the package spells one.
+
+Celery sees the queues: an actor's own queue, shared task queues named after what a call needs,
+and creation queues named after what an actor needs. Keys of one actor share a hash tag, the
+actor's queue name, so they live on one shard wherever the store has several.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote
+
+__all__ = ["PREFIX", "RESULT_PREFIX", "ActorKeys", "actor_queue", "task_name", "worker_label"]
+
+PREFIX = "ca"
+#: Celery's own result keys (``celery.backends.base.KeyValueStoreBackend.task_keyprefix``).
+RESULT_PREFIX = "celery-task-meta-"
+
+# Every name a node or a process shares, by what is stored there.
+NODES = f"{PREFIX}:nodes"  # HASH incarnation -> JSON description
+SESSIONS = f"{PREFIX}:sessions"  # ZSET session -> expiry in store milliseconds
+NAMES = f"{PREFIX}:names"  # HASH "<namespace>\x1f<name>" -> actor id
+ACTORS = f"{PREFIX}:actors"  # HASH actor id -> actor queue, living actors only
+NEEDS = f"{PREFIX}:needs"  # HASH need label -> JSON need
+DEAD_LETTERS = f"{PREFIX}:dead-letters"  # LIST of JSON records, newest first
+BELL = f"{PREFIX}:bell"  # channel: "something waits for a node"
+CALLERS = f"{PREFIX}:callers:"  # HASH per caller: shared queue -> last accepted sequence
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", text)
+
+
+def actor_queue(namespace: str, name: str) -> str:
+    """Return the Celery queue of the actor called ``name`` in ``namespace``.
+
+    Percent-encoded, with the namespace's dots too, so two actors never share a queue.
+    """
+    space = quote(namespace, safe="").replace(".", "%2E")
+    return f"{PREFIX}.actor.{space}.{quote(name, safe='')}"
+
+
+def anonymous_queue(class_name: str, actor_id: str) -> str:
+    """Return the Celery queue of an actor without a name."""
+    return f"{PREFIX}.actor.{_safe(class_name)}-{actor_id}"
+
+
+def shared_queue(need: str) -> str:
+    """Return the queue on which function calls with this need wait."""
+    return f"{PREFIX}.tasks.{need}"
+
+
+def creation_queue(need: str) -> str:
+    """Return the queue on which creations of actors with this need wait."""
+    return f"{PREFIX}.create.{need}"
+
+
+def result_key(call_id: str) -> str:
+    """Return the key of a call's result, Celery's own."""
+    return RESULT_PREFIX + call_id
+
+
+def reply_channel(session: str) -> str:
+    """Return the channel on which a process hears its results."""
+    return f"{PREFIX}:r:{session}"
+
+
+def log_channel(job: str) -> str:
+    """Return the channel that carries the prints of a driver's workers."""
+    return f"{PREFIX}:log:{job}"
+
+
+def code_key(digest: str) -> str:
+    """Return the key of a class or function, by content hash."""
+    return f"{PREFIX}:code:{digest}"
+
+
+def blob_key(blob_id: str, chunk: int) -> str:
+    """Return the key of one chunk of a large buffer."""
+    return f"{PREFIX}:blob:{blob_id}:{chunk}"
+
+
+def job_key(session: str) -> str:
+    """Return the set of actors that end with this driver."""
+    return f"{PREFIX}:job:{session}"
+
+
+def session_key(session: str) -> str:
+    """Return the record of a driver: its import path."""
+    return f"{PREFIX}:session:{session}"
+
+
+def lease_key(incarnation: str) -> str:
+    """Return the lease of one run of a node."""
+    return f"{PREFIX}:node:{incarnation}"
+
+
+def owned_key(incarnation: str) -> str:
+    """Return the set of actors and shared workers that a node run owns."""
+    return f"{PREFIX}:node:{incarnation}:owns"
+
+
+def kill_key(incarnation: str) -> str:
+    """Return the set of actors whose processes a node run must kill."""
+    return f"{PREFIX}:node:{incarnation}:kills"
+
+
+def node_channel(incarnation: str) -> str:
+    """Return the channel on which a node run hears that it must look at its kills."""
+    return f"{PREFIX}:node:{incarnation}:bell"
+
+
+def name_field(namespace: str, name: str) -> str:
+    """Return the field of a named actor in ``NAMES``."""
+    return f"{namespace}\x1f{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ActorKeys:
+    """The keys of one mailbox: an actor's, or a shared worker's list of taken calls."""
+
+    queue: str
+    actor_id: str
+
+    @property
+    def _base(self) -> str:
+        return f"{PREFIX}:{{{self.queue}}}:{self.actor_id}"
+
+    @property
+    def meta(self) -> str:
+        """HASH: state, epoch, owner, position, limits."""
+        return f"{self._base}:m"
+
+    @property
+    def callers(self) -> str:
+        """HASH: caller -> last accepted sequence."""
+        return f"{self._base}:c"
+
+    @property
+    def parked(self) -> str:
+        """HASH: position -> message taken out of line because an argument is not ready."""
+        return f"{self._base}:p"
+
+    @property
+    def spec(self) -> str:
+        """STRING: the signed creation record."""
+        return f"{self._base}:s"
+
+
+def worker_keys(worker_id: str) -> ActorKeys:
+    """Return the keys of a shared worker; its mailbox is the list of calls it has taken."""
+    return ActorKeys(f"{PREFIX}:taken:{worker_id}", worker_id)
+
+
+def worker_label(class_name: str, name: str | None, actor_id: str) -> str:
+    """Return the readable part of an actor's Celery worker name."""
+    return f"{_safe(class_name)}-{_safe(name) if name else actor_id[:8]}"
+
+
+def worker_name(label: str, host: str) -> str:
+    """Return a Celery node name, as Flower and ``celery inspect`` show it."""
+    return f"{label}@{_safe(host)}"
+
+
+def task_name(owner: str | None, method: str) -> str:
+    """Return the Celery task name of a method (``Counter.add``) or function (``add``)."""
+    return f"{owner}.{method}" if owner else method

@@ -1,0 +1,359 @@
+"""``init`` and ``shutdown``: how a driver joins a cluster and leaves it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from . import routing, runtime
+from .assignment import LogBatch
+from .config import ADDRESS_VARIABLE, Address, KeyRing, resolve_keys
+from .embedded import LocalCluster, newest_address, start_local
+from .errors import ConfigurationError, NotInitializedError, RayError
+from .node.recovery import end_session, node_lost
+from .options import check_gpus, check_number, check_resources
+from .placement import UNIT
+from .runtime import RESULT_SECONDS, Runtime
+from .store import Scripts, Store
+
+__all__ = [
+    "ClusterContext",
+    "available_resources",
+    "cluster_resources",
+    "init",
+    "is_initialized",
+    "nodes",
+    "shutdown",
+]
+
+logger = logging.getLogger(__name__)
+
+SESSION_MS = 10_000
+RENEW_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class ClusterContext(Mapping[str, Any]):
+    """What ``init`` returns: attributes, a mapping, and a context manager that shuts down."""
+
+    address: str
+    namespace: str
+    node_id: str
+    session: str
+    _runtime: Runtime = field(repr=False)
+
+    @cached_property
+    def app(self) -> Any:
+        """A Celery app on this cluster: for ``AsyncResult``, ``control.inspect()``, events."""
+        from .broker.app import make_app  # half a second of imports that few drivers need
+
+        context = self._runtime
+        return make_app(
+            context.address, context.sealer, context.store.need_blob,
+            result_seconds=context.result_seconds,
+        )  # fmt: skip
+
+    def _fields(self) -> dict[str, Any]:
+        return {"address": self.address, "namespace": self.namespace, "node_id": self.node_id,
+                "session": self.session}  # fmt: skip
+
+    def __getitem__(self, key: str) -> Any:
+        return self._fields()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields())
+
+    def __len__(self) -> int:
+        return len(self._fields())
+
+    def __enter__(self) -> ClusterContext:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        shutdown()
+
+
+class _Session:
+    """The driver's state between ``init`` and ``shutdown``."""
+
+    def __init__(self, local: LocalCluster | None, log_to_driver: bool) -> None:
+        self.local = local
+        self.log_to_driver = log_to_driver
+        self.context: ClusterContext | None = None
+        self.runtime: Runtime | None = None
+        self._renewed = 0.0
+        self._flushed = threading.Event()
+
+    def on_log(self, payload: bytes) -> None:
+        """Print what a worker printed, where the driver prints now."""
+        batch = msgspec.json.decode(payload, type=LogBatch)
+        if batch.flushed:
+            self._flushed.set()
+            return
+        if self.log_to_driver:
+            stream = sys.stdout if batch.stream == 1 else sys.stderr
+            prefix = f"({batch.label} pid={batch.pid}) "
+            stream.write("".join(f"{prefix}{line}\n" for line in batch.lines))
+            stream.flush()
+
+    def tick(self) -> None:
+        """Renew the session's lease."""
+        now = time.monotonic()
+        if self.runtime is not None and now - self._renewed > RENEW_SECONDS:
+            self._renewed = now
+            words = (self.runtime.session, SESSION_MS)
+            self.runtime.mux.post(Scripts.pack("renew_session", [routing.SESSIONS], *words))
+
+    def watchdog(self) -> None:
+        """While a result is long in coming: is there still anybody to make it?"""
+        local = self.local
+        if local is not None and local.node.poll() is not None and self.runtime is not None:
+            node_lost_text = f"the local node {local.node_id} has ended"
+            logger.warning("%s; its actors are declared dead", node_lost_text)
+            _recover(self.runtime.store, local.node_id)
+
+    def collect_output(self) -> None:
+        """Wait until every node has sent what this driver's workers printed."""
+        assert self.runtime is not None
+        context = self.runtime
+        self._flushed.clear()
+        context.store.run("PUBLISH", routing.BELL, f"flush:{context.session}")
+        context.mux.wait(self._flushed.is_set, time.monotonic() + 1.0)
+
+
+def _recover(store: Store, incarnation: str) -> None:
+    if not store.run("EXISTS", routing.lease_key(incarnation)):
+        node_lost(store, incarnation, RESULT_SECONDS)
+
+
+_session: _Session | None = None
+_lock = threading.RLock()
+
+
+def init(
+    address: str | None = None,
+    *,
+    app: Any = None,
+    num_cpus: float | None = None,
+    num_gpus: int | None = None,
+    resources: Mapping[str, float] | None = None,
+    namespace: str | None = None,
+    ignore_reinit_error: bool = False,
+    log_to_driver: bool = True,
+    storage: str | os.PathLike[str] | None = None,
+    keys: str | None = None,
+    key_file: str | os.PathLike[str] | None = None,
+    insecure: bool = False,
+    task_events: bool = False,
+    result_seconds: int = RESULT_SECONDS,
+) -> ClusterContext:
+    """Start a local cluster, or join a running one.
+
+    Args:
+        address: ``redis://…``, ``rediss://…``, ``unix://…``; ``"auto"``: the newest local cluster
+            of this user. None: the variable ``CELERY_ACTORS_ADDRESS``, else start one.
+        app: a Celery app whose broker is the address to join.
+        num_cpus, num_gpus, resources: what a started node has; without them, what is found.
+        namespace: where names of actors are looked up; None: one of this driver's own.
+        ignore_reinit_error: return the present context where ``init`` was called before.
+        log_to_driver: show what workers print, prefixed with ``(Class pid=…)``.
+        storage: a folder in which a started store keeps its data for the next run.
+        keys, key_file: signing keys; without them ``CELERY_ACTORS_KEYS`` or the local cluster's.
+        insecure: accept a loopback store without a key.
+        task_events: let workers send an event for every call.
+        result_seconds: seconds for which results stay that nobody holds a reference to.
+
+    Raises:
+        RuntimeError: called twice. ConfigurationError: settings contradict each other, or a key
+            is missing. ClusterUnreachableError: the store does not answer, within seconds.
+    """
+    with _lock:
+        if _session is not None and _session.context is not None:
+            if ignore_reinit_error:
+                return _session.context
+            raise RuntimeError(
+                "celery_actors.init() was called already. Call shutdown() first, or pass "
+                "ignore_reinit_error=True"
+            )
+        wanted = address or (str(app.conf.broker_url) if app is not None else None)
+        wanted = wanted or os.environ.get(ADDRESS_VARIABLE)
+        if wanted is not None:
+            given = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": resources,
+                     "storage": storage}  # fmt: skip
+            if refused := [name for name, value in given.items() if value is not None]:
+                raise ConfigurationError(
+                    f"{', '.join(refused)} describe a cluster that init() starts, but {wanted!r} "
+                    "is joined. Give them to `celery_actors worker` there"
+                ) if "://" not in wanted else ConfigurationError(
+                    f"{', '.join(refused)} describe a cluster that init() starts, but one is "
+                    f"joined at {Address.parse(wanted).public}. Give them to `celery_actors worker`"
+                )
+            found = newest_address() if wanted == "auto" else Address.parse(wanted)
+            ring = resolve_keys(found, keys=keys, key_file=key_file, insecure=insecure)
+            return _join(found, ring, None, namespace, log_to_driver, result_seconds)
+        words = _node_words(num_cpus, num_gpus, resources, task_events, result_seconds)
+        with _progress("starting a local cluster"):
+            local = start_local(words, storage=storage)
+        try:
+            ring = resolve_keys(local.address, environment={})
+            return _join(local.address, ring, local, namespace, log_to_driver, result_seconds)
+        except BaseException:
+            local.stop()
+            raise
+
+
+def _node_words(
+    num_cpus: float | None, num_gpus: int | None, resources: Mapping[str, float] | None,
+    task_events: bool, result_seconds: int,
+) -> list[str]:  # fmt: skip
+    words = ["--result-seconds", str(result_seconds)]
+    if num_cpus is not None:
+        check_number("num_cpus", num_cpus)
+        words += ["--num-cpus", str(num_cpus)]
+    if num_gpus is not None:
+        check_gpus("num_gpus", num_gpus)
+        words += ["--num-gpus", str(num_gpus)]
+    if resources is not None:
+        check_resources("resources", resources)
+        words += ["--resources", json.dumps(dict(resources))]
+    return words + (["--task-events"] if task_events else [])
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Iterator[None]:
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+def _join(
+    address: Address, ring: KeyRing, local: LocalCluster | None, namespace: str | None,
+    log_to_driver: bool, result_seconds: int,
+) -> ClusterContext:  # fmt: skip
+    global _session  # noqa: PLW0603 - a process has one cluster, as in Ray
+    probe = Store(address, retries=0)
+    probe.check()
+    probe.close()
+    session = _Session(local, log_to_driver)
+    context = Runtime(
+        address, ring, namespace=namespace or "", node_id=local.node_id if local else "",
+        on_log=session.on_log, on_tick=session.tick, result_seconds=result_seconds,
+    )  # fmt: skip
+    context.namespace = namespace or f"anonymous-{context.session}"
+    context.watchdog = session.watchdog
+    session.runtime = context
+    path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109 - a string is what is sent
+    context.store.run("SET", routing.session_key(context.session), json.dumps({"path": path}))
+    context.store.scripts.renew_session(routing.SESSIONS, context.session, SESSION_MS)
+    node_id = local.node_id if local else next(iter(_described(context.store)), "")
+    session.context = ClusterContext(
+        address.celery_url, context.namespace, node_id, context.session, context
+    )
+    runtime.set_current(context)
+    _session = session
+    return session.context
+
+
+def shutdown() -> None:
+    """Leave the cluster: end this driver's actors, and the local cluster if ``init`` started it.
+
+    Calling it twice, or before ``init``, does nothing.
+    """
+    global _session  # noqa: PLW0603 - a process has one cluster, as in Ray
+    with _lock:
+        session, _session = _session, None
+        if session is None or session.runtime is None:
+            return
+        context = session.runtime
+        try:
+            context.flush()
+            session.collect_output()
+            end_session(context.store, context.session, context.result_seconds)
+            session.collect_output()
+        except RayError as error:
+            logger.debug("the store did not answer any more: %s", error)
+        finally:
+            runtime.set_current(None)
+            try:
+                context.close()
+            finally:
+                if session.local is not None:
+                    session.local.stop()
+
+
+def is_initialized() -> bool:
+    """Tell whether this process is in a cluster."""
+    return runtime.is_current()
+
+
+def _described(store: Store) -> dict[str, dict[str, Any]]:
+    return {name: json.loads(text) for name, text in store.hash(routing.NODES).items()}
+
+
+def nodes() -> list[dict[str, Any]]:
+    """Return one dictionary per node run: id, host, pid, liveness, resources in plain numbers."""
+    store = runtime.current().store
+    listed = []
+    for node_id, about in _described(store).items():
+        alive = bool(store.run("EXISTS", routing.lease_key(node_id)))
+        listed.append({
+            "NodeID": node_id, "Alive": alive, "NodeManagerHostname": about["host"],
+            "pid": about["pid"], "Resources": _plain(about["total"]),
+            "Available": _plain(about["free"]), "workers": about["workers"],
+        })  # fmt: skip
+    return listed
+
+
+def _plain(amounts: Mapping[str, int]) -> dict[str, float]:
+    return {name: amount / UNIT for name, amount in amounts.items()}
+
+
+def _summed(which: str) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for node in nodes():
+        if node["Alive"]:
+            for name, amount in node[which].items():
+                total[name] = total.get(name, 0.0) + amount
+    return {name: amount for name, amount in total.items() if amount}
+
+
+def cluster_resources() -> dict[str, float]:
+    """Return what all live nodes have together."""
+    return _summed("Resources")
+
+
+def available_resources() -> dict[str, float]:
+    """Return what all live nodes have free together; what is used up is left out."""
+    return _summed("Available")
+
+
+def _auto_init() -> None:
+    if os.environ.get("CELERY_ACTORS_AUTO_INIT", "1") == "0":
+        raise NotInitializedError("this process is in no cluster: call celery_actors.init()")
+    init()
+
+
+runtime.auto_init = _auto_init
+atexit.register(shutdown)

@@ -1,0 +1,131 @@
+"""The pooled client for everything off the call path: records, code, large buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import NoScriptError
+from redis.retry import Retry
+
+from .. import routing
+from ..config import Address
+from ..errors import ObjectLostError
+from .scripts import Scripts
+from .wire import CONNECT_TIMEOUT, StoreError, connect_error
+
+__all__ = ["CHUNK_BYTES", "Store"]
+
+#: Size of one stored chunk of a large buffer: well under Redis' 512 MB string limit, large
+#: enough that the round trip does not count.
+CHUNK_BYTES = 8 * 1024 * 1024
+
+
+class Store:
+    """A thread-safe client. Every step is idempotent, so it may repeat one after a lost reply."""
+
+    def __init__(self, address: Address, *, retries: int = 3) -> None:
+        self.address = address
+        self._redis = redis.Redis.from_url(
+            address.url,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            socket_timeout=30,
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), retries),
+        )
+        self.scripts = Scripts(self.run)
+
+    def run(self, *command: Any) -> Any:
+        """Execute one command; load the scripts where the server has lost them.
+
+        Raises:
+            StoreUnreachable: no answer. StoreError: the store refused the command.
+        """
+        try:
+            try:
+                return self._redis.execute_command(*command)
+            except NoScriptError:
+                Scripts.load(self._redis.execute_command)
+                return self._redis.execute_command(*command)
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            raise connect_error(self.address, error) from None
+        except redis.RedisError as error:
+            raise StoreError(f"{self.address.public}: {error}") from None
+
+    def check(self) -> str:
+        """Return the server's version after a round trip.
+
+        Raises:
+            StoreUnreachable: within seconds, with the address and without its password.
+        """
+        info = self.run("INFO", "server")
+        if isinstance(info, bytes):
+            info = dict(line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)
+        return str(info.get("valkey_version") or info.get("redis_version"))
+
+    def get(self, key: str) -> bytes | None:
+        """Return a string value."""
+        value = self.run("GET", key)
+        return None if value is None else bytes(value)
+
+    def many(self, keys: Iterable[str]) -> list[bytes | None]:
+        """Return several string values."""
+        return list(self.run("MGET", *keys))
+
+    def hash(self, key: str) -> dict[str, str]:
+        """Return a hash as text."""
+        reply = self.run("HGETALL", key)
+        return {_text(field): _text(value) for field, value in reply.items()}
+
+    def texts(self, *command: Any) -> list[str]:
+        """Run a command that returns a list or set of names."""
+        return [_text(item) for item in self.run(*command)]
+
+    def put_blob(self, blob_id: str, data: memoryview, ttl: int) -> None:
+        """Store a large buffer in chunks."""
+        for number, start in enumerate(range(0, len(data), CHUNK_BYTES)):
+            chunk = data[start : start + CHUNK_BYTES]
+            self.run("SET", routing.blob_key(blob_id, number), chunk, "EX", ttl)
+
+    def need_blob(self, blob_id: str, size: int) -> memoryview:
+        """Return a large buffer, read-only.
+
+        Raises:
+            ObjectLostError: a chunk of it is gone.
+        """
+        whole = bytearray(size)
+        for number, start in enumerate(range(0, size, CHUNK_BYTES)):
+            chunk = self.run("GET", routing.blob_key(blob_id, number))
+            if chunk is None or len(chunk) != min(CHUNK_BYTES, size - start):
+                raise ObjectLostError(f"chunk {number} of the buffer {blob_id} is gone")
+            whole[start : start + len(chunk)] = chunk
+        return memoryview(whole).toreadonly()
+
+    def subscribe(self, *channels: str) -> redis.client.PubSub:
+        """Return a subscription on a connection of its own."""
+        try:
+            subscription = self._redis.pubsub(ignore_subscribe_messages=True)
+            subscription.subscribe(*channels)
+        except redis.RedisError as error:
+            raise connect_error(self.address, error) from None
+        return subscription
+
+    def close(self) -> None:
+        """Close every connection; a second call does nothing."""
+        self._redis.close()
+
+
+def blob_keys(blobs: Iterable[tuple[str, int]]) -> list[str]:
+    """Return the keys of every chunk of the given (blob id, bytes)."""
+    return [
+        routing.blob_key(blob_id, number)
+        for blob_id, size in blobs
+        for number in range(-(-size // CHUNK_BYTES))
+    ]
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+

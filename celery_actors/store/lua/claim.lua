@@ -1,0 +1,30 @@
+-- Take the oldest waiting creation from one queue and become the actor's owner, in one step.
+-- KEYS 1 creation queue (LIST)   2 what this node run owns (SET)   3 lease of this node run
+-- ARGV 1 owner "<incarnation>|<nonce>"  2 key prefix of actors
+-- Returns {} nothing waits, or {actor id, queue, epoch, spec, meta as a flat list, calls put back}
+-- Parked calls of a former owner go back to the front of the queue, in order.
+if redis.call('EXISTS', KEYS[3]) == 0 then return {} end
+while true do
+  local message = redis.call('RPOP', KEYS[1])
+  if not message then return {} end
+  local actor = cjson.decode(message)['headers']['ca_create']
+  local base = ARGV[2] .. ':{' .. actor[2] .. '}:' .. actor[1]
+  local meta = redis.call('HMGET', base .. ':m', 'st', 'ep', 'own', 'ap')
+  if (meta[1] == 'pending' or meta[1] == 'restarting') and meta[3] == '' then
+    local now = redis.call('TIME')
+    local epoch = math.max(tonumber(meta[2]) + 1, now[1] * 1000 + math.floor(now[2] / 1000))
+    local parked = redis.call('HKEYS', base .. ':p')
+    table.sort(parked, function(a, b) return tonumber(a) > tonumber(b) end)
+    for _, position in ipairs(parked) do
+      redis.call('RPUSH', actor[2], redis.call('HGET', base .. ':p', position))
+    end
+    redis.call('DEL', base .. ':p')
+    local ap = tonumber(meta[4]) - #parked
+    redis.call('HSET', base .. ':m', 'st', 'starting', 'ep', string.format('%.0f', epoch),
+      'own', ARGV[1], 'ap', ap, 'go', ap)
+    redis.call('HDEL', base .. ':m', 'parked_go')
+    redis.call('SADD', KEYS[2], actor[1])
+    return {actor[1], actor[2], string.format('%.0f', epoch), redis.call('GET', base .. ':s') or '',
+      redis.call('HGETALL', base .. ':m')}
+  end
+end

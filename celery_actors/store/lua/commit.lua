@@ -1,0 +1,39 @@
+-- Settle the oldest calls of a mailbox and fetch the next ones, if the caller still owns it.
+-- KEYS 1 mailbox (LIST)   2 meta (HASH: ep, own, ap = calls settled or moved out so far,
+--      go = position up to which calls may have started)   3 source queue or '' (shared worker)
+-- ARGV 1 epoch  2 owner  3 position before this commit  4 calls settled  5 calls wanted
+--      6 result lifetime in seconds  7.. results (see post_results)
+-- Returns {0, messages oldest first, calls left to fetch where none were wanted}
+--         {-10} fenced: someone else owns it
+--         {-11, ap} the store's position is not ours (rolled back)
+-- Idempotent: a repeated commit finds ap already moved and only fetches.
+--@include post_results
+local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'ap')
+if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return {-10} end
+local ap, pos, settled = tonumber(meta[3] or '0'), tonumber(ARGV[3]), tonumber(ARGV[4])
+if ap == pos then
+  if settled > 0 then
+    redis.call('LTRIM', KEYS[1], 0, -settled - 1)
+    redis.call('HSET', KEYS[2], 'ap', pos + settled)
+    post_results(7, settled, ARGV[6])
+  end
+elseif ap ~= pos + settled then
+  return {-11, ap}
+end
+local want = tonumber(ARGV[5])
+if want == 0 then
+  return {0, {}, redis.call('LLEN', KEYS[3] ~= '' and KEYS[3] or KEYS[1])}
+end
+if KEYS[3] ~= '' then
+  for _ = 1, want do
+    if not redis.call('LMOVE', KEYS[3], KEYS[1], 'RIGHT', 'LEFT') then break end
+  end
+end
+local list = redis.call('LRANGE', KEYS[1], -want, -1)
+local count = #list
+if count == 0 then return {0, list, 0} end
+redis.call('HSET', KEYS[2], 'go', pos + settled + count)
+for i = 1, math.floor(count / 2) do
+  list[i], list[count + 1 - i] = list[count + 1 - i], list[i]
+end
+return {0, list, count}

@@ -1,0 +1,17 @@
+-- A node's heartbeat: renew its lease, list what needs attention.
+-- KEYS 1 lease  2 nodes (HASH)  3 kills (SET)  4 sessions (ZSET)
+-- ARGV 1 incarnation  2 lease in milliseconds  3 description  4 '1' this is the first tick
+--      5 prefix of lease keys
+-- Returns {alive, actors to kill, dead node runs, expired sessions}; alive 0: another node took
+-- over this run's actors (its entry in nodes is gone), so it must end its processes.
+if ARGV[4] ~= '1' and redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return {0, {}, {}, {}} end
+redis.call('SET', KEYS[1], '1', 'PX', ARGV[2])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+local dead = {}
+for _, incarnation in ipairs(redis.call('HKEYS', KEYS[2])) do
+  if redis.call('EXISTS', ARGV[5] .. incarnation) == 0 then dead[#dead + 1] = incarnation end
+end
+local now = redis.call('TIME')
+local expired = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf',
+  '(' .. string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000)), 'LIMIT', 0, 100)
+return {1, redis.call('SMEMBERS', KEYS[3]), dead, expired}

@@ -1,0 +1,211 @@
+"""One typed function per atomic step. The steps themselves are the files in ``lua/``.
+
+Each function takes ``run``, anything that executes a packed command and returns the reply: a
+``Wire`` on the call path, the pooled client elsewhere. ``Scripts.pack`` gives the bytes alone, for
+pipelines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, NamedTuple
+
+from .wire import pack
+
+__all__ = ["Answer", "Claim", "Scripts"]
+
+Word = bytes | str | int | float
+Run = Callable[..., Any]
+
+
+class Answer(NamedTuple):
+    """A result to store: its key (empty: none), the Celery record, the channel to tell."""
+
+    key: str
+    record: bytes
+    channel: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An actor that this node run has just become the owner of."""
+
+    actor_id: str
+    queue: str
+    epoch: str
+    spec: bytes
+    meta: dict[str, str]
+
+
+def _load() -> dict[str, bytes]:
+    sources = {}
+    for file in (resources.files(__package__) / "lua").iterdir():
+        if file.name.endswith(".lua"):
+            sources[file.name[:-4]] = file.read_text()
+    return {
+        name: "\n".join(
+            sources[line.removeprefix("--@include ")] if line.startswith("--@include ") else line
+            for line in source.splitlines()
+        ).encode()
+        for name, source in sources.items()
+        if name != "post_results"
+    }
+
+
+SOURCES = _load()
+_SHA = {name: hashlib.sha1(source).hexdigest() for name, source in SOURCES.items()}  # noqa: S324 - Redis names scripts by SHA-1
+
+
+class Scripts:
+    """The atomic steps of the protocol."""
+
+    @staticmethod
+    def pack(name: str, keys: Sequence[str], *words: Word) -> bytes:
+        """Return the packed EVALSHA of a script."""
+        return pack(("EVALSHA", _SHA[name], len(keys), *keys, *words))
+
+    @staticmethod
+    def load(run: Run) -> None:
+        """Make every script known to the server."""
+        for source in SOURCES.values():
+            run("SCRIPT", "LOAD", source)
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def _eval(self, name: str, keys: Sequence[str], *words: Word) -> Any:
+        return self._run("EVALSHA", _SHA[name], len(keys), *keys, *words)
+
+    def create(self, keys: Sequence[str], words: Iterable[Word]) -> str | None:
+        """Create an actor; return the id of the actor that already has the name, or None."""
+        reply = self._eval("create", keys, *words)
+        return None if int(reply[0]) == 0 else _text(reply[1])
+
+    def claim(
+        self, creation_queue: str, owned: str, lease: str, owner: str, prefix: str
+    ) -> Claim | None:
+        """Become the owner of the oldest waiting actor of one creation queue."""
+        reply = self._eval("claim", [creation_queue, owned, lease], owner, prefix)
+        if not reply:
+            return None
+        actor_id, queue, epoch, spec, flat = reply
+        if isinstance(flat, dict):
+            meta = {_text(key): _text(value) for key, value in flat.items()}
+        else:
+            meta = {_text(flat[i]): _text(flat[i + 1]) for i in range(0, len(flat), 2)}
+        return Claim(_text(actor_id), _text(queue), _text(epoch), spec, meta)
+
+    def mark(self, meta: str, epoch: str, owner: str, fields: dict[str, Word]) -> bool:
+        """Write fields of a record while (epoch, owner) holds it; False when fenced."""
+        flat = [word for pair in fields.items() for word in pair]
+        return int(self._eval("mark", [meta], epoch, owner, *flat)) == 0
+
+    def release(
+        self,
+        keys: Sequence[str],
+        *,
+        epoch: str,
+        owner: str,
+        position: int,
+        settled: int,
+        restart: bool,
+        cause: str,
+        init_failed: bool,
+        creation: bytes,
+        need: str,
+        actor_id: str,
+        parked: str,
+        ttl: int,
+        answers: Sequence[Answer],
+    ) -> str | int:
+        """Settle the started calls of a lost process and restart or end its actor."""
+        reply = self._eval(
+            "release", keys, epoch, owner, position, settled, "1" if restart else "", cause,
+            "1" if init_failed else "", creation, need, actor_id, parked, ttl, *flatten(answers),
+        )  # fmt: skip
+        return reply if isinstance(reply, int) else _text(reply)
+
+    def kill(self, meta: str, actor_id: str, cause: str, node_prefix: str) -> bool:
+        """Declare an actor dead; True when this call did it."""
+        return bool(self._eval("kill", [meta], actor_id, cause, node_prefix))
+
+    def commit(
+        self, mailbox: str, meta: str, epoch: str, owner: str, position: int, ttl: int,
+        answers: Sequence[Answer],
+    ) -> int:  # fmt: skip
+        """Settle the oldest calls without fetching; 0, -10 (fenced) or -11 (moved on)."""
+        words = (epoch, owner, position, len(answers), 0, ttl, *flatten(answers))
+        return int(self._eval("commit", [mailbox, meta, ""], *words)[0])
+
+    def settle_parked(
+        self, meta: str, parked: str, epoch: str, owner: str, position: int, ttl: int,
+        answer: Answer,
+    ) -> bool:  # fmt: skip
+        """Settle a call that had stepped out of line; False when fenced."""
+        words = (epoch, owner, position, ttl, *flatten([answer]))
+        return int(self._eval("settle_parked", [meta, parked], *words)) == 0
+
+    def unpark(self, queue: str, meta: str, parked: str, epoch: str) -> int:
+        """Put a dead actor's parked calls back in line."""
+        return int(self._eval("unpark", [queue, meta, parked], epoch))
+
+    def bury(self, keys: Sequence[str], actor_id: str, remember: int) -> bool:
+        """Free a dead actor's name and keys; False while calls remain."""
+        return bool(self._eval("bury", keys, actor_id, remember))
+
+    def recover(
+        self,
+        keys: Sequence[str],
+        *,
+        epoch: str,
+        owner: str,
+        seen: int,
+        worker_id: str,
+        need: str,
+        bell: str,
+        ttl: int,
+        answers: Sequence[Answer],
+        returned: Sequence[bytes],
+    ) -> int:
+        """Answer or return the calls of a lost shared worker; 0, -10 or -11."""
+        words = (epoch, owner, seen, worker_id, need, bell, ttl, len(answers))
+        return int(self._eval("recover", keys, *words, *flatten(answers), *returned))
+
+    def give_back(
+        self, keys: Sequence[str], epoch: str, owner: str, keep: int, need: str, bell: str
+    ) -> int:
+        """Return calls that were taken and not started."""
+        return int(self._eval("give_back", keys, epoch, owner, keep, need, bell))
+
+    def answer(self, ttl: int, answers: Sequence[Answer]) -> int:
+        """Store results that no worker will store, overwriting none."""
+        return int(self._eval("answer", [], ttl, *flatten(answers)))
+
+    def tick(
+        self, keys: Sequence[str], incarnation: str, lease_ms: int, description: str, first: bool,
+        lease_prefix: str,
+    ) -> tuple[bool, list[str], list[str], list[str]]:  # fmt: skip
+        """Renew a node's lease; (still ours, actors to kill, dead node runs, ended sessions)."""
+        words = (incarnation, lease_ms, description, "1" if first else "", lease_prefix)
+        alive, kills, dead, expired = self._eval("tick", keys, *words)
+        return bool(alive), _texts(kills), _texts(dead), _texts(expired)
+
+    def renew_session(self, sessions: str, session: str, milliseconds: int) -> None:
+        """Keep a driver's session alive."""
+        self._eval("renew_session", [sessions], session, milliseconds)
+
+
+def flatten(answers: Iterable[Answer]) -> list[Word]:
+    """Return answers as the words that ``post_results`` reads."""
+    return [word for answer in answers for word in answer]
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _texts(values: Iterable[Any]) -> list[str]:
+    return [_text(value) for value in values]

@@ -1,0 +1,153 @@
+"""One raw connection to the store: packed commands out, decoded replies in.
+
+redis-py makes the connection (sockets, TLS, authentication); reading and writing happen on the
+socket itself, because on the call path its per-command bookkeeping costs more than the call.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import threading
+from collections import deque
+from typing import Any, cast
+
+import hiredis
+import redis
+
+from ..config import Address
+from ..errors import ClusterUnreachableError, RayError
+
+__all__ = ["PUSH", "StoreError", "StoreUnreachable", "Wire", "connect_error", "pack"]
+
+pack = hiredis.pack_command
+PUSH = hiredis.PushNotification
+
+#: Seconds to wait for a connection; a wrong address must fail within seconds.
+CONNECT_TIMEOUT = 3.0
+_BUFFER = 256 * 1024
+
+
+class StoreUnreachable(ClusterUnreachableError):
+    """Raised when the connection to the store broke or could not be made."""
+
+
+class StoreError(RayError):
+    """Raised when the store refuses a command."""
+
+
+def connect_error(address: Address, error: BaseException) -> StoreUnreachable:
+    """Return the error for a store that does not answer, without its password."""
+    return StoreUnreachable(
+        f"the store at {address.public} does not answer ({type(error).__name__}: {error}). "
+        "Is the server running, and is the address right?"
+    )
+
+
+class Wire:
+    """A connection that one reader and any number of writers share."""
+
+    def __init__(self, address: Address) -> None:
+        pool = redis.ConnectionPool.from_url(
+            address.url, protocol=3, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=None
+        )
+        self._connection = pool.make_connection()
+        try:
+            self._connection.connect()
+        except (redis.RedisError, OSError) as error:
+            raise connect_error(address, error) from None
+        self.address = address
+        self.sock = cast(socket.socket, self._connection._sock)
+        self.sock.settimeout(None)
+        self._reader = hiredis.Reader()
+        self._buffer = bytearray(_BUFFER)
+        self._ready: deque[Any] = deque()
+        self._write_lock = threading.Lock()
+        self._poll = select.poll()
+        self._poll.register(self.sock, select.POLLIN)
+        self._timeout: float | None = None
+
+    def send(self, data: bytes) -> None:
+        """Write packed commands.
+
+        Raises:
+            StoreUnreachable: the connection is broken.
+        """
+        try:
+            with self._write_lock:
+                self.sock.sendall(data)
+        except OSError as error:
+            raise connect_error(self.address, error) from None
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, for a poll with others."""
+        return self.sock.fileno()
+
+    def receive(self, timeout: float | None = None) -> list[Any]:
+        """Return what has arrived: at least one reply, or nothing after ``timeout`` seconds.
+
+        Raises:
+            StoreUnreachable: the connection is broken.
+        """
+        ready = self._ready
+        if ready:
+            self._ready = deque()
+            return list(ready)
+        replies: list[Any] = []
+        while not replies:
+            if not self._fill(timeout):
+                break
+            while (reply := self._reader.gets()) is not False:
+                replies.append(reply)
+        return replies
+
+    def _fill(self, timeout: float | None) -> bool:
+        try:
+            if timeout is not None and not self._poll.poll(timeout * 1000):
+                return False
+            size = self.sock.recv_into(self._buffer)
+        except OSError as error:
+            raise connect_error(self.address, error) from None
+        if size == 0:
+            raise connect_error(self.address, ConnectionResetError("closed by the server"))
+        self._reader.feed(self._buffer, 0, size)
+        return True
+
+    def read(self) -> Any:
+        """Return the next reply; pushed messages in between are skipped.
+
+        Raises:
+            StoreError: the store refused the command. StoreUnreachable: the connection broke.
+        """
+        while True:
+            if not self._ready:
+                self._ready.extend(self.receive())
+                continue
+            reply = self._ready.popleft()
+            if isinstance(reply, PUSH):
+                continue
+            if isinstance(reply, hiredis.ReplyError):
+                raise StoreError(str(reply))
+            return reply
+
+    def pending_input(self) -> bool:
+        """Tell whether a reply has been received and not yet read."""
+        return bool(self._ready)
+
+    def call(self, *command: bytes | str | int | float) -> Any:
+        """Send one command and return its reply."""
+        self.send(pack(command))
+        return self.read()
+
+    def close(self) -> None:
+        """Close the connection; a second call does nothing."""
+        self._connection.disconnect()
+
+    def abort(self) -> None:
+        """Break the connection from another thread, so that a blocked reader returns."""
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # closed already: nothing left to break
