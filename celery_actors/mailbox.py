@@ -25,6 +25,8 @@ __all__ = ["Mailbox"]
 PEEK_SECONDS = 10
 #: Seconds a worker tries to reach a lost store; its node has fenced it long before.
 _PATIENCE = 30.0
+#: A broken connection, or a server that has lost its scripts: both are mended by a new connection.
+_TRY_AGAIN = (ClusterUnreachableError, StoreError)
 
 
 class Mailbox:
@@ -49,11 +51,12 @@ class Mailbox:
             words = ("BLMOVE", keys.queue, keys.queue, "RIGHT", "RIGHT", peek_seconds)
         self._peek = pack(words)
         self._commit_keys = [keys.queue, keys.meta, source]
-        self._connect()
+        self._connect(load=False)
 
-    def _connect(self) -> None:
+    def _connect(self, *, load: bool) -> None:
         self._wire = Wire(self._address)
-        Scripts.load(self._wire.call)
+        if load:
+            Scripts.load(self._wire.call)
         self._poll = select.poll()
         self._poll.register(self._wire.fileno(), select.POLLIN)
         self._poll.register(self._wake_fd, select.POLLIN)
@@ -73,7 +76,7 @@ class Mailbox:
                 if any(fd == self._wake_fd for fd, _ in events) and len(events) == 1:
                     return [], True
             reply = self._wire.read()
-        except ClusterUnreachableError:
+        except _TRY_AGAIN:
             self._reconnect()
             return self._fetch([], 64, own_only=True), False
         self._peeking = False
@@ -97,7 +100,7 @@ class Mailbox:
         """
         try:
             return self._fetch(answers, want, own_only=False)
-        except ClusterUnreachableError:
+        except _TRY_AGAIN:
             self._reconnect()
             return self._fetch(answers, want, own_only=want == 0)
 
@@ -111,7 +114,7 @@ class Mailbox:
             self._wire.send(self._pack(answers, 0, self._source) + self._peek)
             self._take(self._wire.read(), len(answers))
             self._peeking = True
-        except ClusterUnreachableError:
+        except _TRY_AGAIN:
             self._reconnect()
             self._fetch(answers, 0, own_only=False)
 
@@ -153,7 +156,7 @@ class Mailbox:
         pause = 0.01
         while True:
             try:
-                self._connect()
+                self._connect(load=True)
                 return
             except (ClusterUnreachableError, StoreError):
                 if time.monotonic() > give_up:

@@ -256,6 +256,10 @@ def _join(
     probe = Store(address, retries=0)
     probe.check()
     probe.close()
+    if local is None:  # the node has loaded them into a store that we start
+        loader = Store(address)
+        Scripts.load(loader.run)
+        loader.close()
     session = _Session(local, log_to_driver)
     context = Runtime(
         address, ring, namespace=namespace or "", node_id=local.node_id if local else "",

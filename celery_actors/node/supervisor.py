@@ -26,7 +26,7 @@ from ..assignment import Assignment, LogBatch, NodeSettings
 from ..errors import ClusterUnreachableError
 from ..options import FunctionOptions
 from ..placement import Allocation, Ledger, Need
-from ..store import Store, Wire
+from ..store import Scripts, Store, Wire
 from ..store.wire import PUSH, pack
 from .output import Output
 from .recovery import Lost, actor_lost, describe_exit, end_session, node_lost, shared_lost
@@ -117,6 +117,7 @@ class Supervisor:
         self._watch(self._zygote, self._on_zygote)
         if self._options.lifeline is not None:
             self._watch(self._options.lifeline, self._on_driver_gone)
+        Scripts.load(self._store.run)
         self._connect_bells()
         self._tick(first=True)
         if self._options.ready is not None:
@@ -158,7 +159,8 @@ class Supervisor:
 
     def _poll(self, timeout: float) -> None:
         for key, _ in self._selector.select(timeout):
-            key.data()
+            if key.fd in self._selector.get_map():  # an earlier callback may have closed it
+                key.data()
 
     # -- the store -------------------------------------------------------------------------
 

@@ -105,6 +105,7 @@ class _Zygote:
         set_title("ca-zygote")
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends when its supervisor does
+        from .. import worker  # noqa: F401 - so that every fork has it
         from ..broker.app import make_app
         from ..broker.celery_worker import preload
         from ..serialization import Sealer

@@ -59,7 +59,7 @@ class Mux:
         self.closed = False
         self.attention = 0  # callbacks and awaits: nobody leads, yet results must be prompt
         self._kick = threading.Event()
-        self._wire = self._connect()
+        self._wire = self._connect(load=False)
         self._thread = threading.Thread(target=self._background, name="ca-mux", daemon=True)
         self._thread.start()
 
@@ -213,9 +213,10 @@ class Mux:
 
     # -- connection ------------------------------------------------------------------------
 
-    def _connect(self) -> Wire:
+    def _connect(self, *, load: bool) -> Wire:
         wire = Wire(self.address)
-        Scripts.load(wire.call)
+        if load:
+            Scripts.load(wire.call)
         if self._channels:
             wire.send(pack(("SUBSCRIBE", *sorted(self._channels))))
         return wire
@@ -227,7 +228,7 @@ class Mux:
         pause = 0.01
         while True:
             try:
-                wire = self._connect()
+                wire = self._connect(load=True)
                 break
             except (ClusterUnreachableError, StoreError):
                 if self.closed or time.monotonic() > give_up:

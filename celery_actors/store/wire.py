@@ -26,7 +26,7 @@ PUSH = hiredis.PushNotification
 
 #: Seconds to wait for a connection; a wrong address must fail within seconds.
 CONNECT_TIMEOUT = 3.0
-_BUFFER = 256 * 1024
+_BUFFER = 64 * 1024
 
 
 class StoreUnreachable(ClusterUnreachableError):
