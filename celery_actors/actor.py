@@ -215,20 +215,20 @@ class ActorMethod:
             TypeError: the arguments do not fit. SerializationError: one cannot be pickled.
         """
         prepared = self._prepared
-        if prepared is None or prepared[0] is not runtime.current():
+        context = runtime.current()
+        if prepared is None or prepared[0] is not context or prepared[3] != context.job:
             prepared = self._prepare()
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
             what = f"{self._handle._class_name}.{self._name}()"
             self._signature.check(what, args, kwargs)
-        context, target, template = prepared
-        return context.submit(target, template, self._name, args, kwargs)  # type: ignore[no-any-return] # typed by submit
+        return context.submit(prepared[1], prepared[2], self._name, args, kwargs)  # type: ignore[no-any-return] # typed by submit
 
     def _prepare(self) -> tuple[Any, ...]:
         context = runtime.current()
         handle = self._handle
         target = context.actor_target(handle._queue, handle._actor_id, handle._title)
         template = context.template(target, routing.task_name(handle._class_name, self._name))
-        self._prepared = (context, target, template)
+        self._prepared = (context, target, template, context.job)
         return self._prepared
 
     def __repr__(self) -> str:

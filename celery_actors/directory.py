@@ -12,7 +12,9 @@ from . import records, routing
 from .errors import ActorDiedError, DeadLetterError, RayError
 from .messages import Envelope, decode_envelope
 from .placement import Need
+from .serialization import Sealer
 from .store import Answer, Store
+from .store.client import blob_keys
 
 __all__ = ["ActorRecord", "actors", "create", "end", "find", "reap", "spec_context"]
 
@@ -156,6 +158,9 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
                 queue, keys.meta, meta["ep"], "@reaper", int(meta["ap"]), ttl, answers
             )
             continue
+        spec = store.get(keys.spec)
+        if spec is not None:
+            store.run("UNLINK", keys.spec, *blob_keys(Sealer.blob_ids(spec)))
         job = routing.job_key(meta.get("job", ""))
         if store.scripts.bury([*bury, job], actor_id, REMEMBER_SECONDS):
             return

@@ -48,11 +48,10 @@ class LocalCluster:
 
     def stop(self) -> None:
         """Stop the node, then the store; return when both are gone."""
-        self.node.terminate()
-        _end(self.node, 30)
-        with contextlib.suppress(OSError):
+        if self.lifeline >= 0:
             os.close(self.lifeline)
-        self.lifeline = -1
+            self.lifeline = -1
+        _end(self.node, 10)
         if self.guardian.stdin is not None:
             self.guardian.stdin.close()
         _end(self.guardian, 30)

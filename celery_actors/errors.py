@@ -16,6 +16,7 @@ __all__ = [
     "DeadLetterError",
     "FencedError",
     "GetTimeoutError",
+    "NodeDiedError",
     "NotInitializedError",
     "ObjectLostError",
     "RayActorError",
@@ -71,6 +72,10 @@ class ObjectLostError(RayError):
 
 class WorkerCrashedError(RayError):
     """Raised when the worker running a function died and no retry was left."""
+
+
+class NodeDiedError(RayError):
+    """Raised when the only node that could run a call is gone."""
 
 
 class TaskCancelledError(RayError):
@@ -175,6 +180,7 @@ _SYSTEM: dict[str, type[RayError]] = {
         ActorDiedError,
         ActorUnavailableError,
         DeadLetterError,
+        NodeDiedError,
         ObjectLostError,
         TaskCancelledError,
         UntrustedPayloadError,

@@ -58,12 +58,12 @@ class RemoteFunction(Generic[P, R]):
             TypeError: the arguments do not fit. SerializationError: one cannot be pickled.
         """
         prepared = self._prepared
-        if prepared is None or prepared[0] is not runtime.current():
+        context = runtime.current()
+        if prepared is None or prepared[0] is not context or prepared[3] != context.job:
             prepared = self._prepare()
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
             self._signature.check(f"{self._name}()", args, kwargs)
-        context, target, template = prepared
-        return context.submit(target, template, self._name, args, kwargs)  # type: ignore[no-any-return] # typed by submit
+        return context.submit(prepared[1], prepared[2], self._name, args, kwargs)  # type: ignore[no-any-return] # typed by submit
 
     def _prepare(self) -> tuple[Any, ...]:
         context = runtime.current()
@@ -80,7 +80,7 @@ class RemoteFunction(Generic[P, R]):
         template = context.template(
             target, routing.task_name(None, self._name), digest, self._options.max_retries
         )
-        self._prepared = (context, target, template)
+        self._prepared = (context, target, template, context.job)
         return self._prepared
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -39,6 +39,11 @@ class Need:
         return "x" + hashlib.sha256(label.encode()).hexdigest()[:16]
 
     @property
+    def cpus(self) -> int:
+        """CPU units needed."""
+        return dict(self.amounts).get("CPU", 0)
+
+    @property
     def gpus(self) -> int:
         """GPU units needed."""
         return dict(self.amounts).get("GPU", 0)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import msgspec
+
 from . import records, routing
 from .config import Address, KeyRing
 from .errors import (
@@ -45,6 +47,8 @@ _BATCH = 48
 _RELEASE_BATCH = 64
 #: Seconds a result stays for those who do not hold its reference (Celery's `result_expires`).
 RESULT_SECONDS = 24 * 3600
+#: Seconds a class or function stays after a process last stored or loaded it.
+CODE_SECONDS = 7 * 24 * 3600
 
 
 class Target:
@@ -128,6 +132,7 @@ class Runtime:
         self._refs: dict[str, weakref.ref[ObjectRef[Any]]] = {}
         self._released: deque[tuple[str, Meta | None]] = deque()
         self._shared_pending: set[str] = set()
+        self._unwatched: deque[str] = deque()
         self._exported: set[str] = set()
         self._channels: dict[str, Callable[[bytes], None]] = {}
         if on_log is not None:
@@ -280,16 +285,17 @@ class Runtime:
     # -- hearing ---------------------------------------------------------------------------
 
     def _on_push(self, channel: bytes, payload: bytes) -> None:
-        if channel == self._reply_channel:
-            for meta in decode_metas(payload):
-                self._arrived(meta)
-            return
         name = channel.decode()
-        handler = self._channels.get(name)
-        if handler is not None:
-            handler(payload)
-        elif name.startswith(routing.RESULT_PREFIX):
-            self._arrived(decode_meta(payload))
+        try:
+            if channel == self._reply_channel:
+                for meta in decode_metas(payload):
+                    self._arrived(meta)
+            elif name in self._channels:
+                self._channels[name](payload)
+            elif name.startswith(routing.RESULT_PREFIX):
+                self._arrived(decode_meta(payload))
+        except msgspec.MsgspecError as error:
+            logger.warning("a message on %s is not what belongs there: %s", name, error)
 
     def _arrived(self, meta: Meta) -> None:
         weak = self._refs.get(meta.task_id)
@@ -310,6 +316,8 @@ class Runtime:
 
     def _complete(self, ref: ObjectRef[Any], meta: Meta | None, error: Exception | None) -> None:
         ref._meta, ref._error = meta, error
+        if not ref._owned and ref._watched:
+            self._unwatched.append(ref.id)
         callbacks, ref._callbacks = ref._callbacks, None
         if callbacks:
             for callback in callbacks:
@@ -345,6 +353,10 @@ class Runtime:
 
     def _tick(self) -> None:
         self.flush()
+        while self._unwatched:
+            call_id = self._unwatched.popleft()
+            if call_id not in self._refs or self.borrow(call_id).ready:
+                self.mux.unsubscribe(routing.result_key(call_id))
         if self._extra_tick is not None:
             self._extra_tick()
 
@@ -378,6 +390,8 @@ class Runtime:
         if ref._shared or not ref._owned:
             if ref._owned and not ref.ready:
                 self._shared_pending.add(ref._id)
+            elif ref._watched and not ref._owned and not ref.ready:
+                self._unwatched.append(ref._id)
             return
         if ref._meta is not None:
             self._released.append((ref._id, ref._meta))
@@ -527,8 +541,13 @@ class Runtime:
     def export(self, digest: str, record: bytes) -> None:
         """Store a class or function under its content hash, once per process."""
         if digest not in self._exported:
-            self.store.run("SET", routing.code_key(digest), record)
+            self.store.run("SET", routing.code_key(digest), record, "EX", CODE_SECONDS)
             self._exported.add(digest)
+
+    def fetch_code(self, digest: str) -> bytes | None:
+        """Return a stored class or function, which then stays for another while."""
+        record = self.store.run("GETEX", routing.code_key(digest), "EX", CODE_SECONDS)
+        return None if record is None else bytes(record)
 
     def announce_need(self, need: Need) -> None:
         """Tell nodes about a kind of call that they do not keep workers ready for."""
@@ -537,6 +556,7 @@ class Runtime:
     def fail_target(self, target: Target, ids: Iterable[str], error: ActorDiedError) -> None:
         """Complete calls that the store refused because their actor is dead."""
         target.death = error
+        target.ahead = 0
         for call_id in ids:
             weak = self._refs.get(call_id)
             ref = weak() if weak is not None else None
@@ -544,6 +564,21 @@ class Runtime:
                 self._complete(ref, None, error)
                 if ref._shared:
                     self.share(ref)
+
+    def fail_pending(self, error: RayError) -> None:
+        """Complete every reference that still waits: nobody is left to make their values."""
+        for weak in list(self._refs.values()):
+            ref = weak()
+            if ref is not None and not ref.ready:
+                self._complete(ref, None, error)
+
+    def release_results(self) -> None:
+        """Free the results that only this process knows of: it leaves."""
+        for weak in list(self._refs.values()):
+            ref = weak()
+            if ref is not None and ref._owned and not ref._shared:
+                self._released.append((ref.id, ref._meta))
+        self.flush()
 
     def close(self) -> None:
         """Send what is left, then close the connections."""
@@ -604,6 +639,16 @@ _EMPTY = encode_body([], {})
 _current: Runtime | None = None
 #: Set by the edge that knows how to start a cluster: joins one when the first call needs it.
 auto_init: Callable[[], None] | None = None
+
+
+def _forget_in_child() -> None:
+    # A fork of a driver must not write to its parent's connections; init() gives it its own.
+    global _current  # noqa: PLW0603 - as set_current
+    _current = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def set_current(runtime: Runtime | None) -> None:

@@ -22,7 +22,7 @@ from . import routing, runtime
 from .assignment import LogBatch
 from .config import ADDRESS_VARIABLE, Address, KeyRing, resolve_keys
 from .embedded import LocalCluster, newest_address, start_local
-from .errors import ConfigurationError, NotInitializedError, RayError
+from .errors import ConfigurationError, NodeDiedError, NotInitializedError, RayError
 from .node.recovery import end_session, node_lost
 from .options import check_gpus, check_number, check_resources
 from .placement import UNIT
@@ -124,11 +124,16 @@ class _Session:
 
     def watchdog(self) -> None:
         """While a result is long in coming: is there still anybody to make it?"""
-        local = self.local
-        if local is not None and local.node.poll() is not None and self.runtime is not None:
-            node_lost_text = f"the local node {local.node_id} has ended"
-            logger.warning("%s; its actors are declared dead", node_lost_text)
-            _recover(self.runtime.store, local.node_id)
+        assert self.runtime is not None
+        store = self.runtime.store
+        for node_id in _described(store):
+            if not store.run("EXISTS", routing.lease_key(node_id)):
+                node_lost(store, node_id, self.runtime.result_seconds)
+        if self.local is not None and self.local.node.poll() is not None:
+            self.runtime.fail_pending(NodeDiedError(
+                f"the local node {self.local.node_id} ended with status "
+                f"{self.local.node.returncode}; call shutdown() and init() to start another"
+            ))  # fmt: skip
 
     def collect_output(self) -> None:
         """Wait until every node has sent what this driver's workers printed."""
@@ -137,11 +142,6 @@ class _Session:
         self._flushed.clear()
         context.store.run("PUBLISH", routing.BELL, f"flush:{context.session}")
         context.mux.wait(self._flushed.is_set, time.monotonic() + 1.0)
-
-
-def _recover(store: Store, incarnation: str) -> None:
-    if not store.run("EXISTS", routing.lease_key(incarnation)):
-        node_lost(store, incarnation, RESULT_SECONDS)
 
 
 _session: _Session | None = None
@@ -293,6 +293,7 @@ def shutdown() -> None:
         context = session.runtime
         try:
             context.flush()
+            context.release_results()
             session.collect_output()
             end_session(context.store, context.session, context.result_seconds)
             session.collect_output()

@@ -121,6 +121,9 @@ class _Process:
     def set_up(self) -> Runtime:
         """Prepare streams, signals and the connection to the cluster."""
         os.environ.update(self.assignment.environ)
+        # The Celery thread and the flusher must get a word in while a method computes; Python's
+        # default lets a thread wait for 5 ms.
+        sys.setswitchinterval(0.001)
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             tagged = _TaggedStream(
@@ -207,7 +210,7 @@ def _run_actor(process: _Process, context: Runtime) -> int:
     try:
         _use_path_of(context, mine.meta.get("job", ""))
         cls = code.load_code(
-            mine.meta["code"], lambda d: context.store.get(routing.code_key(d)), context.sealer
+            mine.meta["code"], context.fetch_code, context.sealer
         )
         spec = context.store.get(keys.spec)
         if spec is None:
@@ -285,8 +288,9 @@ def _run_shared(process: _Process, context: Runtime) -> int:
             if tag.job not in jobs:
                 jobs.add(tag.job)
                 _use_path_of(context, tag.job)
-            fetch = lambda d: context.store.get(routing.code_key(d))  # noqa: E731
-            function = functions[tag.code] = code.load_code(tag.code, fetch, context.sealer)
+            function = functions[tag.code] = code.load_code(
+                tag.code, context.fetch_code, context.sealer
+            )
         return function, prepared.message.task
 
     def give_back(keep: int) -> None:

@@ -107,8 +107,7 @@ def _begun(store: Store, mailbox: str, meta: dict[str, str], lost: Lost) -> list
     last = lost.progress
     if last is None:
         # What a lone peek returned is not marked: the oldest call may always have begun.
-        last = max(int(meta.get("go", 0)), position + 1) if meta["st"] == "alive" or (
-            not meta.get("class")) else position  # fmt: skip
+        last = max(int(meta.get("go", 0)), position + 1) if meta["st"] == "alive" else position
     count = last - position
     if count <= 0 or lost.init_failed:
         return []

@@ -25,8 +25,8 @@ from .. import gpu, routing
 from ..assignment import Assignment, LogBatch, NodeSettings
 from ..errors import ClusterUnreachableError
 from ..options import FunctionOptions
-from ..placement import Allocation, Ledger, Need
-from ..store import Scripts, Store, Wire
+from ..placement import UNIT, Allocation, Ledger, Need
+from ..store import Scripts, Store, StoreError, Wire
 from ..store.wire import PUSH, pack
 from .output import Output
 from .recovery import Lost, actor_lost, describe_exit, end_session, node_lost, shared_lost
@@ -56,6 +56,14 @@ class SupervisorOptions:
     resources: dict[str, float]
     lifeline: int | None = None  # a pipe whose end says that the driver is gone
     ready: int | None = None  # a pipe to write one line to when the node serves
+
+
+def _environment(need: Need, allocation: Allocation | None) -> dict[str, str]:
+    """Return the variables of a worker: its devices, and threads for the CPUs it holds."""
+    environ = gpu.environment(allocation.gpu_ids) if allocation else {}
+    if "OMP_NUM_THREADS" not in os.environ:
+        environ["OMP_NUM_THREADS"] = str(max(1, need.cpus // UNIT))
+    return environ
 
 
 @dataclass(slots=True)
@@ -102,7 +110,7 @@ class Supervisor:
         self._stop = False
         self._abandoned = False
         self._reason = ""
-        self._renewed = time.monotonic()
+        self._renewed = self._steady_since = time.monotonic()
         self._surplus_since = 0.0
 
     # -- life ------------------------------------------------------------------------------
@@ -210,7 +218,14 @@ class Supervisor:
         )
         if not alive:
             return False
-        self._renewed = time.monotonic()
+        now = time.monotonic()
+        if now - self._renewed > LEASE_MS / 1000:
+            self._steady_since = now
+        self._renewed = now
+        if now - self._steady_since < LEASE_MS / 1000:
+            # The store was away, or we were: others may be as alive as we are, and only have not
+            # renewed yet.
+            dead = []
         for actor_id in kills:
             self._kill_actor(actor_id)
         for incarnation in dead:
@@ -243,6 +258,12 @@ class Supervisor:
         """Take what the resources allow."""
         if self._stop:
             return
+        try:
+            self._take_work()
+        except (ClusterUnreachableError, StoreError) as error:
+            logger.warning("looking for work failed, the next tick tries again: %s", error)
+
+    def _take_work(self) -> None:
         raw = self._store.hash(routing.NEEDS)
         self._needs = {
             label: Need(tuple((name, amount) for name, amount in json.loads(amounts)))
@@ -278,7 +299,7 @@ class Supervisor:
                 worker_id=f"a-{claim.actor_id}-{owner[-8:]}", queue=claim.queue,
                 epoch=claim.epoch, owner=owner, position=int(meta["ap"]), actor_id=claim.actor_id,
                 label=routing.worker_label(meta["class"], name, claim.actor_id), meta=meta,
-                environ=gpu.environment(allocation.gpu_ids),
+                environ=_environment(need, allocation),
             ),
             allocation,
         )  # fmt: skip
@@ -325,7 +346,7 @@ class Supervisor:
                  "resident", "1" if resident else "0")  # fmt: skip
         self._store.run("HSET", routing.worker_keys(worker_id).meta, *words)
         self._store.run("SADD", routing.owned_key(self._incarnation), worker_id)
-        environ = gpu.environment(allocation.gpu_ids) if allocation else {}
+        environ = _environment(need, allocation)
         self._spawn(
             Assignment(
                 worker_id=worker_id, queue=queue, epoch="1", owner=owner, resident=resident,
@@ -368,8 +389,8 @@ class Supervisor:
         worker.init_failed = word.get("init_failed", worker.init_failed)
         if "blocked" in word:
             worker.blocked = word["blocked"]
-            self._fill_resident()
-        if word.get("ready"):
+            self._look()
+        elif word.get("ready"):
             self._look()
 
     def _on_output(self, output: Output) -> None:
@@ -435,14 +456,14 @@ class Supervisor:
                     self._store.run("SREM", name, mine.actor_id)
             else:
                 shared_lost(self._store, mine.worker_id, mine.owner, lost, self._ttl)
-        except ClusterUnreachableError as error:
+        except (ClusterUnreachableError, StoreError) as error:
             logger.warning("%s; another node takes over what worker %s left", error, mine.label)
 
     # -- the end ---------------------------------------------------------------------------
 
     def _drain(self, *, graceful: bool) -> None:
         """End the workers: politely first, where the node stops by itself."""
-        number = signal.SIGTERM if graceful and self._reason == "SIGTERM" else signal.SIGKILL
+        number = signal.SIGTERM if graceful else signal.SIGKILL
         deadline = time.monotonic() + _DRAIN_SECONDS
         told: set[str] = set()
         self._stop = True

@@ -102,7 +102,7 @@ class Mux:
                 )
             remaining = 1.0 if deadline is None else deadline - time.monotonic()
             if remaining <= 0:
-                return False
+                return self._glance() and done()
             self._waiting += 1
             try:
                 if self._lead.acquire(blocking=False):
@@ -120,6 +120,17 @@ class Mux:
                     mine.acquire(timeout=min(remaining, 0.05))
             finally:
                 self._waiting -= 1
+        return True
+
+    def _glance(self) -> bool:
+        """Take in what has arrived already; True if this thread or another one looked."""
+        if self._lead.acquire(blocking=False):
+            try:
+                while self._pump(0):
+                    pass
+            finally:
+                self._lead.release()
+                self._promote()
         return True
 
     def wake_followers(self) -> None:
@@ -159,6 +170,15 @@ class Mux:
                 return False
             self._reconnect()
             return True
+        try:
+            return self._dispatch(replies)
+        except BaseException:
+            # Ctrl-C between two replies: which were handled is not known. A new connection gets
+            # every answer again.
+            self._wire.abort()
+            raise
+
+    def _dispatch(self, replies: list[Any]) -> bool:
         for reply in replies:
             if isinstance(reply, PUSH):
                 if reply[0] == b"message":
