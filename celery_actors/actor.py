@@ -79,7 +79,11 @@ class ActorClass(Generic[T]):
         return self._create(context, namespace, args, kwargs)
 
     def _create(
-        self, context: runtime.Runtime, namespace: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        context: runtime.Runtime,
+        namespace: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> ActorHandle[T]:
         options = self._options
         cls: type[T] = getattr(self, WRAPPED)
@@ -155,7 +159,7 @@ class ActorHandle(Generic[T]):
         methods = None
         if raw is not None:
             place = directory.spec_context(record.actor_id)
-            fetch = context.fetch_blob(record.actor_id)
+            fetch = context.results.fetch_blob(record.actor_id)
             methods = context.sealer.open(raw, place, fetch)[2]
         return cls(record.actor_id, record.meta["queue"], record.class_name, record.title, methods)
 
@@ -221,12 +225,12 @@ class ActorMethod:
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
             what = f"{self._handle._class_name}.{self._name}()"
             self._signature.check(what, args, kwargs)
-        return context.submit(prepared[1], prepared[2], self._name, args, kwargs)  # type: ignore[no-any-return] # typed by submit
+        return context.calls.submit(prepared[1], prepared[2], self._name, args, kwargs)  # type: ignore[no-any-return] # typed by submit
 
     def _prepare(self) -> tuple[Any, ...]:
         context = runtime.current()
         handle = self._handle
-        target = context.actor_target(handle._queue, handle._actor_id, handle._title)
+        target = context.calls.actor(handle._queue, handle._actor_id, handle._title)
         template = context.template(target, routing.task_name(handle._class_name, self._name))
         self._prepared = (context, target, template, context.job)
         return self._prepared
@@ -264,6 +268,6 @@ def kill(actor: ActorHandle[Any]) -> None:
             "call of a function, let it end"
         )
     context = runtime.current()
-    context.flush()
+    context.calls.flush()
     cause = "it was ended by celery_actors.kill()"
     directory.end(context.store, actor._actor_id, actor._queue, cause, context.result_seconds)

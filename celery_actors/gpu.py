@@ -35,9 +35,7 @@ def detect(environ: Mapping[str, str] = os.environ) -> int:
         pynvml.nvmlShutdown()
 
 
-def environment(
-    gpu_ids: Sequence[int], environ: Mapping[str, str] = os.environ
-) -> dict[str, str]:
+def environment(gpu_ids: Sequence[int], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables that show a process exactly these devices; none for no device."""
     if not gpu_ids:
         return {}

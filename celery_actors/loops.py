@@ -58,9 +58,7 @@ class Host(Protocol):
 class _Loop:
     """What both loops share: a window of fetched calls, answers not committed yet."""
 
-    def __init__(
-        self, runtime: Runtime, mailbox: Mailbox, executor: Executor, host: Host
-    ) -> None:
+    def __init__(self, runtime: Runtime, mailbox: Mailbox, executor: Executor, host: Host) -> None:
         self._runtime = runtime
         self._mailbox = mailbox
         self._executor = executor
@@ -74,7 +72,7 @@ class _Loop:
         self._current = 0  # 1 while a call is out of the window and not answered
         self._busy = threading.Event()
         self._ended = False
-        runtime.blocking = self._blocking
+        runtime.results.blocking = self._blocking
         threading.Thread(target=self._flusher, name="ca-flusher", daemon=True).start()
 
     def run(self) -> None:
@@ -275,7 +273,7 @@ class ActorLoop(_Loop):
     def _ready(self, prepared: Prepared) -> bool:
         """Tell whether every argument is here, after one look into the store."""
         waiting = [ref for ref in prepared.refs if not ref.ready]
-        return not waiting or self._runtime.wait_stored(waiting)
+        return not waiting or self._runtime.results.wait_stored(waiting)
 
     def _park(self, prepared: Prepared) -> None:
         with self._lock:
@@ -285,7 +283,7 @@ class ActorLoop(_Loop):
             self._current = 0
         self._parked.setdefault(prepared.message.tag.caller, deque()).append((position, prepared))
         for ref in prepared.refs:
-            self._runtime.notify(ref, lambda _ref: self._wake())
+            self._runtime.results.notify(ref, lambda _ref: self._wake())
 
     def _run_unparked(self) -> None:
         for caller in list(self._parked):
@@ -358,9 +356,9 @@ class SharedLoop(_Loop):
             self._refuse(raw, error)
             return
         waiting = [ref for ref in prepared.refs if not ref.ready]
-        if waiting and not self._runtime.wait_stored(waiting):
+        if waiting and not self._runtime.results.wait_stored(waiting):
             with self._blocking():
-                self._runtime.wait(waiting, len(waiting), None, fail_fast=True)
+                self._runtime.results.wait(waiting, len(waiting), None, fail_fast=True)
         begun = time.monotonic()
         self._execute(prepared, function, label)
         self._typical += 0.2 * (time.monotonic() - begun - self._typical)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from .messages import Meta
-    from .runtime import Runtime
+    from .results import Results
 
 __all__ = ["ObjectRef"]
 
@@ -22,15 +22,15 @@ class ObjectRef(Generic[R]):
     One object per value and process: unpickling a ref that is held already gives that one.
     """
 
-    __slots__ = ("__weakref__", "_callbacks", "_error", "_id", "_meta", "_owned", "_runtime",
+    __slots__ = ("__weakref__", "_callbacks", "_error", "_id", "_meta", "_owned", "_table",
                  "_shared", "_watched")  # fmt: skip
 
     _id: str
-    _runtime: Runtime
+    _table: Results
 
-    def __init__(self, call_id: str, runtime: Runtime, owned: bool) -> None:
+    def __init__(self, call_id: str, table: Results, *, owned: bool) -> None:
         self._id = call_id
-        self._runtime = runtime
+        self._table = table
         self._owned = owned  # this process submitted the call: results come by its channel
         self._shared = False  # pickled: others may hold it, so its last local holder frees nothing
         self._watched = owned
@@ -63,6 +63,13 @@ class ObjectRef(Generic[R]):
             return True
         return self._meta is not None and self._meta.status != "SUCCESS"
 
+    def plain_json(self) -> bytes | None:
+        """Return the value as JSON where it is here, small and plain; else None."""
+        if self._meta is None or self._meta.status != "SUCCESS":
+            return None
+        raw = bytes(self._meta.result)
+        return raw if len(raw) < 4096 and not raw.startswith(b'{"__type__"') else None
+
     def future(self) -> concurrent.futures.Future[R]:
         """Return a ``concurrent.futures.Future`` for the value."""
         future: concurrent.futures.Future[R] = concurrent.futures.Future()
@@ -71,11 +78,11 @@ class ObjectRef(Generic[R]):
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                future.set_result(self._runtime.value(ref))
+                future.set_result(self._table.value(ref))
             except Exception as error:  # the user's own exception belongs to the future
                 future.set_exception(error)
 
-        self._runtime.notify(self, deliver)
+        self._table.notify(self, deliver)
         return future
 
     def as_future(self) -> asyncio.Future[R]:
@@ -87,7 +94,7 @@ class ObjectRef(Generic[R]):
         return self.as_future().__await__()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        self._runtime.share(self)
+        self._table.share(self)
         return _rebuild, (self._id,)
 
     def __hash__(self) -> int:
@@ -100,14 +107,12 @@ class ObjectRef(Generic[R]):
         return f"ObjectRef({self.hex()})"
 
     def __del__(self) -> None:
-        runtime = getattr(self, "_runtime", None)
-        if runtime is not None:
-            runtime.dropped(self)
+        table = getattr(self, "_table", None)
+        if table is not None:
+            table.dropped(self)
 
 
 def _rebuild(call_id: str) -> ObjectRef[Any]:
     from .runtime import current  # noqa: PLC0415 - unpickling starts from here, at run time
 
-    return current().borrow(call_id)
-
-
+    return current().results.borrow(call_id)

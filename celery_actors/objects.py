@@ -75,7 +75,7 @@ def _get_with_bar(refs: list[ObjectRef[Any]], timeout: float | None) -> list[Any
             if left is not None and left <= 0:
                 break
             step = 0.2 if left is None else min(0.2, left)
-            if context.wait(refs, len(refs), step, fail_fast=True):
+            if context.results.wait(refs, len(refs), step, fail_fast=True):
                 return context.get(refs, 0)
     raise GetTimeoutError(
         f"{len(refs) - ready} of {len(refs)} values were not ready after {timeout} s. The calls go "
@@ -120,7 +120,7 @@ def wait(
         return [], []
     if not 0 < num_returns <= len(refs):
         raise ValueError(f"num_returns must be 1 to {len(refs)} for this list, got {num_returns}")
-    runtime.current().wait(refs, num_returns, timeout, fail_fast=False)
+    runtime.current().results.wait(refs, num_returns, timeout, fail_fast=False)
     ready: list[ObjectRef[R]] = []
     rest: list[ObjectRef[R]] = []
     for ref in refs:

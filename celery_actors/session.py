@@ -130,7 +130,7 @@ class _Session:
             if not store.run("EXISTS", routing.lease_key(node_id)):
                 node_lost(store, node_id, self.runtime.result_seconds)
         if self.local is not None and self.local.node.poll() is not None:
-            self.runtime.fail_pending(NodeDiedError(
+            self.runtime.results.fail_pending(NodeDiedError(
                 f"the local node {self.local.node_id} ended with status "
                 f"{self.local.node.returncode}; call shutdown() and init() to start another"
             ))  # fmt: skip
@@ -199,12 +199,16 @@ def init(
             given = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": resources,
                      "storage": storage}  # fmt: skip
             if refused := [name for name, value in given.items() if value is not None]:
-                raise ConfigurationError(
-                    f"{', '.join(refused)} describe a cluster that init() starts, but {wanted!r} "
-                    "is joined. Give them to `celery_actors worker` there"
-                ) if "://" not in wanted else ConfigurationError(
-                    f"{', '.join(refused)} describe a cluster that init() starts, but one is "
-                    f"joined at {Address.parse(wanted).public}. Give them to `celery_actors worker`"
+                raise (
+                    ConfigurationError(
+                        f"{', '.join(refused)} describe a cluster that init() starts, but {wanted!r} "
+                        "is joined. Give them to `celery_actors worker` there"
+                    )
+                    if "://" not in wanted
+                    else ConfigurationError(
+                        f"{', '.join(refused)} describe a cluster that init() starts, but one is "
+                        f"joined at {Address.parse(wanted).public}. Give them to `celery_actors worker`"
+                    )
                 )
             found = newest_address() if wanted == "auto" else Address.parse(wanted)
             ring = resolve_keys(found, keys=keys, key_file=key_file, insecure=insecure)
@@ -266,7 +270,7 @@ def _join(
         on_log=session.on_log, on_tick=session.tick, result_seconds=result_seconds,
     )  # fmt: skip
     context.namespace = namespace or f"anonymous-{context.session}"
-    context.watchdog = session.watchdog
+    context.results.watchdog = session.watchdog
     session.runtime = context
     path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109 - a string is what is sent
     context.store.run("SET", routing.session_key(context.session), json.dumps({"path": path}))
@@ -292,8 +296,8 @@ def shutdown() -> None:
             return
         context = session.runtime
         try:
-            context.flush()
-            context.release_results()
+            context.calls.flush()
+            context.results.release_all()
             session.collect_output()
             end_session(context.store, context.session, context.result_seconds)
             session.collect_output()

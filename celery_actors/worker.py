@@ -142,7 +142,7 @@ class _Process:
             namespace=self.assignment.meta.get("namespace", ""), node_id=settings.node_id,
             result_seconds=settings.result_seconds,
         )  # fmt: skip
-        self.runtime.self_queue = self.assignment.queue
+        self.runtime.calls.self_queue = self.assignment.queue
         runtime.set_current(self.runtime)
         return self.runtime
 
@@ -209,14 +209,12 @@ def _run_actor(process: _Process, context: Runtime) -> int:
     title = f"{mine.meta['class']}.__init__"
     try:
         _use_path_of(context, mine.meta.get("job", ""))
-        cls = code.load_code(
-            mine.meta["code"], context.fetch_code, context.sealer
-        )
+        cls = code.load_code(mine.meta["code"], context.fetch_code, context.sealer)
         spec = context.store.get(keys.spec)
         if spec is None:
             raise RayError("the creation record is not in the store any more")
         args, kwargs, methods = context.sealer.open(
-            spec, spec_context(mine.actor_id), context.fetch_blob(mine.actor_id)
+            spec, spec_context(mine.actor_id), context.results.fetch_blob(mine.actor_id)
         )
         args, kwargs = _resolve(context, args, kwargs)
         instance = cls(*args, **kwargs)
@@ -263,10 +261,10 @@ def _resolve(context: Runtime, args: Any, kwargs: Any) -> tuple[list[Any], dict[
 
     refs = [value for value in (*args, *kwargs.values()) if isinstance(value, ObjectRef)]
     if refs:
-        context.wait(refs, len(refs), None, fail_fast=True)
+        context.results.wait(refs, len(refs), None, fail_fast=True)
 
     def value(given: Any) -> Any:
-        return context.value(given) if isinstance(given, ObjectRef) else given
+        return context.results.value(given) if isinstance(given, ObjectRef) else given
 
     return [value(a) for a in args], {name: value(v) for name, v in kwargs.items()}
 
@@ -296,9 +294,7 @@ def _run_shared(process: _Process, context: Runtime) -> int:
     def give_back(keep: int) -> None:
         need = "" if mine.resident else mine.queue.rpartition(".")[2]
         names = [keys.queue, keys.meta, mine.queue]
-        context.store.scripts.give_back(
-            names, mine.epoch, mine.owner, keep, need, routing.BELL
-        )
+        context.store.scripts.give_back(names, mine.epoch, mine.owner, keep, need, routing.BELL)
 
     def lend(blocked: bool) -> None:
         process.tell(blocked=blocked)
@@ -320,5 +316,3 @@ def _serve(loop: ActorLoop | SharedLoop, mailbox: Mailbox) -> int:
     finally:
         mailbox.close()
     return EXIT_DONE
-
-

@@ -129,7 +129,9 @@ class Supervisor:
         self._connect_bells()
         self._tick(first=True)
         if self._options.ready is not None:
-            os.write(self._options.ready, json.dumps({"node_id": self._incarnation}).encode() + b"\n")
+            os.write(
+                self._options.ready, json.dumps({"node_id": self._incarnation}).encode() + b"\n"
+            )
             os.close(self._options.ready)
         self._look()
         next_tick = time.monotonic() + TICK_SECONDS

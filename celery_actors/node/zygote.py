@@ -97,9 +97,7 @@ def _keep_only(sock: socket.socket) -> None:
 
 
 class _Zygote:
-    def __init__(
-        self, sock: socket.socket, settings: NodeSettings, modules: Sequence[str]
-    ) -> None:
+    def __init__(self, sock: socket.socket, settings: NodeSettings, modules: Sequence[str]) -> None:
         self._sock = sock
         self._workers: dict[int, str] = {}
         set_title("ca-zygote")

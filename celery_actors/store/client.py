@@ -127,5 +127,3 @@ def blob_keys(blobs: Iterable[tuple[str, int]]) -> list[str]:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-

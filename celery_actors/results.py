@@ -1,0 +1,333 @@
+"""The references of one process: which values it waits for, holds, has shared or has dropped."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import msgspec
+
+from . import records, routing
+from .errors import ObjectLostError, RayError
+from .messages import Meta, decode_meta, decode_metas
+from .object_ref import ObjectRef
+from .serialization import Sealer
+from .store import Answer, Mux, Store
+from .store.client import blob_keys
+from .store.wire import pack
+
+__all__ = ["Latch", "Results"]
+
+logger = logging.getLogger(__name__)
+
+#: Results freed with one command.
+_RELEASE_BATCH = 64
+#: Seconds of silence after which a waiting call looks whether anybody is left to answer it.
+SILENCE_SECONDS = 2.0
+
+
+class Latch:
+    """Counts completions; done when enough have come, or at the first failure if asked."""
+
+    __slots__ = ("failed", "fast", "remaining")
+
+    def __init__(self, remaining: int, *, fail_fast: bool) -> None:
+        self.remaining = remaining
+        self.fast = fail_fast
+        self.failed = False
+
+    def __call__(self, ref: ObjectRef[Any]) -> None:
+        self.remaining -= 1
+        if self.fast and ref.failed:
+            self.failed = True
+
+    def done(self) -> bool:
+        """Tell whether the wait is over."""
+        return self.remaining <= 0 or self.failed
+
+
+class Results:
+    """The table of references. The reading thread completes them; any thread may wait."""
+
+    mux: Mux  # set once the connection exists: it calls us back
+
+    def __init__(
+        self, session: str, sealer: Sealer, store: Store, lock: threading.RLock, seconds: int
+    ) -> None:  # fmt: skip
+        self._sealer = sealer
+        self._store = store
+        self._lock = lock
+        self._seconds = seconds
+        self._reply_channel = routing.reply_channel(session).encode()
+        self._refs: dict[str, weakref.ref[ObjectRef[Any]]] = {}
+        self._released: deque[tuple[str, Meta | None]] = deque()
+        self._shared_pending: set[str] = set()
+        self._unwatched: deque[str] = deque()
+        self.flush: Callable[[], None] = lambda: None
+        self.blocking: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.watchdog: Callable[[], None] | None = None
+
+    # -- holding ---------------------------------------------------------------------------
+
+    def new(self, call_id: str) -> ObjectRef[Any]:
+        """Return the reference of a value that this process asks for."""
+        ref: ObjectRef[Any] = ObjectRef(call_id, self, owned=True)
+        self._refs[call_id] = weakref.ref(ref)
+        return ref
+
+    def held(self, call_id: str) -> ObjectRef[Any] | None:
+        """Return the reference with this id, if this process holds it."""
+        weak = self._refs.get(call_id)
+        return weak() if weak is not None else None
+
+    def borrow(self, call_id: str) -> ObjectRef[Any]:
+        """Return this process's reference to a value by id."""
+        with self._lock:
+            ref = self.held(call_id)
+            if ref is None:
+                ref = ObjectRef(call_id, self, owned=False)
+                ref._shared = True
+                self._refs[call_id] = weakref.ref(ref)
+            return ref
+
+    def share(self, ref: ObjectRef[Any]) -> None:
+        """Note that another process will hold this reference; what only we know is stored."""
+        ref._shared = True
+        if ref._error is not None and isinstance(ref._error, RayError):
+            record = records.error_record(ref._error, ref.id)
+            self._store.scripts.answer(
+                self._seconds, [Answer(routing.result_key(ref.id), record)]
+            )
+
+    def dropped(self, ref: ObjectRef[Any]) -> None:
+        """Forget a reference. Called by the garbage collector: takes no lock, sends nothing."""
+        weak = self._refs.get(ref._id)
+        if weak is not None and weak() in (None, ref):
+            self._refs.pop(ref._id, None)
+        if ref._owned and not ref._shared:
+            if ref._meta is not None:
+                self._released.append((ref._id, ref._meta))
+        elif not ref.ready:
+            if ref._owned:
+                self._shared_pending.add(ref._id)
+            elif ref._watched:
+                self._unwatched.append(ref._id)
+
+    def flush_released(self, minimum: int = _RELEASE_BATCH) -> None:
+        """Free the results that nobody holds any more, if there are enough of them."""
+        if len(self._released) < minimum or self.mux.closed:
+            return
+        keys = []
+        while self._released:
+            call_id, meta = self._released.popleft()
+            keys.append(routing.result_key(call_id))
+            raw = b"" if meta is None else bytes(meta.result)
+            if raw.startswith(b'{"__type__":"ca"'):
+                keys += blob_keys(Sealer.blob_ids(raw))
+        if keys:
+            self.mux.post(pack(("UNLINK", *keys)))
+
+    def flush_unwatched(self) -> None:
+        """Stop hearing of values that came or that nobody here holds any more."""
+        while self._unwatched:
+            call_id = self._unwatched.popleft()
+            ref = self.held(call_id)
+            if ref is None or ref.ready:
+                self.mux.unsubscribe(routing.result_key(call_id))
+
+    def release_all(self) -> None:
+        """Free the results that only this process knows of: it leaves."""
+        for weak in list(self._refs.values()):
+            ref = weak()
+            if ref is not None and ref._owned and not ref._shared:
+                self._released.append((ref.id, ref._meta))
+        self.flush_released(1)
+
+    # -- hearing ---------------------------------------------------------------------------
+
+    def on_push(self, channel: bytes, payload: bytes) -> None:
+        """Take in what the store has pushed."""
+        try:
+            if channel == self._reply_channel:
+                for meta in decode_metas(payload):
+                    self._arrived(meta)
+            else:
+                self._arrived(decode_meta(payload))
+        except msgspec.MsgspecError as error:
+            logger.warning("a message on %r is not what belongs there: %s", channel, error)
+
+    def _arrived(self, meta: Meta) -> None:
+        ref = self.held(meta.task_id)
+        if ref is None:
+            self._refs.pop(meta.task_id, None)
+            if meta.task_id in self._shared_pending:
+                self._shared_pending.discard(meta.task_id)
+            else:
+                self._released.append((meta.task_id, meta))
+        elif ref.ready:
+            return
+        elif meta.status == "STORED":
+            self._fetch(ref)
+        else:
+            self.complete(ref, meta, None)
+
+    def complete(self, ref: ObjectRef[Any], meta: Meta | None, error: Exception | None) -> None:
+        """Give a reference its value or its error, once, and wake who waits for it."""
+        ref._meta, ref._error = meta, error
+        if not ref._owned and ref._watched:
+            self._unwatched.append(ref.id)
+        callbacks, ref._callbacks = ref._callbacks, None
+        if callbacks:
+            for callback in callbacks:
+                callback(ref)
+            self.mux.wake_followers()
+
+    def fail(self, call_ids: Sequence[str], error: Exception) -> None:
+        """Complete calls that will never run."""
+        for call_id in call_ids:
+            ref = self.held(call_id)
+            if ref is not None and not ref.ready:
+                self.complete(ref, None, error)
+                if ref._shared:
+                    self.share(ref)
+
+    def fail_pending(self, error: RayError) -> None:
+        """Complete every reference that still waits: nobody is left to make their values."""
+        self.fail(list(self._refs), error)
+
+    def _fetch(self, ref: ObjectRef[Any]) -> None:
+        weak = weakref.ref(ref)
+
+        def handle(reply: Any) -> None:
+            ref = weak()
+            if ref is not None and not ref.ready and isinstance(reply, bytes):
+                self._take_record(ref, reply)
+
+        self.mux.post(pack(("GET", routing.result_key(ref.id))), handle)
+
+    def _take_record(self, ref: ObjectRef[Any], record: bytes) -> None:
+        meta = decode_meta(record)
+        if meta.status in ("SUCCESS", "FAILURE", "REVOKED"):
+            self.complete(ref, meta, None)
+
+    def _watch(self, ref: ObjectRef[Any]) -> None:
+        """Hear about a value that another process asked for."""
+        if not ref._watched:
+            ref._watched = True
+            self.mux.subscribe(routing.result_key(ref.id))
+            self._fetch(ref)
+
+    def refetch(self) -> None:
+        """Ask for everything that is still missing: a push may have been lost."""
+        for weak in list(self._refs.values()):
+            ref = weak()
+            if ref is not None and not ref.ready and ref._watched:
+                self._fetch(ref)
+
+    def notify(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> None:
+        """Call back once the value is here, from whichever thread reads; at once if it is."""
+
+        def deliver(ref: ObjectRef[Any]) -> None:
+            self.mux.attention -= 1
+            callback(ref)
+
+        if not ref.ready:
+            self.mux.attention += 1
+            if self._add_callback(ref, deliver):
+                self._watch(ref)
+                self.flush()
+                self.mux.kick()
+                return
+            self.mux.attention -= 1
+        callback(ref)
+
+    def _add_callback(
+        self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]
+    ) -> bool:
+        """Register a callback; False if the value came meanwhile and it will not be called."""
+        with self._lock:
+            if ref._callbacks is None:
+                ref._callbacks = [callback]
+            else:
+                ref._callbacks.append(callback)
+        if not ref.ready:
+            return True
+        # Completed in between: either the reader took our callback along, or it is still there.
+        callbacks = ref._callbacks
+        if callbacks is not None and callback in callbacks:
+            callbacks.remove(callback)
+            return False
+        return True
+
+    # -- waiting ---------------------------------------------------------------------------
+
+    def wait(
+        self, refs: Sequence[ObjectRef[Any]], needed: int, timeout: float | None, *, fail_fast: bool
+    ) -> bool:
+        """Block until ``needed`` of the refs are ready; False when the time is over."""
+        pending = [ref for ref in refs if not ref.ready]
+        ready = len(refs) - len(pending)
+        if ready >= needed:
+            return True
+        if fail_fast and any(ref.failed for ref in refs):
+            return True
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for ref in pending:
+            self._watch(ref)
+        self.flush()
+        latch = Latch(needed - ready, fail_fast=fail_fast)
+        for ref in pending:
+            if not self._add_callback(ref, latch):
+                latch(ref)
+        if latch.done():
+            return True
+        with self.blocking():
+            return self._wait_for(latch, deadline)
+
+    def _wait_for(self, latch: Latch, deadline: float | None) -> bool:
+        while True:
+            step = time.monotonic() + SILENCE_SECONDS
+            until = step if deadline is None else min(step, deadline)
+            if self.mux.wait(latch.done, until):
+                return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return latch.done()
+            # Look after nodes that died with nobody left to notice, and for lost pushes.
+            if self.watchdog is not None:
+                self.watchdog()
+            self.refetch()
+
+    def wait_stored(self, refs: Sequence[ObjectRef[Any]]) -> bool:
+        """Look into the store once; True if all the refs are ready now."""
+        for ref in refs:
+            self._watch(ref)
+        stored = self._store.many(routing.result_key(ref.id) for ref in refs)
+        for ref, record in zip(refs, stored, strict=True):
+            if record is not None and not ref.ready:
+                self._take_record(ref, record)
+        return all(ref.ready for ref in refs)
+
+    def value(self, ref: ObjectRef[Any]) -> Any:
+        """Return the value of a ready reference, or raise its error."""
+        if ref._error is not None:
+            raise ref._error
+        if ref._meta is None:
+            raise LookupError(f"{ref!r} is not ready")
+        return records.read_result(ref._meta, ref.id, self._sealer, self.fetch_blob(ref.id))
+
+    def fetch_blob(self, call_id: str) -> Callable[[str, int], memoryview]:
+        """Return the function that loads the large buffers of a value."""
+
+        def fetch(blob_id: str, size: int) -> memoryview:
+            try:
+                return self._store.need_blob(blob_id, size)
+            except ObjectLostError:
+                raise records.lost(call_id) from None
+
+        return fetch

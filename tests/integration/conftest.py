@@ -1,0 +1,47 @@
+"""Every test here runs on real servers: the embedded Valkey and Debian's Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.gates import Gate
+from tests.integration.support import Cluster, Server, redis_server, running
+
+STORES = ["valkey", pytest.param("redis", marks=pytest.mark.debian_redis)]
+
+
+@pytest.fixture(scope="module", params=STORES)
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster of two CPUs that the tests of a module share; it must leave nothing behind."""
+    with running(request.param) as found:
+        yield found
+
+
+@pytest.fixture(scope="module", params=STORES)
+def single_cpu(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster with one CPU."""
+    with running(request.param, cpus=1) as found:
+        yield found
+
+
+@pytest.fixture(scope="module", params=STORES)
+def watched(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster that sends an event for every call."""
+    with running(request.param, task_events=True) as found:
+        yield found
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Debian's Redis alone: the test starts its nodes and drivers."""
+    with redis_server() as found:
+        yield found
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """A gate at which a method waits for the test."""
+    return Gate(tmp_path)

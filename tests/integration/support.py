@@ -1,0 +1,296 @@
+"""What integration tests share: servers and nodes as real processes, waits for states, a census."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import pytest
+import redis
+
+import celery_actors as ca
+
+ROOT = Path(__file__).parents[2]
+SHARED_MEMORY = Path("/dev/shm")
+T = TypeVar("T")
+
+
+def wait_until(state: Callable[[], T], what: str, seconds: float = 15.0) -> T:
+    """Return what ``state`` returns as soon as that is true; fail after the deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = state()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            pytest.fail(f"{seconds:g} s passed without this: {what}; the last look gave {found!r}")
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; a zombie does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and everything below it."""
+    try:
+        root = psutil.Process(pid)
+        return [pid, *(child.pid for child in root.children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def wait_empty(found: Callable[[], Sequence[Any]], what: str, seconds: float = 15.0) -> None:
+    """Wait until ``found`` returns nothing; fail with what it still returns after the deadline."""
+    deadline = time.monotonic() + seconds
+    while left := found():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{seconds:g} s passed without this: {what}; left: {left!r}")
+        time.sleep(0.01)
+
+
+def wait_all_gone(pids: list[int], what: str, seconds: float = 15.0) -> None:
+    """Wait until none of the processes runs."""
+    wait_empty(lambda: [pid for pid in pids if is_alive(pid)], what, seconds)
+
+
+def shared_memory() -> set[str]:
+    """Return the names in the shared-memory folder."""
+    return set(os.listdir(SHARED_MEMORY)) if SHARED_MEMORY.is_dir() else set()
+
+
+def client_of(address: str) -> redis.Redis:
+    """Return a plain client of a store, for looking and for harm."""
+    return redis.Redis.from_url(address.replace("redis+socket://", "unix://"))
+
+
+def require_redis_server() -> str:
+    """Return Debian's server; skip on a laptop that lacks it, fail in CI."""
+    found = shutil.which("redis-server")
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("redis-server is missing, and in CI nothing is skipped")
+        pytest.skip("redis-server is not installed")
+    return found
+
+
+@dataclass
+class Server:
+    """A redis-server of a test's own."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    url: str
+    key: str
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which nodes and drivers find the signing key."""
+        return {**os.environ, "CELERY_ACTORS_KEYS": self.key, "PYTHONPATH": str(ROOT)}
+
+    def client(self) -> redis.Redis:
+        """Return a plain client."""
+        return client_of(self.url)
+
+
+@contextlib.contextmanager
+def redis_server(*options: str) -> Iterator[Server]:
+    """Run Debian's redis-server on a Unix socket in a folder of its own."""
+    program = require_redis_server()
+    folder = Path(tempfile.mkdtemp(prefix="ca-test-"))
+    path = folder / "redis.sock"
+    process = subprocess.Popen(
+        [program, "--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", "",
+         *options],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        server = Server(process, folder, f"unix://{path}", secrets.token_hex(32))
+        wait_until(path.exists, "the server's socket")
+        with contextlib.closing(server.client()) as client:
+            wait_until(client.ping, "an answer of the server")
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder)
+
+
+@dataclass
+class Node:
+    """A node of a test's own: the real command in a process of its own."""
+
+    process: subprocess.Popen[bytes]
+    name: str
+    log: Path
+
+    def kill(self) -> None:
+        """Kill the supervisor at once, as the kernel would for want of memory."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def node_on(server: Server, *options: str, name: str = "test", cpus: int = 2) -> Iterator[Node]:
+    """Run a node; on leaving, end it and wait until nothing of it runs."""
+    log = server.folder / f"{name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "celery_actors", "worker", "--address", server.url,
+             "--num-cpus", str(cpus), "--hostname", name, *options],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=server.environment(),
+            cwd=server.folder,
+        )  # fmt: skip
+    below: list[int] = []
+    try:
+        with contextlib.closing(server.client()) as client:
+            wait_until(
+                lambda: process.poll() is not None
+                or any(key.startswith(f"{name}-".encode()) for key in client.hkeys("ca:nodes")),
+                "the node in the list of nodes",
+                20,
+            )
+        assert process.poll() is None, log.read_text()
+        yield Node(process, name, log)
+    finally:
+        below = family(process.pid)
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                for pid in below:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                process.wait()
+                pytest.fail(f"the node did not end within 20 s of SIGTERM:\n{log.read_text()}")
+        wait_all_gone(below, "the node's workers have ended")
+
+
+@dataclass
+class Cluster:
+    """A cluster that this process has joined."""
+
+    kind: str
+    context: ca.ClusterContext
+    pids: list[int] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        """The store's address, as Celery writes it."""
+        return self.context.address
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[redis.Redis]:
+        """Give a plain client of the store."""
+        with contextlib.closing(client_of(self.address)) as client:
+            yield client
+
+
+@contextlib.contextmanager
+def running(kind: str, *, cpus: int = 2, task_events: bool = False) -> Iterator[Cluster]:
+    """Start a cluster on the embedded Valkey or on Debian's Redis, join it, leave it, look around."""
+    shared = shared_memory()
+    if kind == "valkey":
+        context = ca.init(num_cpus=cpus, task_events=task_events)
+        folder = Path(context.address.removeprefix("redis+socket://")).parent
+        pids = family(os.getpid())[1:]
+        try:
+            yield Cluster(kind, context, pids)
+        finally:
+            pids = sorted({*pids, *family(os.getpid())[1:]})
+            ca.shutdown()
+        wait_all_gone(pids, "the local cluster's processes have ended")
+        assert not folder.exists(), f"left in the private folder: {os.listdir(folder)}"
+        assert shared_memory() == shared
+        return
+    with redis_server() as server:
+        words = ["--task-events"] if task_events else []
+        with node_on(server, *words, cpus=cpus) as node:
+            context = ca.init(server.url, keys=server.key)
+            try:
+                yield Cluster(kind, context, family(node.process.pid))
+            finally:
+                ca.shutdown()
+            with contextlib.closing(server.client()) as client:
+                wait_empty(
+                    lambda: driver_keys(client, context.session), "no key carries the driver's name"
+                )
+        assert node.process.returncode == 0, node.log.read_text()
+        with contextlib.closing(server.client()) as client:
+            lasting = lasting_keys(client)
+            assert not lasting, f"keys without an end are left: {lasting}"
+        assert shared_memory() == shared
+
+
+def driver_keys(client: redis.Redis, session: str) -> list[str]:
+    """Return the keys that a driver still has in the store; results, which expire, left out."""
+    named = [key.decode() for key in client.scan_iter(f"*{session}*", count=1000)]
+    if client.zscore("ca:sessions", session) is not None:
+        named.append("ca:sessions")
+    living = client.hgetall("ca:actors")
+    return named + [f"actor {actor.decode()}" for actor in living]
+
+
+def lasting_keys(client: redis.Redis) -> list[str]:
+    """Return the keys that nothing will ever remove."""
+    return sorted(key.decode() for key in client.scan_iter(count=1000) if client.ttl(key) == -1)
+
+
+def run_script(
+    folder: Path, text: str, environment: Mapping[str, str] = os.environ, seconds: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run a program as a user would: a file, in a process of its own."""
+    script = folder / "program.py"
+    script.write_text(text)
+    return subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+    )
+
+
+@contextlib.contextmanager
+def running_script(
+    folder: Path, text: str, environment: Mapping[str, str] = os.environ
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a program beside the test; the test reads its lines and may kill it."""
+    script = folder / "program.py"
+    script.write_text(text)
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        yield process
+    finally:
+        for pid in family(process.pid)[::-1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
+def session_of(context: ca.ClusterContext) -> Any:
+    """Return the driver's session id."""
+    return context["session"]
