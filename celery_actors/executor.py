@@ -8,7 +8,13 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from . import records, routing
-from .errors import DeadLetterError, RayError, SerializationError, TaskCancelledError
+from .errors import (
+    DeadLetterError,
+    RayError,
+    SerializationError,
+    TaskCancelledError,
+    UntrustedPayloadError,
+)
 from .messages import Message, decode_body, decode_envelope
 from .object_ref import ObjectRef
 from .runtime import Runtime
@@ -63,7 +69,12 @@ class Executor:
         return Prepared(message, refs)
 
     def run(self, prepared: Prepared, function: Callable[..., Any], label: str) -> Outcome:
-        """Run a call and return its outcome; only SystemExit escapes."""
+        """Run a call and return its outcome.
+
+        Raises:
+            SystemExit: the user's code asked for it. DeadLetterError, UntrustedPayloadError: an
+                argument cannot be read or trusted; the call did not start.
+        """
         message = prepared.message
         try:
             if message.expires is not None and _is_past(message.expires):
@@ -72,6 +83,8 @@ class Executor:
                 if ref.failed:
                     self._runtime.results.value(ref)
             args, kwargs, garbage = self._arguments(message)
+        except (DeadLetterError, UntrustedPayloadError):
+            raise
         except Exception as error:  # noqa: BLE001 - a failed dependency raises the user's own error
             return self.refuse(message.call_id, message.tag.caller, error, label)
         try:

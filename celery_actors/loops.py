@@ -33,6 +33,9 @@ READ_AHEAD = 128
 #: Seconds of work that a shared worker takes at a time; more would starve its idle neighbours.
 TAKE_SECONDS = 0.002
 
+#: Why a message is set aside: it cannot be read, or must not be unpickled.
+NEVER_RUNS = (DeadLetterError, UntrustedPayloadError)
+
 
 class Host(Protocol):
     """What a loop needs from the process it runs in."""
@@ -123,12 +126,7 @@ class _Loop:
                 self._busy.set()
         host.begin(prepared, label)
         try:
-            if host.is_revoked(prepared.message.call_id):
-                error = TaskCancelledError(f"{label} was revoked before it started")
-                message = prepared.message
-                outcome = self._executor.refuse(message.call_id, message.tag.caller, error, label)
-            else:
-                outcome = self._executor.run(prepared, function, label)
+            outcome = self._run(prepared, function, label)
         except SystemExit:
             with lock:
                 self._commit_locked()
@@ -146,21 +144,29 @@ class _Loop:
             self._answers.append(outcome.answer)
             self._garbage += outcome.garbage
 
-    def _bury_letter(self, raw: bytes, error: Exception) -> None:
-        """Answer a message that can never run, keep a copy, go on."""
+    def _dead_letter(self, raw: bytes, error: Exception) -> Outcome:
+        """Keep a copy of a message that can never run; return its answer."""
         queue = self._mailbox.queue
         logger.error("a message on %s was set aside: %s", queue, error)
         self._runtime.store.run("LPUSH", routing.DEAD_LETTERS, dead_letter(raw, queue, str(error)))
         self._runtime.store.run("LTRIM", routing.DEAD_LETTERS, 0, 999)
         try:
-            envelope = decode_envelope(raw)
+            headers = decode_envelope(raw).headers
         except DeadLetterError:
-            self._finish(Outcome(Answer("", b""), [], False), time.monotonic())
-            return
-        tag = envelope.headers.ca
-        caller = tag.caller if tag else ""
-        outcome = self._executor.refuse(envelope.headers.id, caller, error, envelope.headers.task)
-        self._finish(outcome, time.monotonic())
+            return Outcome(Answer("", b""), [], False)
+        caller = headers.ca.caller if headers.ca else ""
+        return self._executor.refuse(headers.id, caller, error, headers.task)
+
+    def _run(self, prepared: Prepared, function: Callable[..., Any], label: str) -> Outcome:
+        """Run a call, unless it was revoked or its arguments cannot be trusted."""
+        message = prepared.message
+        if self._host.is_revoked(message.call_id):
+            error = TaskCancelledError(f"{label} was revoked before it started")
+            return self._executor.refuse(message.call_id, message.tag.caller, error, label)
+        try:
+            return self._executor.run(prepared, function, label)
+        except NEVER_RUNS as refusal:
+            return self._dead_letter(message.raw, refusal)
 
     def _commit_locked(self) -> None:
         if self._answers:
@@ -251,8 +257,8 @@ class ActorLoop(_Loop):
                 raise DeadLetterError(
                     f"{prepared.message.task} names no method of this actor; check the name"
                 )
-        except (DeadLetterError, UntrustedPayloadError) as error:
-            self._bury_letter(raw, error)
+        except NEVER_RUNS as error:
+            self._finish(self._dead_letter(raw, error), time.monotonic())
             return
         caller = prepared.message.tag.caller
         if (caller and caller in self._parked) or not self._ready(prepared):
@@ -303,7 +309,7 @@ class ActorLoop(_Loop):
         self._start_parked(position)
         self._host.begin(prepared, label)
         begun = time.monotonic()
-        outcome = self._executor.run(prepared, function, label)
+        outcome = self._run(prepared, function, label)
         self._host.end(prepared, outcome, time.monotonic() - begun)
         self._settle(position, outcome.answer)
         if outcome.garbage:
@@ -349,8 +355,8 @@ class SharedLoop(_Loop):
         try:
             prepared = self._executor.prepare(raw)
             function, label = self._load(prepared)
-        except (DeadLetterError, UntrustedPayloadError) as error:
-            self._bury_letter(raw, error)
+        except NEVER_RUNS as error:
+            self._finish(self._dead_letter(raw, error), time.monotonic())
             return
         except Exception as error:  # noqa: BLE001 - importing the user's module may raise anything
             self._refuse(raw, error)

@@ -1,0 +1,111 @@
+"""A worker process as its supervisor holds it: pipes, progress page, what it has said."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import routing
+from ..assignment import Assignment, LogBatch
+from ..broker.remains import control_remains
+from ..placement import Allocation
+from ..store import Store
+from .output import Output
+from .zygote import ZygoteLink
+
+__all__ = ["WorkerProcess", "launch"]
+
+_WORD_BYTES = 64 * 1024
+
+
+@dataclass(slots=True)
+class WorkerProcess:
+    """One worker, from the request for a fork to the end of its process."""
+
+    assignment: Assignment
+    control: socket.socket
+    progress: int  # descriptor of a page in which it notes the position of the running call
+    outputs: list[Output]
+    allocation: Allocation | None
+    pid: int = 0
+    ready: bool = False
+    blocked: bool = False
+    retiring: bool = False
+    init_failed: str = ""
+    born: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_resident(self) -> bool:
+        """True for a worker of the default shared queue."""
+        return not self.assignment.actor_id and self.assignment.resident
+
+    @property
+    def position(self) -> int:
+        """The position of the last call that began."""
+        return int.from_bytes(os.pread(self.progress, 8, 0), "little")
+
+    def hear(self) -> dict[str, Any] | None:
+        """Return the next word of the worker; None at the end of its line."""
+        data = self.control.recv(_WORD_BYTES)
+        if not data:
+            return None
+        word: dict[str, Any] = json.loads(data)
+        self.ready = self.ready or bool(word.get("ready"))
+        self.init_failed = word.get("init_failed", self.init_failed)
+        self.blocked = word.get("blocked", self.blocked)
+        return word
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, if the process has started and not ended."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def close(self) -> None:
+        """Take in the last words and output of a process that has ended, then close the pipes."""
+        with contextlib.suppress(OSError):
+            self.control.setblocking(False)
+            while self.hear() is not None:
+                pass
+        for output in self.outputs:
+            output.pump()
+            output.close()
+        self.control.close()
+
+    def forget(self, store: Store, host: str) -> None:
+        """Remove what its Celery side leaves when it is killed."""
+        hostname = routing.worker_name(self.assignment.label, host)
+        bindings, member, queue = control_remains(hostname)
+        store.run("SREM", bindings, member)
+        store.run("UNLINK", queue)
+
+
+def launch(
+    zygote: ZygoteLink,
+    assignment: Assignment,
+    allocation: Allocation | None,
+    publish: Callable[[str, LogBatch], None],
+) -> WorkerProcess:
+    """Ask the fork server for a worker."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    out_read, out_write = os.pipe2(os.O_CLOEXEC)
+    err_read, err_write = os.pipe2(os.O_CLOEXEC)
+    progress = os.memfd_create("ca-progress", os.MFD_CLOEXEC)
+    os.ftruncate(progress, 8)
+    job, label = assignment.meta.get("job", ""), assignment.meta.get("class", "")
+    outputs = [
+        Output(out_read, 1, label, job, publish),
+        Output(err_read, 2, label, job, publish),
+    ]
+    zygote.spawn(assignment, [theirs.fileno(), out_write, err_write, progress])
+    theirs.close()
+    os.close(out_write)
+    os.close(err_write)
+    return WorkerProcess(assignment, ours, progress, outputs, allocation)

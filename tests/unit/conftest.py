@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from celery_actors.config import Address, KeyRing
+from celery_actors.serialization import Sealer
+from celery_actors.store import Store
+
+# Two shared cores: an example may take long without being wrong.
+settings.register_profile("unit", deadline=None, print_blob=True)
+settings.load_profile("unit")
+
+RING = KeyRing((b"\x01" * 32,))
+
+
+@pytest.fixture
+def sealer() -> Sealer:
+    return Sealer(RING)
+
+
+@pytest.fixture
+def address(valkey_address: str) -> Address:
+    """A database of the unit tests' own: other tests use database 0 of the same server."""
+    return Address.parse(f"{valkey_address}?db=1")
+
+
+@pytest.fixture
+def store(address: Address) -> Iterator[Store]:
+    """A client of an empty database."""
+    client = Store(address)
+    client.run("FLUSHDB")
+    yield client
+    client.run("FLUSHDB")
+    client.close()

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import redis
+from kombu import Connection
+
+from celery_actors.config import (
+    KEYS_VARIABLE,
+    Address,
+    KeyRing,
+    new_key,
+    resolve_keys,
+)
+from celery_actors.errors import ConfigurationError, RayError
+
+ONE, TWO, THREE = "11" * 32, "22" * 32, "33" * 32
+REMOTE = Address.parse("redis://store.example:6379/0")
+LOCAL = Address.parse("redis://localhost:6379/0")
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "celery_url"),
+    [
+        ("redis://h:1/2", "redis://h:1/2", "redis://h:1/2"),
+        ("rediss://h", "rediss://h", "rediss://h"),
+        ("valkey://h:1", "redis://h:1", "redis://h:1"),
+        ("valkeys://h:1", "rediss://h:1", "rediss://h:1"),
+        ("redis://", "redis://localhost:6379", "redis://localhost:6379"),
+        ("redis://:pw@", "redis://:pw@localhost:6379", "redis://:pw@localhost:6379"),
+        ("redis://:7000/1", "redis://localhost:7000/1", "redis://localhost:7000/1"),
+        ("unix:///a/b.sock", "unix:///a/b.sock", "redis+socket:///a/b.sock"),
+        ("unix:///a/b.sock?db=3", "unix:///a/b.sock?db=3",
+         "redis+socket:///a/b.sock?virtual_host=3"),
+        ("redis+socket:///a/b.sock?virtual_host=3", "unix:///a/b.sock?db=3",
+         "redis+socket:///a/b.sock?virtual_host=3"),
+        ("socket:///a/b.sock", "unix:///a/b.sock", "redis+socket:///a/b.sock"),
+    ],
+)  # fmt: skip
+def test_an_address_is_written_for_redis_and_for_celery(
+    text: str, url: str, celery_url: str
+) -> None:
+    address = Address.parse(text)
+    assert address.url == url
+    assert address.celery_url == celery_url
+    assert Address.parse(address.celery_url) == address
+
+
+def test_redis_and_celery_read_the_same_socket_and_database() -> None:
+    address = Address.parse("unix:///a/b.sock?db=3")
+    pool = redis.ConnectionPool.from_url(address.url)
+    read = pool.connection_kwargs
+    assert (read["path"], read["db"]) == ("/a/b.sock", 3)
+    with Connection(address.celery_url) as connection:
+        info = connection.info()
+    assert (info["transport"], info["virtual_host"]) == ("redis", "3")
+    assert info["hostname"].endswith("/a/b.sock")
+
+
+@pytest.mark.parametrize("text", ["amqp://h", "http://h", "h:6379", "", "redis:h:6379"])
+def test_another_scheme_is_refused_with_the_right_forms(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="redis://host:port/db"):
+        Address.parse(text)
+
+
+def test_a_broken_host_is_a_configuration_error() -> None:
+    with pytest.raises(RayError):
+        Address.parse("redis://[::1")
+
+
+def test_a_socket_address_needs_a_path() -> None:
+    with pytest.raises(ConfigurationError, match="no socket path"):
+        Address.parse("unix://")
+
+
+def test_only_a_socket_address_has_a_socket_path() -> None:
+    assert Address.parse("unix:///a/b.sock?db=1").socket_path == Path("/a/b.sock")
+    assert REMOTE.socket_path is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "redis://:secret@h:1/0",
+        "redis://user:secret@h:1/0",
+        "redis://user:se@secret@h:1/0",
+        "rediss://user:secret@h",
+        "unix://:secret@/a.sock",
+        "unix:///a.sock?db=1&password=secret",
+        "redis://h:1/0?password=secret",
+    ],
+)
+def test_the_public_address_never_shows_the_password(text: str) -> None:
+    address = Address.parse(text)
+    assert "secret" not in address.public
+    assert "secret" in address.url
+
+
+def test_the_public_address_keeps_everything_else() -> None:
+    assert Address.parse("redis://user:secret@h:1/2").public == "redis://user:***@h:1/2"
+    assert Address.parse("unix:///a.sock?db=1").public == "unix:///a.sock?db=1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["amqp://u:secret@h", "u:secret@h:6379", "redis:u:secret@h", "unix://:secret@"],
+)
+def test_a_refused_address_is_reported_without_its_password(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Address.parse(text)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "private"),
+    [
+        ("unix:///a.sock", True),
+        ("redis://localhost", True),
+        ("redis://127.0.0.1:6379", True),
+        ("redis://127.8.8.8:6379", True),
+        ("redis://[::1]:6379", True),
+        ("redis://0.0.0.0:6379", False),
+        ("redis://10.0.0.5", False),
+        ("redis://store.example", False),
+        ("redis://localhost.example", False),
+    ],
+)
+def test_sockets_and_loopback_are_private(text: str, private: bool) -> None:
+    assert Address.parse(text).is_private is private
+
+
+def test_a_key_ring_reads_what_it_writes() -> None:
+    ring = KeyRing.parse(f"{ONE}, {TWO}\n{THREE}\n")
+    assert ring.keys == (b"\x11" * 32, b"\x22" * 32, b"\x33" * 32)
+    assert KeyRing.parse(ring.serialize()) == ring
+
+
+def test_a_new_key_is_read_and_never_the_same() -> None:
+    assert len(KeyRing.parse(new_key()).keys) == 1
+    assert new_key() != new_key()
+
+
+def test_a_key_ring_does_not_show_its_keys() -> None:
+    ring = KeyRing.parse(f"{ONE} {TWO}")
+    assert repr(ring) == str(ring) == "KeyRing(2 keys)"
+
+
+@pytest.mark.parametrize("bad", ["cafe", "zz" * 32, TWO[:-2], TWO + "22", TWO[:-1] + "é"])
+def test_a_bad_key_is_named_by_its_place_and_not_repeated(bad: str) -> None:
+    with pytest.raises(ConfigurationError, match="signing key number 2 is not 64") as caught:
+        KeyRing.parse(f"{ONE},{bad}")
+    text = "".join((str(caught.value), str(caught.value.__context__), str(caught.value.__cause__)))
+    assert bad not in text
+    assert ONE not in text
+
+
+@pytest.mark.parametrize("text", ["", " \n", ","])
+def test_no_key_at_all_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="no signing key given"):
+        KeyRing.parse(text)
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Address:
+    """A socket with a key file beside it."""
+    (tmp_path / "key").write_text(THREE)
+    return Address.parse(f"unix://{tmp_path}/store.sock")
+
+
+def test_the_keys_given_come_first(beside: Address, tmp_path: Path) -> None:
+    file = tmp_path / "mine"
+    file.write_text(TWO)
+    environment = {KEYS_VARIABLE: "44" * 32}
+    ring = resolve_keys(beside, keys=ONE, key_file=file, environment=environment)
+    assert ring == KeyRing.parse(ONE)
+
+
+def test_a_key_file_comes_before_the_environment(beside: Address, tmp_path: Path) -> None:
+    file = tmp_path / "mine"
+    file.write_text(TWO)
+    ring = resolve_keys(beside, key_file=file, environment={KEYS_VARIABLE: "44" * 32})
+    assert ring == KeyRing.parse(TWO)
+
+
+def test_the_environment_comes_before_the_file_beside_the_socket(beside: Address) -> None:
+    assert resolve_keys(beside, environment={KEYS_VARIABLE: ONE}) == KeyRing.parse(ONE)
+
+
+def test_the_file_beside_the_socket_comes_before_no_secret_at_all(beside: Address) -> None:
+    assert resolve_keys(beside, insecure=True, environment={}) == KeyRing.parse(THREE)
+
+
+def test_without_a_key_the_error_says_how_to_make_one() -> None:
+    with pytest.raises(ConfigurationError, match=r"celery_actors keygen.*insecure=True"):
+        resolve_keys(LOCAL, environment={})
+
+
+def test_an_insecure_store_must_be_on_this_machine() -> None:
+    assert len(resolve_keys(LOCAL, insecure=True, environment={}).keys) == 1
+    with pytest.raises(ConfigurationError, match="for loopback and Unix sockets only"):
+        resolve_keys(REMOTE, insecure=True, environment={})
+
+
+def test_the_error_about_keys_does_not_show_the_password() -> None:
+    address = Address.parse("redis://:secret@store.example:6379/0")
+    with pytest.raises(ConfigurationError, match=r"store\.example") as caught:
+        resolve_keys(address, environment={})
+    assert "secret" not in str(caught.value)
+
+
+def test_both_ends_of_an_insecure_store_sign_alike() -> None:
+    assert resolve_keys(LOCAL, insecure=True, environment={}) == resolve_keys(
+        LOCAL, insecure=True, environment={}
+    )
