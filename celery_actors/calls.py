@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from . import routing
 from .errors import ActorDiedError, RayError
 from .messages import MessageTemplate, encode_body
 from .object_ref import ObjectRef
+from .placement import Need
 from .results import Results
 from .serialization import Sealer, encode_plain
 from .store import Mux, Scripts, Store
@@ -34,24 +36,27 @@ class Target:
         "acknowledged",
         "actor_id",
         "ahead",
+        "bell",
         "buffer",
         "first",
         "ids",
         "keys",
         "name",
-        "need",
         "order",
         "queue",
         "sequence",
         "unlimited",
     )
 
-    def __init__(self, queue: str, name: str, keys: Sequence[str], actor_id: str, need: str) -> None:
+    def __init__(
+        self, queue: str, name: str, keys: Sequence[str], actor_id: str, need: Need | None
+    ) -> None:
         self.queue = queue
         self.name = name  # for messages to the user
         self.keys = keys
         self.actor_id = actor_id  # empty for a shared queue
-        self.need = need  # shared queues: what to ring for
+        # Shared queues: what to ring for.
+        self.bell = (need.label, json.dumps(need.amounts)) if need else ("", "")
         self.order = threading.RLock()
         self.sequence = 0
         self.acknowledged = 0
@@ -107,16 +112,19 @@ class Calls:
             if target is None:
                 keys = routing.ActorKeys(queue, actor_id)
                 words = (queue, keys.meta, keys.callers)
-                target = self._targets[actor_id] = Target(queue, name, words, actor_id, "")
+                target = self._targets[actor_id] = Target(queue, name, words, actor_id, None)
                 target.unlimited = queue == self.self_queue
             return target
 
-    def shared(self, queue: str, name: str, need: str) -> Target:
-        """Return this process's stream of calls to a shared queue."""
+    def shared(self, queue: str, name: str, need: Need | None) -> Target:
+        """Return this process's stream of calls to a shared queue.
+
+        ``need`` is rung for with every call, where no workers are kept ready for it.
+        """
         with self._lock:
             target = self._targets.get(queue)
             if target is None:
-                words = (queue, routing.CALLERS + self._session, routing.BELL)
+                words = (queue, routing.CALLERS + self._session, routing.BELL, routing.NEEDS)
                 target = self._targets[queue] = Target(queue, name, words, "", need)
             return target
 
@@ -206,7 +214,7 @@ class Calls:
                 )
             else:
                 command = Scripts.pack(
-                    "submit_shared", target.keys, target.first, self._seconds, target.need,
+                    "submit_shared", target.keys, target.first, self._seconds, *target.bell,
                     *messages,
                 )  # fmt: skip
             self.mux.post(command, _Acknowledge(self._results, target, target.first, ids))

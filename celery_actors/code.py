@@ -33,7 +33,7 @@ def dump_code(code: Any, sealer: Sealer, describe: str) -> tuple[str, bytes]:
     name = _importable_name(code)
     try:
         data = pickle.dumps(name) if name else cloudpickle.dumps(code)
-    except Exception as error:  # noqa: BLE001 - pickling runs the user's own __reduce__
+    except Exception as error:
         raise SerializationError(
             f"{describe} cannot be sent to a worker: {error}. It refers to something unpicklable "
             "(a lock, a connection, an open file?): create that inside instead"

@@ -50,7 +50,7 @@ class ActorRecord:
     def state(self) -> str:
         """Ray's word for the state."""
         words = {"pending": "PENDING_CREATION", "starting": "PENDING_CREATION", "alive": "ALIVE",
-                 "restarting": "RESTARTING", "dead": "DEAD"}  # fmt: skip
+                 "restarting": "RESTARTING", "dead": "DEAD", "buried": "DEAD"}  # fmt: skip
         return words[self.meta["st"]]
 
     @property
@@ -118,7 +118,7 @@ def find_named(store: Store, namespace: str, name: str) -> ActorRecord | None:
     """Return the living actor of this name."""
     found = store.run("HGET", routing.NAMES, routing.name_field(namespace, name))
     record = find(store, found.decode()) if found is not None else None
-    return record if record is not None and record.meta["st"] != "dead" else None
+    return record if record is not None and record.state != "DEAD" else None
 
 
 def actors(store: Store) -> list[ActorRecord]:

@@ -46,6 +46,11 @@ class LocalCluster:
     node: subprocess.Popen[bytes]
     lifeline: int
 
+    def log_tail(self) -> str:
+        """Return the end of what the store and the node have logged."""
+        path = self.folder / "log"
+        return path.read_text(errors="replace")[-3000:] if path.exists() else "(no log)"
+
     def stop(self) -> None:
         """Stop the node, then the store; return when both are gone."""
         if self.lifeline >= 0:
@@ -157,9 +162,7 @@ def start_local(
         with os.fdopen(ready_read) as pipe:
             words = pipe.readline()  # not to the end: a fork holds the other end too
         if not words:
-            raise ClusterUnreachableError(
-                "the local node did not start:\n" + (folder / "log").read_text()[-4000:]
-            )
+            raise ClusterUnreachableError(f"the local node did not start:\n{cluster.log_tail()}")
         cluster.node_id = json.loads(words)["node_id"]
     except BaseException:
         cluster.stop()

@@ -45,15 +45,14 @@ class Outcome(NamedTuple):
 class Executor:
     """Runs calls with one process's runtime.
 
-    ``owner`` is the actor id, or empty where calls come from shared queues: their arguments are
-    signed for the queue instead.
+    ``owner`` is what arguments must be signed for: the actor's id, or the shared queue.
     """
 
-    def __init__(self, runtime: Runtime, owner: str, class_name: str) -> None:
+    def __init__(self, runtime: Runtime, owner: str) -> None:
         self._runtime = runtime
         self._owner = owner
-        self._class_name = class_name
         self._pid = os.getpid()
+        self.on_accepted: Callable[[Message], None] = lambda _message: None
 
     def prepare(self, raw: bytes) -> Prepared:
         """Decode a message; its references are watched from now on.
@@ -87,6 +86,7 @@ class Executor:
             raise
         except Exception as error:  # noqa: BLE001 - a failed dependency raises the user's own error
             return self.refuse(message.call_id, message.tag.caller, error, label)
+        self.on_accepted(message)
         try:
             value = function(*args, **kwargs)
         except SystemExit:
@@ -131,20 +131,19 @@ class Executor:
         values = [*message.args, *message.kwargs.values()]
         for position, value in enumerate(values):
             if is_sealed(value):
-                place = ("argument", str(position), self._place(message), message.tag.caller,
+                place = ("argument", str(position), self._owner, message.tag.caller,
                          str(message.tag.sequence), message.call_id, message.method)  # fmt: skip
                 garbage += blob_keys(Sealer.blob_ids(value))
                 fetch = self._runtime.results.fetch_blob(message.call_id)
                 values[position] = self._runtime.sealer.open(value, place, fetch)
             elif _is_ref(value):
-                values[position] = self._runtime.results.value(self._runtime.results.borrow(value["__value__"]))
+                values[position] = self._runtime.results.value(
+                    self._runtime.results.borrow(value["__value__"])
+                )
             elif isinstance(value, dict) and "__type__" in value:
                 raise DeadLetterError(f"argument {position} is of the unknown type {value!r:.80}")
         count = len(message.args)
         return values[:count], dict(zip(message.kwargs, values[count:], strict=True)), garbage
-
-    def _place(self, message: Message) -> str:
-        return self._owner or self._class_name
 
 
 def _is_ref(value: Any) -> bool:

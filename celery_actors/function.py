@@ -73,10 +73,8 @@ class RemoteFunction(Generic[P, R]):
         label = need.label
         resident = label == FunctionOptions().need.label
         target = context.calls.shared(
-            routing.shared_queue(label), self._name, "" if resident else label
+            routing.shared_queue(label), self._name, None if resident else need
         )
-        if not resident:
-            context.announce_need(need)
         template = context.template(
             target, routing.task_name(None, self._name), digest, self._options.max_retries
         )

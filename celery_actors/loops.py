@@ -8,14 +8,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from . import routing
 from .directory import dead_letter
 from .errors import DeadLetterError, FencedError, TaskCancelledError, UntrustedPayloadError
 from .executor import Executor, Outcome, Prepared
 from .mailbox import Mailbox
-from .messages import decode_envelope
+from .messages import Message, decode_envelope
 from .runtime import Runtime
 from .store import Answer
 
@@ -32,7 +32,8 @@ LONG_SECONDS = 0.004
 READ_AHEAD = 128
 #: Seconds of work that a shared worker takes at a time; more would starve its idle neighbours.
 TAKE_SECONDS = 0.002
-
+#: Calls whose ids an actor remembers, to refuse copies of their messages.
+SEEN_CALLS = 4096
 #: Why a message is set aside: it cannot be read, or must not be unpickled.
 NEVER_RUNS = (DeadLetterError, UntrustedPayloadError)
 
@@ -228,7 +229,9 @@ class ActorLoop(_Loop):
         self._settle = settle
         self._wake = wake
         self._parked: dict[str, deque[tuple[int, Prepared]]] = {}  # by caller
-        self._last: dict[str, int] = {}
+        self._signed: dict[str, int] = {}  # caller -> its last call with signed arguments
+        self._seen: dict[str, None] = {}  # ids of recent calls, oldest first
+        executor.on_accepted = self._accepted
 
     def _refill(self) -> bool:
         with self._lock:
@@ -251,7 +254,7 @@ class ActorLoop(_Loop):
     def _one(self, raw: bytes) -> None:
         try:
             prepared = self._executor.prepare(raw)
-            self._check_sequence(prepared)
+            self._refuse_copies(prepared)
             found = self._find(prepared.message.method)
             if found is None:
                 raise DeadLetterError(
@@ -266,15 +269,30 @@ class ActorLoop(_Loop):
             return
         self._execute(prepared, *found)
 
-    def _check_sequence(self, prepared: Prepared) -> None:
-        tag = prepared.message.tag
+    def _refuse_copies(self, prepared: Prepared) -> None:
+        """Refuse a message that somebody put on the queue a second time.
+
+        A call with signed arguments is refused for good: each caller's come in ascending order.
+        A plain one carries no secret, anybody with access may write its like; its copy is refused
+        as long as its id is remembered.
+        """
+        message = prepared.message
+        tag = message.tag
+        signed = b"__type__" in message.raw and tag.sequence <= self._signed.get(tag.caller, 0)
+        if tag.caller and (signed or message.call_id in self._seen):
+            raise UntrustedPayloadError(
+                f"call {tag.sequence} of {tag.caller} to this actor has run already: somebody put a "
+                "copy of its message on the queue"
+            )
+
+    def _accepted(self, message: Message) -> None:
+        tag = message.tag
         if tag.caller:
-            if tag.sequence <= self._last.get(tag.caller, 0):
-                raise UntrustedPayloadError(
-                    f"call {tag.sequence} of {tag.caller} to this actor has run already: somebody "
-                    "put a copy of its message on the queue"
-                )
-            self._last[tag.caller] = tag.sequence
+            self._seen[message.call_id] = None
+            if len(self._seen) > SEEN_CALLS:
+                del self._seen[next(iter(self._seen))]
+            if b"__type__" in message.raw:
+                self._signed[tag.caller] = tag.sequence
 
     def _ready(self, prepared: Prepared) -> bool:
         """Tell whether every argument is here, after one look into the store."""
@@ -303,9 +321,7 @@ class ActorLoop(_Loop):
                 del self._parked[caller]
 
     def _run_one_parked(self, position: int, prepared: Prepared) -> None:
-        found = self._find(prepared.message.method)
-        assert found is not None  # checked before it was parked
-        function, label = found
+        function, label = self._find(prepared.message.method) or _gone(prepared)
         self._start_parked(position)
         self._host.begin(prepared, label)
         begun = time.monotonic()
@@ -314,6 +330,10 @@ class ActorLoop(_Loop):
         self._settle(position, outcome.answer)
         if outcome.garbage:
             self._runtime.store.run("UNLINK", *outcome.garbage)
+
+
+def _gone(prepared: Prepared) -> NoReturn:
+    raise DeadLetterError(f"{prepared.message.task} was a method when it was set aside")
 
 
 class SharedLoop(_Loop):

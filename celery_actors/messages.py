@@ -14,7 +14,7 @@ import msgspec
 
 from .errors import DeadLetterError, UntrustedPayloadError
 
-__all__ = ["CallTag", "Envelope", "Message", "Meta", "MessageTemplate", "decode_body"]
+__all__ = ["CallTag", "Envelope", "Message", "MessageTemplate", "Meta", "decode_body"]
 
 _encode = msgspec.json.Encoder().encode
 _EMBED = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'

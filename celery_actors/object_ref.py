@@ -22,8 +22,17 @@ class ObjectRef(Generic[R]):
     One object per value and process: unpickling a ref that is held already gives that one.
     """
 
-    __slots__ = ("__weakref__", "_callbacks", "_error", "_id", "_meta", "_owned", "_table",
-                 "_shared", "_watched")  # fmt: skip
+    __slots__ = (
+        "__weakref__",
+        "_callbacks",
+        "_error",
+        "_id",
+        "_meta",
+        "_owned",
+        "_shared",
+        "_table",
+        "_watched",
+    )  # fmt: skip
 
     _id: str
     _table: Results
@@ -113,6 +122,6 @@ class ObjectRef(Generic[R]):
 
 
 def _rebuild(call_id: str) -> ObjectRef[Any]:
-    from .runtime import current  # noqa: PLC0415 - unpickling starts from here, at run time
+    from .runtime import current
 
     return current().results.borrow(call_id)

@@ -101,9 +101,7 @@ class Results:
         ref._shared = True
         if ref._error is not None and isinstance(ref._error, RayError):
             record = records.error_record(ref._error, ref.id)
-            self._store.scripts.answer(
-                self._seconds, [Answer(routing.result_key(ref.id), record)]
-            )
+            self._store.scripts.answer(self._seconds, [Answer(routing.result_key(ref.id), record)])
 
     def dropped(self, ref: ObjectRef[Any]) -> None:
         """Forget a reference. Called by the garbage collector: takes no lock, sends nothing."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
@@ -16,7 +15,6 @@ from .config import Address, KeyRing
 from .errors import GetTimeoutError, NotInitializedError, RayError
 from .messages import MessageTemplate, decode_meta
 from .object_ref import ObjectRef
-from .placement import Need
 from .results import Results
 from .serialization import Sealer
 from .store import Mux, Store
@@ -134,10 +132,6 @@ class Runtime:
         """Return a stored class or function, which then stays for another while."""
         record = self.store.run("GETEX", routing.code_key(digest), "EX", CODE_SECONDS)
         return None if record is None else bytes(record)
-
-    def announce_need(self, need: Need) -> None:
-        """Tell nodes about a kind of call that they do not keep workers ready for."""
-        self.store.run("HSET", routing.NEEDS, need.label, json.dumps(need.amounts))
 
     def close(self) -> None:
         """Send what is left, then close the connections."""

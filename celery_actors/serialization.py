@@ -14,7 +14,6 @@ value moved to another place does not verify. Nothing is unpickled before it has
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import io

@@ -132,7 +132,8 @@ class _Session:
         if self.local is not None and self.local.node.poll() is not None:
             self.runtime.results.fail_pending(NodeDiedError(
                 f"the local node {self.local.node_id} ended with status "
-                f"{self.local.node.returncode}; call shutdown() and init() to start another"
+                f"{self.local.node.returncode}; call shutdown() and init() to start another. Its "
+                        f"log ends:\n{self.local.log_tail()}"
             ))  # fmt: skip
 
     def collect_output(self) -> None:
@@ -171,12 +172,16 @@ def init(
         address: ``redis://…``, ``rediss://…``, ``unix://…``; ``"auto"``: the newest local cluster
             of this user. None: the variable ``CELERY_ACTORS_ADDRESS``, else start one.
         app: a Celery app whose broker is the address to join.
-        num_cpus, num_gpus, resources: what a started node has; without them, what is found.
+        num_cpus: processors of a started node; None: those found.
+        num_gpus: GPUs of a started node; None: those found.
+        resources: other resources of a started node, by name.
         namespace: where names of actors are looked up; None: one of this driver's own.
         ignore_reinit_error: return the present context where ``init`` was called before.
         log_to_driver: show what workers print, prefixed with ``(Class pid=…)``.
         storage: a folder in which a started store keeps its data for the next run.
-        keys, key_file: signing keys; without them ``CELERY_ACTORS_KEYS`` or the local cluster's.
+        keys: signing keys, separated by commas; None: ``key_file``, ``CELERY_ACTORS_KEYS``, or
+            the local cluster's.
+        key_file: a file that holds them.
         insecure: accept a loopback store without a key.
         task_events: let workers send an event for every call.
         result_seconds: seconds for which results stay that nobody holds a reference to.
@@ -196,21 +201,14 @@ def init(
         wanted = address or (str(app.conf.broker_url) if app is not None else None)
         wanted = wanted or os.environ.get(ADDRESS_VARIABLE)
         if wanted is not None:
+            found = newest_address() if wanted == "auto" else Address.parse(wanted)
             given = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": resources,
                      "storage": storage}  # fmt: skip
             if refused := [name for name, value in given.items() if value is not None]:
-                raise (
-                    ConfigurationError(
-                        f"{', '.join(refused)} describe a cluster that init() starts, but {wanted!r} "
-                        "is joined. Give them to `celery_actors worker` there"
-                    )
-                    if "://" not in wanted
-                    else ConfigurationError(
-                        f"{', '.join(refused)} describe a cluster that init() starts, but one is "
-                        f"joined at {Address.parse(wanted).public}. Give them to `celery_actors worker`"
-                    )
+                raise ConfigurationError(
+                    f"{', '.join(refused)} describe a cluster that init() starts, but "
+                    f"{found.public} is joined. Give them to `celery_actors worker` there"
                 )
-            found = newest_address() if wanted == "auto" else Address.parse(wanted)
             ring = resolve_keys(found, keys=keys, key_file=key_file, insecure=insecure)
             return _join(found, ring, None, namespace, log_to_driver, result_seconds)
         words = _node_words(num_cpus, num_gpus, resources, task_events, result_seconds)
@@ -289,7 +287,7 @@ def shutdown() -> None:
 
     Calling it twice, or before ``init``, does nothing.
     """
-    global _session  # noqa: PLW0603 - a process has one cluster, as in Ray
+    global _session
     with _lock:
         session, _session = _session, None
         if session is None or session.runtime is None:

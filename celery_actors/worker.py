@@ -250,7 +250,7 @@ def _run_actor(process: _Process, context: Runtime) -> int:
 
     process.start_celery()
     mailbox = process.mailbox("")
-    executor = Executor(context, mine.actor_id, mine.meta["class"])
+    executor = Executor(context, mine.actor_id)
     loop = ActorLoop(context, mailbox, executor, process, find, start_parked, settle, process.wake)
     return _serve(loop, mailbox)
 
@@ -302,7 +302,7 @@ def _run_shared(process: _Process, context: Runtime) -> int:
     process.tell(ready=True)
     process.start_celery()
     mailbox = process.mailbox(mine.queue)
-    executor = Executor(context, "", mine.queue)
+    executor = Executor(context, mine.queue)
     loop = SharedLoop(context, mailbox, executor, process, load, give_back, lend, mine.resident)
     status = _serve(loop, mailbox)
     give_back(0)

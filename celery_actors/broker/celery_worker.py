@@ -255,15 +255,6 @@ def _encode_events(calls: deque[tuple[Any, ...]], hostname: str, clock: Any) -> 
 
 def preload(app: Celery) -> None:
     """Import and finalize everything a forked worker needs, so that a fork is all it takes."""
-    import billiard.dummy
-    import billiard.pool
-    import celery.app.log
-    import celery.backends.redis  # noqa: F401 - imported for its side effect, before the fork
-    import celery.concurrency.solo
-    import celery.events.dispatcher
-    import celery.worker.autoscale
-    import celery.worker.components
-    import celery.worker.control
     import kombu.transport.redis  # noqa: F401 - as above
 
     app.finalize()

@@ -176,13 +176,13 @@ def node_lost(store: Store, incarnation: str, ttl: int) -> None:
         record = directory.find(store, owned)
         if record is not None and record.incarnation == incarnation:
             actor_lost(store, owned, record.keys.queue, record.meta["own"], lost, ttl)
-    for label in store.hash(routing.NEEDS):
-        # Announced again by whoever sends such work; a node that reads the list once more has
-        # nothing to look for until then.
-        queues = (routing.creation_queue(label), routing.shared_queue(label))
-        if not any(store.run("EXISTS", queue) for queue in queues):
-            store.run("HDEL", routing.NEEDS, label)
     store.run("HDEL", routing.NODES, incarnation)
+    if store.run("HLEN", routing.NODES) == 0:
+        for label in store.hash(routing.NEEDS):
+            # Whoever sends such work announces it again.
+            queues = (routing.creation_queue(label), routing.shared_queue(label))
+            if not any(store.run("EXISTS", queue) for queue in queues):
+                store.run("HDEL", routing.NEEDS, label)
     store.run("UNLINK", routing.owned_key(incarnation), routing.kill_key(incarnation))
 
 

@@ -95,7 +95,9 @@ class Supervisor:
         self._connect_bells()
         self._tick(first=True)
         if self._options.ready is not None:
-            os.write(self._options.ready, json.dumps({"node_id": self._incarnation}).encode() + b"\n")
+            os.write(
+                self._options.ready, json.dumps({"node_id": self._incarnation}).encode() + b"\n"
+            )
             os.close(self._options.ready)
         next_tick = time.monotonic() + TICK_SECONDS
         alive = True
@@ -130,7 +132,8 @@ class Supervisor:
 
     def _poll(self, timeout: float) -> None:
         for key, _ in self._selector.select(timeout):
-            if key.fd in self._selector.get_map():  # an earlier callback may have closed it
+            # An earlier callback may have closed it, and its number may be in use again.
+            if self._selector.get_map().get(key.fd) is key:
                 key.data()
 
     # -- the store -------------------------------------------------------------------------

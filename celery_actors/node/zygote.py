@@ -182,8 +182,8 @@ class _Zygote:
             os.close(err)
             for fd in (control, progress):
                 os.set_inheritable(fd, False)
-            sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115, PTH123 - lives with the process
-            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115, PTH123 - lives with the process
+            sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - lives with the process
+            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - lives with the process
             sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc] # a new process
             random.seed()
             gc.enable()

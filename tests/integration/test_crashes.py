@@ -194,6 +194,15 @@ def test_kill_ends_an_actor_in_the_middle_of_a_call(cluster: Cluster, gate: Gate
     assert ca.get(again.add.remote(), timeout=10) == 8
 
 
+def test_a_name_can_be_given_again_at_once(cluster: Cluster):
+    for number in range(20):
+        actor = Counter.options(name="phoenix").remote(number)
+        assert ca.get([actor.add.remote() for _ in range(3)], timeout=10) == [
+            number + 1, number + 2, number + 3,
+        ]  # fmt: skip
+        ca.kill(actor)
+
+
 def test_a_killed_actor_leaves_no_key_but_a_memory_of_its_death(cluster: Cluster):
     actor = Counter.options(name="gone").remote()
     ca.get(actor.add.remote(), timeout=10)

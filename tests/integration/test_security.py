@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import pickle
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import redis
 import celery_actors as ca
 from tests.integration.actors import Counter, Recorder, double, pass_gate
 from tests.integration.gates import Gate
-from tests.integration.support import Cluster, wait_until
+from tests.integration.support import Cluster, run_script, wait_until
 
 
 class Bomb:
@@ -66,10 +67,11 @@ class Target:
 
 @pytest.fixture
 def target(cluster: Cluster) -> Iterator[Target]:
-    actor = Recorder.options(name="target").remote()
+    name = f"target-{uuid.uuid4()}"
+    actor = Recorder.options(name=name).remote()
     ca.get(actor.notes_taken.remote(), timeout=10)
     with cluster.client() as client:
-        yield Target(actor, ca.actor_queue(cluster.context.namespace, "target"), client)
+        yield Target(actor, ca.actor_queue(cluster.context.namespace, name), client)
     ca.kill(actor)
 
 
@@ -330,18 +332,32 @@ def test_exchanged_code_is_refused(cluster: Cluster, tmp_path: Path):
     assert not trap.exists()
 
 
-def test_messages_signed_with_another_ring_are_refused(cluster: Cluster, target: Target):
-    stranger = ca.session.Runtime(
-        ca.config.Address.parse(cluster.address),
-        ca.config.KeyRing.parse("ab" * 32),
-        namespace=cluster.context.namespace,
-    )
+STRANGER = """
+import celery_actors as ca
+ca.init({address!r}, keys={key!r}, namespace={namespace!r})
+
+@ca.remote
+def sized(value):
+    return len(value)
+
+for attempt in (lambda: ca.get_actor({name!r}), lambda: ca.get(sized.remote((1, 2)), timeout=10)):
     try:
-        aim = stranger.actor_target(target.queue, target.actor._actor_id, "target")
-        template = stranger.template(aim, "Recorder.note")
-        ref = stranger.submit(aim, template, "note", ("who", (1, 2)), {})
-        with pytest.raises(ca.UntrustedPayloadError, match="CELERY_ACTORS_KEYS"):
-            stranger.get([ref], 10)
-    finally:
-        stranger.close()
-    target.wait_letter(ref.id)
+        print("got", attempt())
+    except ca.UntrustedPayloadError as error:
+        print("refused", "CELERY_ACTORS_KEYS" in str(error))
+"""
+
+
+def test_a_driver_with_another_key_can_neither_read_nor_run_anything(
+    cluster: Cluster, target: Target, tmp_path: Path
+):
+    namespace = cluster.context.namespace
+    name = target.queue.rpartition(".")[2]
+    text = STRANGER.format(
+        address=cluster.address, key="ab" * 32, namespace=namespace, name=name
+    )
+
+    run = run_script(tmp_path, text)
+
+    assert run.stdout.splitlines() == ["refused True", "refused True"], run.stderr
+    assert ca.get(target.actor.note.remote("after", 1), timeout=10) is None

@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import redis
 from kombu import Connection
 
 from celery_actors.config import (
@@ -14,6 +13,7 @@ from celery_actors.config import (
     resolve_keys,
 )
 from celery_actors.errors import ConfigurationError, RayError
+from celery_actors.store import Store
 
 ONE, TWO, THREE = "11" * 32, "22" * 32, "33" * 32
 REMOTE = Address.parse("redis://store.example:6379/0")
@@ -47,15 +47,10 @@ def test_an_address_is_written_for_redis_and_for_celery(
     assert Address.parse(address.celery_url) == address
 
 
-def test_redis_and_celery_read_the_same_socket_and_database() -> None:
-    address = Address.parse("unix:///a/b.sock?db=3")
-    pool = redis.ConnectionPool.from_url(address.url)
-    read = pool.connection_kwargs
-    assert (read["path"], read["db"]) == ("/a/b.sock", 3)
-    with Connection(address.celery_url) as connection:
-        info = connection.info()
-    assert (info["transport"], info["virtual_host"]) == ("redis", "3")
-    assert info["hostname"].endswith("/a/b.sock")
+def test_redis_and_celery_reach_the_same_database(store: Store) -> None:
+    store.run("SET", "written-by-redis", "1")
+    with Connection(store.address.celery_url) as connection:
+        assert connection.default_channel.client.get("written-by-redis") == b"1"
 
 
 @pytest.mark.parametrize("text", ["amqp://h", "http://h", "h:6379", "", "redis:h:6379"])

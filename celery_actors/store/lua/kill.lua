@@ -2,7 +2,7 @@
 -- KEYS 1 meta (HASH)   ARGV 1 actor id  2 cause  3 key prefix of nodes
 -- Returns 1 killed now, 0 already dead or unknown.
 local meta = redis.call('HMGET', KEYS[1], 'st', 'ep', 'own')
-if not meta[1] or meta[1] == 'dead' then return 0 end
+if not meta[1] or meta[1] == 'dead' or meta[1] == 'buried' then return 0 end
 redis.call('HSET', KEYS[1], 'st', 'dead', 'own', '@reaper', 'cause', ARGV[2],
   'ep', string.format('%.0f', tonumber(meta[2]) + 1))
 local incarnation = string.match(meta[3], '^([^|]+)|')

@@ -1,0 +1,142 @@
+"""A driver that is killed leaves nothing behind: at once where all is its own, else within a lease."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.gates import Gate
+from tests.integration.support import (
+    Server,
+    driver_keys,
+    family,
+    is_alive,
+    lasting_keys,
+    node_on,
+    running_script,
+    shared_memory,
+    wait_all_gone,
+    wait_empty,
+    wait_until,
+)
+
+pytestmark = pytest.mark.timeout(60)
+
+DRIVER = """
+import json, os, sys
+import celery_actors as ca
+from tests.integration.actors import Counter, Scribe, double, held
+
+context = ca.init({address})
+actors = [Counter.remote(), Counter.options(name="named").remote()]
+kept = Counter.options(name="kept", namespace="kept", lifetime="detached").remote()
+ca.get([a.add.remote() for a in (*actors, kept)], timeout=20)
+ca.get(double.remote(2), timeout=20)
+array = ca.put(bytearray(3_000_000))
+busy = [actors[0].hold.remote({gate!r}), held.remote({gate!r})]
+pids = ca.get([a.pid.remote() for a in (actors[1], kept)], timeout=20)
+print(json.dumps(dict(address=context.address, session=context["session"], pids=pids)), flush=True)
+sys.stdin.readline()
+"""
+
+
+def report_of(driver: subprocess.Popen[str]) -> dict[str, Any]:
+    assert driver.stdout is not None
+    line = driver.stdout.readline()
+    assert line, "the driver said nothing"
+    return dict(json.loads(line))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_driver_takes_its_local_cluster_with_it(
+    number: signal.Signals, gate: Gate, tmp_path: Path
+):
+    shared = shared_memory()
+    with running_script(tmp_path, DRIVER.format(address="num_cpus=2", gate=gate.path)) as driver:
+        report = report_of(driver)
+        gate.wait_reached(times=2)
+        folder = Path(report["address"].removeprefix("redis+socket://")).parent
+        assert (folder / "store.sock").exists()
+        below = family(driver.pid)[1:]
+        assert len(below) >= 6, "server, node, fork server, workers"
+
+        driver.send_signal(number)
+
+        driver.wait(20)
+        wait_all_gone(below, "everything that the driver started has ended")
+        wait_until(lambda: not folder.exists(), "the private folder is removed")
+    assert shared_memory() == shared
+
+
+def test_the_folder_goes_even_when_driver_and_node_are_killed_together(gate: Gate, tmp_path: Path):
+    with running_script(tmp_path, DRIVER.format(address="num_cpus=2", gate=gate.path)) as driver:
+        report = report_of(driver)
+        folder = Path(report["address"].removeprefix("redis+socket://")).parent
+        below = family(driver.pid)[1:]
+        node = json.loads((folder / "cluster.json").read_text())["node_id"]
+        assert node
+        supervisors = [pid for pid in below if "worker" in _words(pid)]
+
+        for pid in (*supervisors, driver.pid):
+            os.kill(pid, signal.SIGKILL)
+
+        driver.wait(20)
+        wait_all_gone(below, "everything that the driver started has ended")
+        wait_until(lambda: not folder.exists(), "the private folder is removed")
+
+
+def _words(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+
+
+@pytest.mark.debian_redis
+def test_a_killed_driver_of_a_shared_cluster_loses_its_actors_and_keys(
+    server: Server, gate: Gate, tmp_path: Path
+):
+    text = DRIVER.format(address=repr(server.url), gate=gate.path)
+    with node_on(server) as node, contextlib.closing(server.client()) as client:
+        with running_script(tmp_path, text, server.environment()) as driver:
+            report = report_of(driver)
+            gate.wait_reached(times=2)
+            mine, kept = report["pids"]
+
+            driver.send_signal(signal.SIGKILL)
+
+            # Its session's lease is 10 s; the node looks once a second.
+            wait_until(lambda: not is_alive(mine), "the driver's actors have ended", 20)
+
+            def left() -> list[str]:
+                found = driver_keys(client, report["session"])
+                return [word for word in found if not word.startswith("actor ")]
+
+            wait_empty(left, "no key carries the driver's name", 20)
+            assert is_alive(kept), "a detached actor stays"
+            assert len(client.hgetall("ca:actors")) == 1
+        gate.open()
+        assert node.process.poll() is None
+
+
+@pytest.mark.debian_redis
+def test_a_driver_that_ends_well_leaves_only_what_it_detached(
+    server: Server, gate: Gate, tmp_path: Path
+):
+    gate.open()
+    text = DRIVER.format(address=repr(server.url), gate=gate.path)
+    with node_on(server), contextlib.closing(server.client()) as client:
+        with running_script(tmp_path, text, server.environment()) as driver:
+            report = report_of(driver)
+            driver.communicate("\n", timeout=20)
+            assert driver.returncode == 0
+        mine, kept = report["pids"]
+        wait_until(lambda: not is_alive(mine), "the driver's actors have ended")
+        assert is_alive(kept)
+        assert len(client.hgetall("ca:actors")) == 1
+        named = [key for key in lasting_keys(client) if report["session"] in key]
+        assert named == []

@@ -1,0 +1,186 @@
+"""A killed node: what had started fails, what waited survives where promised, nothing hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import celery_actors as ca
+from tests.integration.actors import Counter, Scribe, held
+from tests.integration.gates import Gate
+from tests.integration.support import (
+    Node,
+    Server,
+    driver_keys,
+    family,
+    lasting_keys,
+    node_on,
+    wait_all_gone,
+    wait_empty,
+    wait_until,
+)
+
+pytestmark = [pytest.mark.debian_redis, pytest.mark.timeout(60)]
+
+
+@pytest.fixture
+def two_nodes(server: Server) -> Iterator[tuple[Node, Node]]:
+    """Two nodes and this driver on one Redis; `left` and `right` name what each has."""
+    left = node_on(server, "--resources", json.dumps({"left": 9}), name="left")
+    right = node_on(server, "--resources", json.dumps({"right": 9, "any": 9}), name="right")
+    with left as first, right as second:
+        ca.init(server.url, keys=server.key)
+        try:
+            yield first, second
+        finally:
+            ca.shutdown()
+
+
+def on(name: str, **more: float) -> dict[str, object]:
+    return {"num_cpus": 0, "resources": {name: 1, **more}}
+
+
+def test_started_calls_fail_and_others_run_on_the_other_node(
+    two_nodes: tuple[Node, Node], server: Server, gate: Gate, tmp_path: Path
+):
+    left, _right = two_nodes
+    journal = tmp_path / "journal"
+    mortal = Counter.options(**on("left")).remote()
+    running = mortal.hold.remote(gate.path)
+    behind = mortal.add.remote()
+    gate.wait_reached()
+    # Both nodes can hold this one: kill the node that does.
+    immortal = Scribe.options(num_cpus=0.01, max_restarts=-1).remote(str(journal))
+    where = ca.get(immortal.pid.remote(), timeout=10)
+    both = [left, _right]
+    doomed = next(node for node in both if where in family(node.process.pid))
+    below = family(doomed.process.pid)
+    other = Gate(tmp_path, "second")
+    started = immortal.hold.remote(other.path)
+    waiting = [immortal.write.remote(str(number)) for number in range(50)]
+    other.wait_reached()
+
+    doomed.kill()
+
+    wait_all_gone(below, "a node's processes die with it", 5)
+    with pytest.raises(ca.ActorUnavailableError, match="restarts"):
+        ca.get(started, timeout=20)
+    assert ca.get(waiting, timeout=20) == [str(number) for number in range(50)]
+    assert journal.read_text().split()[1:] == [str(number) for number in range(50)]
+    if doomed is left:
+        for ref in (running, behind):
+            with pytest.raises(ca.ActorDiedError, match="left"):
+                ca.get(ref, timeout=20)
+    else:
+        gate.open()
+        assert ca.get([running, behind], timeout=20) == ["passed", 1]
+
+
+def test_an_actor_without_restarts_dies_with_its_node_and_nothing_hangs(
+    two_nodes: tuple[Node, Node], server: Server, gate: Gate
+):
+    left, _ = two_nodes
+    actor = Counter.options(**on("left"), name="tied").remote()
+    running, waiting = actor.hold.remote(gate.path), actor.add.remote()
+    gate.wait_reached()
+
+    left.kill()
+
+    for ref in (running, waiting):
+        with pytest.raises(ca.ActorDiedError, match=r"Counter\(tied\).*node left-"):
+            ca.get(ref, timeout=20)
+    with pytest.raises(ca.ActorDiedError):
+        ca.get(actor.add.remote(), timeout=20)
+    with contextlib.closing(server.client()) as client:
+        names = [key.decode() for key in client.hkeys("ca:nodes")]
+        assert [name.split("-")[0] for name in names] == ["right"]
+        wait_empty(
+            lambda: [key for key in lasting_keys(client) if ":node:left-" in key],
+            "no key of the lost node",
+        )
+
+
+def test_function_calls_of_a_killed_node_run_again_elsewhere(
+    two_nodes: tuple[Node, Node], gate: Gate
+):
+    refs = [held.remote(gate.path) for _ in range(4)]
+    gate.wait_reached(times=4)
+    left, right = two_nodes
+    on_left = [pid for pid in gate.pids() if pid in family(left.process.pid)]
+    assert len(on_left) == 2
+
+    left.kill()
+    gate.open()
+
+    assert ca.get(refs, timeout=30) == ["passed"] * 4
+    assert right.process.poll() is None
+
+
+def test_work_that_only_a_lost_node_could_do_waits_for_the_next_one(
+    two_nodes: tuple[Node, Node], server: Server, tmp_path: Path
+):
+    left, _ = two_nodes
+    actor = Counter.options(**on("left"), max_restarts=-1).remote()
+    assert ca.get(actor.add.remote(), timeout=10) == 1
+
+    left.kill()
+    waiting = [actor.add.remote() for _ in range(5)]
+
+    assert ca.wait(waiting, timeout=0)[0] == []
+    with node_on(server, "--resources", json.dumps({"left": 1}), name="left2"):
+        assert ca.get(waiting, timeout=20) == [1, 2, 3, 4, 5]
+        ca.kill(actor)
+
+
+def test_an_embedded_node_that_is_killed_ends_every_wait(gate: Gate):
+    context = ca.init(num_cpus=1)
+    try:
+        actor = Counter.remote()
+        pid = ca.get(actor.pid.remote(), timeout=10)
+        running, waiting = actor.hold.remote(gate.path), actor.add.remote()
+        gate.wait_reached()
+        node = ca.nodes()[0]["pid"]
+        below = family(node)
+        assert pid in below
+
+        os.kill(node, signal.SIGKILL)
+
+        for ref in (running, waiting):
+            with pytest.raises(ca.ActorDiedError):
+                ca.get(ref, timeout=30)
+        wait_all_gone(below, "the node's processes die with it")
+    finally:
+        ca.shutdown()
+    folder = Path(context.address.removeprefix("redis+socket://")).parent
+    wait_until(lambda: not folder.exists(), "the private folder is removed")
+
+
+def test_a_paused_node_ends_its_workers_when_it_wakes_and_doubles_nothing(
+    two_nodes: tuple[Node, Node], server: Server, tmp_path: Path
+):
+    left, right = two_nodes
+    journal = tmp_path / "journal"
+    actor = Scribe.options(num_cpus=0.01, max_restarts=-1).remote(str(journal))
+    pid = ca.get(actor.pid.remote(), timeout=10)
+    paused = next(node for node in (left, right) if pid in family(node.process.pid))
+    frozen = family(paused.process.pid)
+    for member in frozen:
+        os.kill(member, signal.SIGSTOP)
+    refs = [actor.write.remote(str(number)) for number in range(100)]
+
+    assert ca.get(refs, timeout=30) == [str(number) for number in range(100)]
+    for member in frozen:
+        os.kill(member, signal.SIGCONT)
+
+    assert ca.get(actor.write.remote("after"), timeout=20) == "after"
+    wait_until(lambda: paused.process.poll() is not None, "the node that lost its lease ends", 20)
+    written = journal.read_text().split()
+    assert [word for word in written if word != "after"] == [str(n) for n in range(100)]
+    with contextlib.closing(server.client()) as client:
+        assert driver_keys(client, "no such session")[0].startswith("actor ")

@@ -1,0 +1,255 @@
+"""Result records: as Celery reads them, and as callers do."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from celery import Celery
+from celery.backends.base import Backend
+
+from celery_actors.broker.app import make_app
+from celery_actors.config import Address, KeyRing
+from celery_actors.errors import (
+    ActorDiedError,
+    ObjectLostError,
+    RayError,
+    RayTaskError,
+    UntrustedPayloadError,
+    WorkerCrashedError,
+)
+from celery_actors.messages import decode_meta
+from celery_actors.records import (
+    error_record,
+    failure_record,
+    lost,
+    read_result,
+    success_record,
+)
+from celery_actors.serialization import BLOB_BYTES, Sealer
+
+CALL_ID = "0123abcd-4567-4890-a123-000000000001"
+
+
+def no_blob(blob_id: str, _size: int) -> memoryview:
+    raise AssertionError(f"asked for the blob {blob_id}")
+
+
+def read(record: bytes, sealer: Sealer, call_id: str = CALL_ID) -> Any:
+    return read_result(decode_meta(record), call_id, sealer, no_blob)
+
+
+def raised(error: Exception) -> Exception:
+    """Return the error with a traceback, as a method's caller catches it."""
+    try:
+        raise error
+    except Exception as caught:
+        return caught
+
+
+def failed(error: Exception, sealer: Sealer) -> bytes:
+    return failure_record(raised(error), CALL_ID, sealer, "Counter.add", 42)
+
+
+class TwoWords(Exception):
+    """Pickles, and cannot be unpickled: a common mistake in the exceptions of users."""
+
+    def __init__(self, code: int, word: str) -> None:
+        super().__init__(f"{word} {code}")
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError("no text for you")
+
+    __repr__ = __str__
+
+
+@pytest.fixture
+def backend() -> Backend:
+    """A stock backend that keeps nothing."""
+    return Celery("reader", set_as_current=False, backend="cache+memory://").backend
+
+
+# -- as Celery reads them --------------------------------------------------------------------
+
+
+def test_celery_reads_a_plain_result(backend: Backend, sealer: Sealer) -> None:
+    record, blobs = success_record({"a": [1, None, "é"]}, CALL_ID, sealer, "the result")
+    meta = backend.decode_result(record)
+    assert (meta["status"], meta["task_id"]) == ("SUCCESS", CALL_ID)
+    assert meta["result"] == {"a": [1, None, "é"]}
+    assert (meta["traceback"], meta["children"]) == (None, [])
+    assert not blobs
+
+
+def test_celery_reads_the_time_of_a_result(sealer: Sealer) -> None:
+    from celery.result import AsyncResult
+
+    app = Celery("reader", set_as_current=False, backend="cache+memory://")
+    record, _ = success_record(1, CALL_ID, sealer, "the result")
+    app.backend.set(app.backend.get_key_for_task(CALL_ID), record)
+    result = AsyncResult(CALL_ID, app=app)
+    assert result.get(timeout=1) == 1
+    assert result.date_done is not None
+    assert result.date_done.utcoffset() is not None
+
+
+def test_celery_reads_an_exception_with_its_type_and_traceback(
+    backend: Backend, sealer: Sealer
+) -> None:
+    meta = backend.decode_result(failed(ValueError("no", 7), sealer))
+    assert meta["status"] == "FAILURE"
+    assert type(meta["result"]) is ValueError
+    assert meta["result"].args == ("no", "7")
+    assert "raise error" in meta["traceback"]
+    assert "ValueError: ('no', 7)" in meta["traceback"]
+
+
+def test_celery_reads_our_own_errors(backend: Backend) -> None:
+    meta = backend.decode_result(error_record(ActorDiedError("it died", "ab12"), CALL_ID))
+    assert type(meta["result"]) is ActorDiedError
+    assert str(meta["result"]) == "it died"
+
+
+def test_celery_with_our_backend_opens_a_signed_result(sealer: Sealer) -> None:
+    app = make_app(Address.parse("redis://"), sealer, no_blob, result_seconds=60)
+    record, _ = success_record({1, 2}, CALL_ID, sealer, "the result")
+    assert app.backend.decode_result(record)["result"] == {1, 2}
+
+
+def test_our_backend_refuses_a_signed_result_of_another_call(sealer: Sealer) -> None:
+    app = make_app(Address.parse("redis://"), sealer, no_blob, result_seconds=60)
+    record, _ = success_record({1, 2}, CALL_ID, sealer, "the result")
+    moved = record.replace(CALL_ID.encode(), b"another")
+    with pytest.raises(UntrustedPayloadError):
+        app.backend.decode_result(moved)
+
+
+def test_a_failure_is_named_after_the_users_exception(sealer: Sealer) -> None:
+    result = json.loads(failed(TwoWords(7, "oh"), sealer))["result"]
+    assert result["exc_type"] == "TwoWords"
+    assert result["exc_module"] == __name__
+    assert result["exc_message"] == ["oh 7"]
+
+
+# -- as callers read them --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, 0, "x", [1, {"a": 2}], (1,), {1}, 2**70, b"x", "\ud800"])
+def test_a_value_comes_back(sealer: Sealer, value: Any) -> None:
+    record, _ = success_record(value, CALL_ID, sealer, "the result")
+    assert read(record, sealer) == value
+
+
+def test_a_dict_that_looks_like_a_signed_value_comes_back(sealer: Sealer) -> None:
+    value = {"__type__": "ca", "__value__": {"m": "", "k": "", "p": "", "b": []}}
+    record, _ = success_record(value, CALL_ID, sealer, "the result")
+    assert read(record, sealer) == value
+
+
+def test_the_buffers_of_a_large_result_are_named_after_the_call(sealer: Sealer) -> None:
+    array = np.arange(BLOB_BYTES, dtype=np.uint8)
+    record, [(blob_id, data)] = success_record(array, CALL_ID, sealer, "the result")
+    assert blob_id.startswith(CALL_ID)
+    found = read_result(decode_meta(record), CALL_ID, sealer, lambda *_: data)
+    assert np.array_equal(found, array)
+
+
+def test_a_signed_result_of_another_call_is_refused(sealer: Sealer) -> None:
+    record, _ = success_record({1}, CALL_ID, sealer, "the result")
+    with pytest.raises(UntrustedPayloadError):
+        read(record, sealer, call_id="another")
+
+
+def test_a_signed_error_of_another_call_is_refused(sealer: Sealer) -> None:
+    with pytest.raises(UntrustedPayloadError):
+        read(failed(ValueError("no"), sealer), sealer, call_id="another")
+
+
+def test_the_users_exception_is_raised_as_both_types(sealer: Sealer) -> None:
+    with pytest.raises(ValueError, match=r"Counter\.add failed \(pid=42\)") as caught:
+        read(failed(ValueError("no"), sealer), sealer)
+    assert isinstance(caught.value, RayTaskError)
+    assert "raise error" in caught.value.traceback_str
+    assert caught.value.cause.args == ("no",)
+
+
+def test_an_exception_passed_on_by_another_call_keeps_its_cause(sealer: Sealer) -> None:
+    inner = RayTaskError("inner", "inner traceback", KeyError("k"), 1).as_instanceof_cause()
+    with pytest.raises(KeyError) as caught:
+        read(failed(inner, sealer), sealer)
+    assert isinstance(caught.value, RayTaskError)
+    assert isinstance(caught.value.cause, KeyError)
+    assert not isinstance(caught.value.cause, RayTaskError)
+
+
+def test_an_exception_that_cannot_be_pickled_arrives_as_text(sealer: Sealer) -> None:
+    with pytest.raises(RayTaskError, match="isn't serializable") as caught:
+        read(failed(ValueError(threading.Lock()), sealer), sealer)
+    assert "ValueError" in str(caught.value)
+
+
+def test_an_exception_that_cannot_be_unpickled_arrives_with_its_traceback(sealer: Sealer) -> None:
+    with pytest.raises(RayError, match="TwoWords: oh 7"):
+        read(failed(TwoWords(7, "oh"), sealer), sealer)
+
+
+def test_an_exception_without_a_text_is_recorded_all_the_same(sealer: Sealer) -> None:
+    with pytest.raises(ValueError, match="ValueError"):
+        read(failed(ValueError(Unprintable()), sealer), sealer)
+
+
+def test_an_exception_with_a_lone_surrogate_is_recorded(sealer: Sealer) -> None:
+    with pytest.raises(ValueError, match="ValueError") as caught:
+        read(failed(ValueError("file \udce9"), sealer), sealer)
+    assert isinstance(caught.value, RayTaskError)
+    assert caught.value.cause.args == ("file \udce9",)
+
+
+@pytest.mark.parametrize("kind", [ObjectLostError, WorkerCrashedError, UntrustedPayloadError])
+def test_our_own_error_comes_back_without_a_pickle(sealer: Sealer, kind: type[RayError]) -> None:
+    record = error_record(kind("what happened"), CALL_ID)
+    assert b"__type__" not in record
+    with pytest.raises(kind, match="^what happened$") as caught:
+        read(record, sealer)
+    assert type(caught.value) is kind
+
+
+def test_an_actors_death_comes_back_with_its_actor(sealer: Sealer) -> None:
+    record = error_record(ActorDiedError("gone", "ab12", actor_init_failed=True), CALL_ID)
+    with pytest.raises(ActorDiedError, match="^gone$") as caught:
+        read(record, sealer)
+    assert (caught.value.actor_id, caught.value.actor_init_failed) == ("ab12", True)
+
+
+def test_our_own_error_with_a_lone_surrogate_is_recorded(sealer: Sealer) -> None:
+    with pytest.raises(ActorDiedError, match="file"):
+        read(error_record(ActorDiedError("no file \udce9"), CALL_ID), sealer)
+
+
+def test_a_failure_written_by_stock_celery_is_a_ray_error(sealer: Sealer) -> None:
+    record = json.dumps(
+        {"status": "FAILURE", "task_id": CALL_ID, "result": {"exc_type": "KeyError"}}
+    )
+    with pytest.raises(RayError, match=r"ended as FAILURE: .*KeyError"):
+        read(record.encode(), sealer)
+
+
+def test_a_revoked_call_is_a_ray_error(sealer: Sealer) -> None:
+    record = json.dumps({"status": "REVOKED", "task_id": CALL_ID, "result": None})
+    with pytest.raises(RayError, match="ended as REVOKED"):
+        read(record.encode(), sealer)
+
+
+def test_a_result_signed_with_another_key_is_refused(sealer: Sealer) -> None:
+    record, _ = success_record({1}, CALL_ID, Sealer(KeyRing((b"\x07" * 32,))), "the result")
+    with pytest.raises(UntrustedPayloadError, match="CELERY_ACTORS_KEYS"):
+        read(record, sealer)
+
+
+def test_a_lost_value_is_explained() -> None:
+    assert CALL_ID in str(lost(CALL_ID))
