@@ -20,7 +20,7 @@ _READY = "__ray_ready__"
 _EXTRA = {_READY: Signature(())}
 
 
-class ActorClassInheritanceException(TypeError):
+class ActorClassInheritanceException(TypeError):  # noqa: N818 - Ray's name
     """Raised when a class inherits from an actor class."""
 
 
@@ -38,6 +38,7 @@ class ActorClass(Generic[T]):
         self.__qualname__ = cls.__qualname__
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Refuse: an actor lives in a process of its own."""
         raise TypeError(
             f"Actors cannot be instantiated directly. Instead of '{self.__name__}()', use "
             f"'{self.__name__}.remote()'."
@@ -225,7 +226,7 @@ class ActorMethod:
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
             what = f"{self._handle._class_name}.{self._name}()"
             self._signature.check(what, args, kwargs)
-        return context.calls.submit(prepared[1], prepared[2], self._name, args, kwargs)  # type: ignore[no-any-return] # typed by submit
+        return context.calls.submit(prepared[1], prepared[2], self._name, args, kwargs)
 
     def _prepare(self) -> tuple[Any, ...]:
         context = runtime.current()
@@ -263,7 +264,7 @@ def kill(actor: ActorHandle[Any]) -> None:
         ValueError: the argument is not an actor handle.
     """
     if not isinstance(actor, ActorHandle):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004 - Ray raises ValueError here
             f"celery_actors.kill() takes an actor handle, not {type(actor).__name__}. To stop a "
             "call of a function, let it end"
         )

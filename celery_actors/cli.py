@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -115,7 +116,7 @@ def status(address: str | None, as_json: bool) -> None:
     found = _address(address)
     store = Store(found, retries=0)
     described = {name: json.loads(text) for name, text in store.hash(routing.NODES).items()}
-    listed = [
+    listed: list[dict[str, Any]] = [
         {
             "actor_id": actor.actor_id, "class_name": actor.class_name, "state": actor.state,
             "name": actor.meta.get("name", "").partition("\x1f")[2],

@@ -161,12 +161,14 @@ def start_local(
     try:
         with os.fdopen(ready_read) as pipe:
             words = pipe.readline()  # not to the end: a fork holds the other end too
-        if not words:
-            raise ClusterUnreachableError(f"the local node did not start:\n{cluster.log_tail()}")
-        cluster.node_id = json.loads(words)["node_id"]
+        cluster.node_id = json.loads(words)["node_id"] if words else ""
     except BaseException:
         cluster.stop()
         raise
+    if not cluster.node_id:
+        text = cluster.log_tail()
+        cluster.stop()
+        raise ClusterUnreachableError(f"the local node did not start:\n{text}")
     described = {"address": address.celery_url, "pid": os.getpid(), "node_id": cluster.node_id}
     (folder / "cluster.json").write_text(json.dumps(described))
     return cluster

@@ -75,9 +75,10 @@ class Executor:
                 argument cannot be read or trusted; the call did not start.
         """
         message = prepared.message
+        if message.expires is not None and _is_past(message.expires):
+            late = TaskCancelledError(f"{label} expired at {message.expires} before it started")
+            return self.refuse(message.call_id, message.tag.caller, late, label)
         try:
-            if message.expires is not None and _is_past(message.expires):
-                raise TaskCancelledError(f"{label} expired at {message.expires} before it started")
             for ref in prepared.refs:
                 if ref.failed:
                     self._runtime.results.value(ref)

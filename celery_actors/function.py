@@ -38,6 +38,7 @@ class RemoteFunction(Generic[P, R]):
         functools.update_wrapper(self, function)
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Refuse: a remote function runs in a worker."""
         raise TypeError(
             f"Remote functions cannot be called directly. Instead of '{self._name}()', use "
             f"'{self._name}.remote()'."
@@ -63,7 +64,7 @@ class RemoteFunction(Generic[P, R]):
             prepared = self._prepare()
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
             self._signature.check(f"{self._name}()", args, kwargs)
-        return context.calls.submit(prepared[1], prepared[2], self._name, args, kwargs)  # type: ignore[no-any-return] # typed by submit
+        return context.calls.submit(prepared[1], prepared[2], self._name, args, kwargs)
 
     def _prepare(self) -> tuple[Any, ...]:
         context = runtime.current()

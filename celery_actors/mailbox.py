@@ -34,7 +34,7 @@ class Mailbox:
 
     def __init__(
         self, address: Address, keys: ActorKeys, *, source: str, epoch: str, owner: str,
-        position: int, ttl: int, wake_fd: int, peek_seconds: float = PEEK_SECONDS,
+        position: int, ttl: int, wake_fd: int, mark: bool, peek_seconds: float = PEEK_SECONDS,
     ) -> None:  # fmt: skip
         self._address = address
         self._keys = keys
@@ -44,6 +44,8 @@ class Mailbox:
         self.backlog = True  # until the first fetch says otherwise
         self._ttl = ttl
         self._peeking = False
+        self._mark = mark  # tell the store when a peeked call begins: what restarts must know
+        self._owed = 0  # replies to such marks that have not been read
         self._wake_fd = wake_fd
         if source:
             words = ("BLMOVE", source, keys.queue, "RIGHT", "LEFT", peek_seconds)
@@ -61,6 +63,7 @@ class Mailbox:
         self._poll.register(self._wire.fileno(), select.POLLIN)
         self._poll.register(self._wake_fd, select.POLLIN)
         self._peeking = False
+        self._owed = 0
 
     def peek(self) -> tuple[list[bytes], bool]:
         """Block until a call waits; return (calls, whether the wake-up descriptor fired).
@@ -75,7 +78,10 @@ class Mailbox:
                 events = self._poll.poll()
                 if any(fd == self._wake_fd for fd, _ in events) and len(events) == 1:
                     return [], True
-            reply = self._wire.read()
+            reply = self._read()
+            if reply is not None and self._mark:
+                self._wire.send(pack(("HSET", self._keys.meta, "go", self.position + 1)))
+                self._owed = 1
         except _TRY_AGAIN:
             self._reconnect()
             return self._fetch([], 64, own_only=True), False
@@ -112,16 +118,22 @@ class Mailbox:
         """
         try:
             self._wire.send(self._pack(answers, 0, self._source) + self._peek)
-            self._take(self._wire.read(), len(answers))
+            self._take(self._read(), len(answers))
             self._peeking = True
         except _TRY_AGAIN:
             self._reconnect()
             self._fetch(answers, 0, own_only=False)
 
+    def _read(self) -> Any:
+        while self._owed:
+            self._owed -= 1
+            self._wire.read()
+        return self._wire.read()
+
     def _fetch(self, answers: Sequence[Answer], want: int, *, own_only: bool) -> list[bytes]:
         source = "" if own_only and self._source else self._source
         self._wire.send(self._pack(answers, want, source))
-        return self._take(self._wire.read(), len(answers))
+        return self._take(self._read(), len(answers))
 
     def _pack(self, answers: Sequence[Answer], want: int, source: str) -> bytes:
         words = (self._epoch, self._owner, self.position, len(answers), want, self._ttl)
@@ -146,7 +158,7 @@ class Mailbox:
         words = (self._epoch, self._owner, self.position)
         keys = [self._keys.queue, self._keys.meta, self._keys.parked]
         self._wire.send(Scripts.pack("park", keys, *words))
-        if self._wire.read() != 0:
+        if self._read() != 0:
             raise FencedError("another process owns this queue now")
         self.position += 1
 

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ObjectRef"]
 
-R = TypeVar("R", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 
-class ObjectRef(Generic[R]):
+class ObjectRef(Generic[R_co]):
     """The result of a call or of ``put``. Hashable, picklable, awaitable.
 
     One object per value and process: unpickling a ref that is held already gives that one.
@@ -79,27 +79,27 @@ class ObjectRef(Generic[R]):
         raw = bytes(self._meta.result)
         return raw if len(raw) < 4096 and not raw.startswith(b'{"__type__"') else None
 
-    def future(self) -> concurrent.futures.Future[R]:
+    def future(self) -> concurrent.futures.Future[R_co]:
         """Return a ``concurrent.futures.Future`` for the value."""
-        future: concurrent.futures.Future[R] = concurrent.futures.Future()
+        future: concurrent.futures.Future[R_co] = concurrent.futures.Future()
 
         def deliver(ref: ObjectRef[Any]) -> None:
             if not future.set_running_or_notify_cancel():
                 return
             try:
                 future.set_result(self._table.value(ref))
-            except Exception as error:  # the user's own exception belongs to the future
+            except Exception as error:  # noqa: BLE001 - the user's own exception is the result
                 future.set_exception(error)
 
         self._table.notify(self, deliver)
         return future
 
-    def as_future(self) -> asyncio.Future[R]:
+    def as_future(self) -> asyncio.Future[R_co]:
         """Return an asyncio future for the value; cancelling it does not cancel the call."""
         loop = asyncio.get_running_loop()
         return asyncio.wrap_future(self.future(), loop=loop)
 
-    def __await__(self) -> Generator[Any, None, R]:
+    def __await__(self) -> Generator[Any, None, R_co]:
         return self.as_future().__await__()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -44,7 +44,7 @@ def get(refs: Any, *, timeout: float | None = None, progress: bool = False) -> A
     if isinstance(refs, ObjectRef):
         return runtime.current().get([refs], timeout)[0]
     if not isinstance(refs, list):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004 - Ray raises ValueError here
             f"Invalid type of object refs: get() takes an ObjectRef or a list of them, not "
             f"{type(refs).__name__}"
         )

@@ -43,6 +43,7 @@ class Latch:
         self.failed = False
 
     def __call__(self, ref: ObjectRef[Any]) -> None:
+        """Count one completion."""
         self.remaining -= 1
         if self.fast and ref.failed:
             self.failed = True
@@ -99,7 +100,7 @@ class Results:
     def share(self, ref: ObjectRef[Any]) -> None:
         """Note that another process will hold this reference; what only we know is stored."""
         ref._shared = True
-        if ref._error is not None and isinstance(ref._error, RayError):
+        if isinstance(ref._error, RayError):
             record = records.error_record(ref._error, ref.id)
             self._store.scripts.answer(self._seconds, [Answer(routing.result_key(ref.id), record)])
 
@@ -250,18 +251,14 @@ class Results:
     ) -> bool:
         """Register a callback; False if the value came meanwhile and it will not be called."""
         with self._lock:
-            if ref._callbacks is None:
-                ref._callbacks = [callback]
-            else:
-                ref._callbacks.append(callback)
+            ref._callbacks = [*(ref._callbacks or ()), callback]
         if not ref.ready:
             return True
         # Completed in between: either the reader took our callback along, or it is still there.
-        callbacks = ref._callbacks
-        if callbacks is not None and callback in callbacks:
-            callbacks.remove(callback)
-            return False
-        return True
+        with self._lock:
+            left = ref._callbacks or []
+            ref._callbacks = [other for other in left if other is not callback]
+            return len(ref._callbacks) == len(left)
 
     # -- waiting ---------------------------------------------------------------------------
 

@@ -61,21 +61,18 @@ _decode_sealed = msgspec.json.Decoder(_SealedObject).decode
 def _is_plain(value: Any) -> bool:
     """Tell whether JSON gives back exactly this value: same types, nothing lost."""
     kind = type(value)
-    if kind is str or kind is bool or value is None:
+    if value is None or kind is str or kind is bool:
         return True
     if kind is int:
         return _INT_MIN <= value <= _INT_MAX
     if kind is float:
         return math.isfinite(value)
-    if kind is list:
-        return all(map(_is_plain, value))
     if kind is dict:
-        return (
-            "__type__" not in value
-            and all(type(key) is str for key in value)
-            and all(map(_is_plain, value.values()))
-        )
-    return False
+        members: Any = value.values()
+        whole = "__type__" not in value and all(type(key) is str for key in value)
+    else:
+        members, whole = value, kind is list
+    return bool(whole) and all(map(_is_plain, members))
 
 
 def encode_plain(value: Any) -> bytes | None:
@@ -205,7 +202,7 @@ def _offender(value: Any, path: str, depth: int = 0) -> str:
         for name, member in _members(value):
             try:
                 cloudpickle.dumps(member)
-            except Exception:  # as in _pickle: anything may come out
+            except Exception:  # noqa: BLE001 - as in _pickle: anything may come out
                 return _offender(member, path + name, depth + 1)
     return f"{path} ({type(value).__name__})"
 

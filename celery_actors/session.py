@@ -124,7 +124,8 @@ class _Session:
 
     def watchdog(self) -> None:
         """While a result is long in coming: is there still anybody to make it?"""
-        assert self.runtime is not None
+        if self.runtime is None:
+            return
         store = self.runtime.store
         for node_id in _described(store):
             if not store.run("EXISTS", routing.lease_key(node_id)):
@@ -136,10 +137,8 @@ class _Session:
                         f"log ends:\n{self.local.log_tail()}"
             ))  # fmt: skip
 
-    def collect_output(self) -> None:
-        """Wait until every node has sent what this driver's workers printed."""
-        assert self.runtime is not None
-        context = self.runtime
+    def collect_output(self, context: Runtime) -> None:
+        """Wait until a node has sent what this driver's workers printed, a second at most."""
         self._flushed.clear()
         context.store.run("PUBLISH", routing.BELL, f"flush:{context.session}")
         context.mux.wait(self._flushed.is_set, time.monotonic() + 1.0)
@@ -296,9 +295,9 @@ def shutdown() -> None:
         try:
             context.calls.flush()
             context.results.release_all()
-            session.collect_output()
+            session.collect_output(context)
             end_session(context.store, context.session, context.result_seconds)
-            session.collect_output()
+            session.collect_output(context)
         except RayError as error:
             logger.debug("the store did not answer any more: %s", error)
         finally:

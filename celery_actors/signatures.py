@@ -9,6 +9,12 @@ from typing import Any
 
 __all__ = ["Signature", "class_methods"]
 
+_KINDS = {int(kind): kind for kind in (
+    inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.KEYWORD_ONLY,
+    inspect.Parameter.VAR_KEYWORD,
+)}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
@@ -55,7 +61,7 @@ class Signature:
             [
                 inspect.Parameter(
                     name,
-                    inspect._ParameterKind(kind),
+                    _KINDS[kind],
                     default=None if has_default else inspect.Parameter.empty,
                 )
                 for name, kind, has_default in self.parameters

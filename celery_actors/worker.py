@@ -19,15 +19,15 @@ from collections.abc import Callable
 from typing import Any
 
 from . import code, routing, runtime
+from .actor_loop import ActorLoop, Aside
 from .assignment import TAG, Assignment, NodeSettings
 from .broker.celery_worker import CeleryWorker
 from .directory import spec_context
 from .errors import ClusterUnreachableError, FencedError, RayError
 from .executor import Executor, Outcome, Prepared
-from .loops import ActorLoop, SharedLoop
 from .mailbox import Mailbox
 from .runtime import Runtime
-from .store import Answer
+from .shared_loop import SharedLoop
 
 __all__ = ["run_worker"]
 
@@ -131,10 +131,11 @@ class _Process:
             )
             tagged.tag = lambda: f"{self._job}:{self._label}"
             setattr(sys, name, tagged)
-        faulthandler.enable(file=sys.__stderr__)
+        faulthandler.enable(file=2)
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
         logging.getLogger("celery").setLevel(logging.WARNING)
         signal.signal(signal.SIGTERM, lambda *_: self.drain())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the node, which drains us
         settings = self.settings
         self.runtime = Runtime(
@@ -152,6 +153,7 @@ class _Process:
         return Mailbox(
             self.settings.address, mine.keys, source=source, epoch=mine.epoch, owner=mine.owner,
             position=mine.position, ttl=self.settings.result_seconds, wake_fd=self._wake_read,
+            mark=mine.meta.get("max_restarts", "0") != "0",
             peek_seconds=10 if mine.resident else 1,
         )  # fmt: skip
 
@@ -203,25 +205,30 @@ def _use_path_of(context: Runtime, job: str) -> None:
         importlib.invalidate_caches()
 
 
+def _construct(context: Runtime, mine: Assignment) -> tuple[Any, dict[str, Any]]:
+    """Run the constructor; return the instance and what its handles can call."""
+    _use_path_of(context, mine.meta.get("job", ""))
+    cls = code.load_code(mine.meta["code"], context.fetch_code, context.sealer)
+    spec = context.store.get(mine.keys.spec)
+    if spec is None:
+        raise RayError("the creation record is not in the store any more")
+    args, kwargs, methods = context.sealer.open(
+        spec, spec_context(mine.actor_id), context.results.fetch_blob(mine.actor_id)
+    )
+    args, kwargs = _resolve(context, args, kwargs)
+    return cls(*args, **kwargs), methods
+
+
 def _run_actor(process: _Process, context: Runtime) -> int:
     mine = process.assignment
     keys = mine.keys
-    title = f"{mine.meta['class']}.__init__"
     try:
-        _use_path_of(context, mine.meta.get("job", ""))
-        cls = code.load_code(mine.meta["code"], context.fetch_code, context.sealer)
-        spec = context.store.get(keys.spec)
-        if spec is None:
-            raise RayError("the creation record is not in the store any more")
-        args, kwargs, methods = context.sealer.open(
-            spec, spec_context(mine.actor_id), context.results.fetch_blob(mine.actor_id)
-        )
-        args, kwargs = _resolve(context, args, kwargs)
-        instance = cls(*args, **kwargs)
+        instance, methods = _construct(context, mine)
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever the constructor raises ends the actor
         text = "".join(traceback.format_exception(error))[-16_000:]
+        title = f"{mine.meta['class']}.__init__"
         process.tell(init_failed=f"{title} raised {type(error).__name__}: {error}\n{text}")
         return EXIT_INIT_FAILED
     fields: dict[str, Any] = {"st": "alive", "pid": os.getpid(), "node": process.settings.node_id}
@@ -237,21 +244,11 @@ def _run_actor(process: _Process, context: Runtime) -> int:
             return (lambda: True), label
         return getattr(instance, method), label
 
-    def start_parked(position: int) -> None:
-        words: dict[str, Any] = {"parked_go": position}
-        if not context.store.scripts.mark(keys.meta, mine.epoch, mine.owner, words):
-            raise FencedError("another process owns this actor now")
-
-    def settle(position: int, answer: Answer) -> None:
-        if not context.store.scripts.settle_parked(
-            keys.meta, keys.parked, mine.epoch, mine.owner, position, context.result_seconds, answer
-        ):
-            raise FencedError("another process owns this actor now")
-
     process.start_celery()
     mailbox = process.mailbox("")
     executor = Executor(context, mine.actor_id)
-    loop = ActorLoop(context, mailbox, executor, process, find, start_parked, settle, process.wake)
+    aside = Aside(context, keys, mine.epoch, mine.owner)
+    loop = ActorLoop(context, mailbox, executor, process, find, aside, process.wake)
     return _serve(loop, mailbox)
 
 

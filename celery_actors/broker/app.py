@@ -51,7 +51,7 @@ class ResultBackend(RedisBackend):
         return dict(super().meta_from_decoded(meta))
 
 
-class ClusterApp(Celery):  # type: ignore[misc] # celery has no types
+class ClusterApp(Celery):
     """A Celery app whose results are this cluster's."""
 
     sealer: Sealer

@@ -25,8 +25,8 @@ from celery.worker.consumer.consumer import Evloop
 from celery.worker.consumer.control import Control
 from celery.worker.consumer.events import Events
 from celery.worker.consumer.heart import Heart
-from kombu import Queue
 from kombu.asynchronous import set_event_loop
+from kombu.entity import Queue
 
 __all__ = ["CeleryWorker", "preload"]
 
@@ -64,7 +64,7 @@ class _Qos:
         """Nothing to update."""
 
 
-class MailboxTasks(bootsteps.StartStopStep):  # type: ignore[misc] # celery has no types
+class MailboxTasks(bootsteps.StartStopStep):
     """The consumer step that stands for our mailbox."""
 
     requires = (Events,)
@@ -80,17 +80,17 @@ class MailboxTasks(bootsteps.StartStopStep):  # type: ignore[misc] # celery has 
         return {"prefetch_count": 1}
 
 
-class MailboxControl(Control):  # type: ignore[misc] # celery has no types
+class MailboxControl(Control):
     """Celery's remote control, started after our step instead of Celery's own."""
 
     requires = (MailboxTasks,)
     name = "celery_actors.Control"
 
 
-class MailboxConsumer(Consumer):  # type: ignore[misc] # celery has no types
+class MailboxConsumer(Consumer):
     """Celery's consumer without its task consumer, mingle and gossip."""
 
-    class Blueprint(bootsteps.Blueprint):  # type: ignore[misc] # celery has no types
+    class Blueprint(bootsteps.Blueprint):
         """The steps of a worker whose calls come by a mailbox."""
 
         name = "Consumer"
@@ -123,7 +123,7 @@ class _ActiveCall:
         }  # fmt: skip
 
 
-class _Worker(Worker):  # type: ignore[misc] # celery has no types
+class _Worker(Worker):
     """Celery's worker program, without what belongs to a program of its own."""
 
     mailbox_queue = ""

@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 class Lost:
     """How a process ended.
 
-    ``progress`` is the position of the last call that began, None where nobody saw: then every
-    call that was fetched counts as begun.
+    ``progress`` is the position of the last call that began, None where nobody saw: then what the
+    store has marked counts as begun.
     """
 
     cause: str
@@ -106,8 +106,12 @@ def _begun(store: Store, mailbox: str, meta: dict[str, str], lost: Lost) -> list
     position = int(meta["ap"])
     last = lost.progress
     if last is None:
-        # What a lone peek returned is not marked: the oldest call may always have begun.
-        last = max(int(meta.get("go", 0)), position + 1) if meta["st"] == "alive" else position
+        # A lone peek is marked for actors that may restart. Elsewhere the oldest call may always
+        # have begun.
+        marked = meta.get("max_restarts", "0") != "0"
+        last = max(int(meta.get("go", 0)), position + (not marked))
+        if meta["st"] != "alive":
+            last = position
     count = last - position
     if count <= 0 or lost.init_failed:
         return []

@@ -102,7 +102,9 @@ class _Zygote:
         self._workers: dict[int, str] = {}
         set_title("ca-zygote")
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends when its supervisor does
+        # It ends when its supervisor does. Blocked, not ignored: a worker that is told to stop
+        # while it starts must find the signal waiting.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         from .. import worker  # noqa: F401 - so that every fork has it
         from ..broker.app import make_app
         from ..broker.celery_worker import preload
@@ -205,7 +207,7 @@ def _leave(status: int) -> None:
     import atexit
 
     with contextlib.suppress(Exception):
-        atexit._run_exitfuncs()
+        atexit._run_exitfuncs()  # noqa: SLF001 - os._exit, which a fork must use, runs none
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .client import Store
 from .mux import Mux
 from .scripts import Answer, Claim, Scripts
-from .wire import StoreError, StoreUnreachable, Wire
+from .wire import StoreError, StoreUnreachableError, Wire
 
 __all__ = [
     "Answer",
@@ -14,6 +14,6 @@ __all__ = [
     "Scripts",
     "Store",
     "StoreError",
-    "StoreUnreachable",
+    "StoreUnreachableError",
     "Wire",
 ]

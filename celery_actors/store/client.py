@@ -28,7 +28,7 @@ class Store:
 
     def __init__(self, address: Address, *, retries: int = 3) -> None:
         self.address = address
-        self._redis = redis.Redis.from_url(
+        self._redis: Any = redis.Redis.from_url(
             address.url,
             socket_connect_timeout=CONNECT_TIMEOUT,
             socket_timeout=30,
@@ -40,7 +40,7 @@ class Store:
         """Execute one command; load the scripts where the server has lost them.
 
         Raises:
-            StoreUnreachable: no answer. StoreError: the store refused the command.
+            StoreUnreachableError: no answer. StoreError: the store refused the command.
         """
         try:
             try:
@@ -57,7 +57,7 @@ class Store:
         """Return the server's version after a round trip.
 
         Raises:
-            StoreUnreachable: within seconds, with the address and without its password.
+            StoreUnreachableError: within seconds, with the address and without its password.
         """
         info = self.run("INFO", "server")
         if isinstance(info, bytes):
@@ -102,7 +102,7 @@ class Store:
             whole[start : start + len(chunk)] = chunk
         return memoryview(whole).toreadonly()
 
-    def subscribe(self, *channels: str) -> redis.client.PubSub:
+    def subscribe(self, *channels: str) -> Any:
         """Return a subscription on a connection of its own."""
         try:
             subscription = self._redis.pubsub(ignore_subscribe_messages=True)

@@ -19,9 +19,8 @@ import redis
 from ..config import Address
 from ..errors import ClusterUnreachableError, RayError
 
-__all__ = ["PUSH", "StoreError", "StoreUnreachable", "Wire", "connect_error", "pack"]
+__all__ = ["PUSH", "StoreError", "StoreUnreachableError", "Wire", "connect_error", "pack"]
 
-pack = hiredis.pack_command
 PUSH = hiredis.PushNotification
 
 #: Seconds to wait for a connection; a wrong address must fail within seconds.
@@ -29,7 +28,12 @@ CONNECT_TIMEOUT = 3.0
 _BUFFER = 64 * 1024
 
 
-class StoreUnreachable(ClusterUnreachableError):
+def pack(words: tuple[Any, ...]) -> bytes:
+    """Return one command in the store's protocol; words are bytes, str, int or float."""
+    return cast("bytes", hiredis.pack_command(words))
+
+
+class StoreUnreachableError(ClusterUnreachableError):
     """Raised when the connection to the store broke or could not be made."""
 
 
@@ -37,9 +41,9 @@ class StoreError(RayError):
     """Raised when the store refuses a command."""
 
 
-def connect_error(address: Address, error: BaseException) -> StoreUnreachable:
+def connect_error(address: Address, error: BaseException) -> StoreUnreachableError:
     """Return the error for a store that does not answer, without its password."""
-    return StoreUnreachable(
+    return StoreUnreachableError(
         f"the store at {address.public} does not answer ({type(error).__name__}: {error}). "
         "Is the server running, and is the address right?"
     )
@@ -52,16 +56,17 @@ class Wire:
         pool = redis.ConnectionPool.from_url(
             address.url, protocol=3, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=None
         )
-        self._connection = pool.make_connection()
+        connection: Any = pool.make_connection()  # redis-py types it as an interface
+        self._connection = connection
         try:
-            self._connection.connect()
+            connection.connect()
         except (redis.RedisError, OSError) as error:
             raise connect_error(address, error) from None
         self.address = address
-        self.sock = cast(socket.socket, self._connection._sock)
+        self.sock: socket.socket = connection._sock  # noqa: SLF001 - see the module's docstring
         self.sock.settimeout(None)
         self._reader = hiredis.Reader()
-        self._buffer = bytearray(_BUFFER)
+        self._buffer: Any = bytearray(_BUFFER)  # hiredis reads any buffer; its types say bytes
         self._ready: deque[Any] = deque()
         self._write_lock = threading.Lock()
         self._poll = select.poll()
@@ -72,7 +77,7 @@ class Wire:
         """Write packed commands.
 
         Raises:
-            StoreUnreachable: the connection is broken.
+            StoreUnreachableError: the connection is broken.
         """
         try:
             with self._write_lock:
@@ -88,7 +93,7 @@ class Wire:
         """Return what has arrived: at least one reply, or nothing after ``timeout`` seconds.
 
         Raises:
-            StoreUnreachable: the connection is broken.
+            StoreUnreachableError: the connection is broken.
         """
         ready = self._ready
         if ready:
@@ -118,7 +123,7 @@ class Wire:
         """Return the next reply; pushed messages in between are skipped.
 
         Raises:
-            StoreError: the store refused the command. StoreUnreachable: the connection broke.
+            StoreError: the store refused the command. StoreUnreachableError: the connection broke.
         """
         while True:
             if not self._ready:

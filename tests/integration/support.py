@@ -172,13 +172,13 @@ def node_on(server: Server, *options: str, name: str = "test", cpus: int = 2) ->
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(10)
             except subprocess.TimeoutExpired:
                 for pid in below:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 process.wait()
-                pytest.fail(f"the node did not end within 20 s of SIGTERM:\n{log.read_text()}")
+                pytest.fail(f"the node did not end within 10 s of SIGTERM:\n{log.read_text()}")
         wait_all_gone(below, "the node's workers have ended")
 
 

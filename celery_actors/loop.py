@@ -1,0 +1,208 @@
+"""What both loops of a worker share: fetched calls, answers not committed yet, long calls."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from . import routing
+from .directory import dead_letter
+from .errors import DeadLetterError, FencedError, TaskCancelledError, UntrustedPayloadError
+from .executor import Executor, Outcome, Prepared
+from .mailbox import Mailbox
+from .messages import decode_envelope
+from .runtime import Runtime
+from .store import Answer
+
+__all__ = ["NEVER_RUNS", "Host", "Loop"]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a finished call's result may wait for others to be committed with.
+GROUP_SECONDS = 0.001
+#: Seconds after which a running call counts as long: what waits behind it is committed or,
+#: on a shared queue, given back to other workers.
+LONG_SECONDS = 0.004
+#: Why a message is set aside: it cannot be read, or must not be unpickled.
+NEVER_RUNS = (DeadLetterError, UntrustedPayloadError)
+
+
+class Host(Protocol):
+    """What a loop needs from the process it runs in."""
+
+    stopping: bool
+
+    def started(self, position: int) -> None:
+        """Note in memory that outlives the process that the call at this position begins."""
+
+    def clear_wakeups(self) -> None:
+        """Forget wake-ups seen so far."""
+
+    def is_revoked(self, call_id: str) -> bool:
+        """Tell whether Celery's revoke has named this call."""
+
+    def begin(self, prepared: Prepared, label: str) -> None:
+        """A call begins: for events, `inspect active` and log prefixes."""
+
+    def end(self, prepared: Prepared, outcome: Outcome, seconds: float) -> None:
+        """A call ended."""
+
+
+class Loop:
+    """What both loops share: a window of fetched calls, answers not committed yet."""
+
+    def __init__(self, runtime: Runtime, mailbox: Mailbox, executor: Executor, host: Host) -> None:
+        self._runtime = runtime
+        self._mailbox = mailbox
+        self._executor = executor
+        self._host = host
+        self._window: deque[bytes] = deque()
+        self._answers: list[Answer] = []
+        self._garbage: list[str] = []
+        self._lock = threading.Lock()  # mailbox, window and answers: main thread and flusher
+        self._oldest = 0.0  # when the oldest answer was finished
+        self._since = 0.0  # when the running call began; 0 between calls
+        self._current = 0  # 1 while a call is out of the window and not answered
+        self._busy = threading.Event()
+        self._ended = False
+        runtime.results.blocking = self._blocking
+        threading.Thread(target=self._flusher, name="ca-flusher", daemon=True).start()
+
+    def run(self) -> None:
+        """Serve calls until the host stops.
+
+        Raises:
+            FencedError: another process took over.
+        """
+        try:
+            while not self._host.stopping:
+                self._turn()
+        finally:
+            self._ended = True
+            self._busy.set()
+
+    def finish(self) -> None:
+        """Commit what is finished, as far as the connection is free to."""
+        with self._lock:
+            if not self._mailbox.peeking:
+                self._commit_locked()
+
+    def _turn(self) -> None:
+        if not self._window and not self._refill():
+            return
+        while self._window and not self._host.stopping:
+            with self._lock:
+                if not self._window:
+                    break
+                if self._answers and time.monotonic() - self._oldest > GROUP_SECONDS:
+                    self._commit_locked()
+                raw = self._window.popleft()
+                self._current = 1
+            self._one(raw)
+
+    def _refill(self) -> bool:
+        """Commit what is finished and get the next calls; False: nothing came, look around."""
+        raise NotImplementedError
+
+    def _one(self, raw: bytes) -> None:
+        raise NotImplementedError
+
+    def _execute(self, prepared: Prepared, function: Callable[..., Any], label: str) -> None:
+        host, lock = self._host, self._lock
+        with lock:
+            host.started(self._mailbox.position + len(self._answers) + 1)
+            begun = self._since = time.monotonic()
+            if self._window or self._answers:
+                self._busy.set()
+        host.begin(prepared, label)
+        try:
+            outcome = self._run(prepared, function, label)
+        except SystemExit:
+            with lock:
+                self._commit_locked()
+            raise
+        finished = time.monotonic()
+        host.end(prepared, outcome, finished - begun)
+        self._finish(outcome, finished)
+
+    def _finish(self, outcome: Outcome, now: float) -> None:
+        with self._lock:
+            self._since = 0.0
+            self._current = 0
+            if not self._answers:
+                self._oldest = now
+            self._answers.append(outcome.answer)
+            self._garbage += outcome.garbage
+
+    def _dead_letter(self, raw: bytes, error: Exception) -> Outcome:
+        """Keep a copy of a message that can never run; return its answer."""
+        queue = self._mailbox.queue
+        logger.error("a message on %s was set aside: %s", queue, error)
+        self._runtime.store.run("LPUSH", routing.DEAD_LETTERS, dead_letter(raw, queue, str(error)))
+        self._runtime.store.run("LTRIM", routing.DEAD_LETTERS, 0, 999)
+        try:
+            headers = decode_envelope(raw).headers
+        except DeadLetterError:
+            return Outcome(Answer("", b""), [], False)
+        caller = headers.ca.caller if headers.ca else ""
+        return self._executor.refuse(headers.id, caller, error, headers.task)
+
+    def _run(self, prepared: Prepared, function: Callable[..., Any], label: str) -> Outcome:
+        """Run a call, unless it was revoked or its arguments cannot be trusted."""
+        message = prepared.message
+        if self._host.is_revoked(message.call_id):
+            error = TaskCancelledError(f"{label} was revoked before it started")
+            return self._executor.refuse(message.call_id, message.tag.caller, error, label)
+        try:
+            return self._executor.run(prepared, function, label)
+        except NEVER_RUNS as refusal:
+            return self._dead_letter(message.raw, refusal)
+
+    def _commit_locked(self) -> None:
+        if self._answers:
+            answers, self._answers = self._answers, []
+            self._mailbox.commit(answers, 0)
+            self._free_garbage()
+
+    def _free_garbage(self) -> None:
+        if self._garbage:
+            garbage, self._garbage = self._garbage, []
+            self._runtime.store.run("UNLINK", *garbage)
+
+    def _flusher(self) -> None:
+        """Commit finished calls while a long one runs after them."""
+        while not self._ended:
+            self._busy.wait()
+            self._busy.clear()
+            while not self._ended:
+                time.sleep(LONG_SECONDS / 2)
+                since = self._since
+                if since and time.monotonic() - since > LONG_SECONDS:
+                    break
+                if not since and not self._window:
+                    break
+            else:
+                return
+            if self._since:
+                self._relieve()
+
+    def _relieve(self) -> None:
+        """A long call runs, or blocks: nothing may wait behind it."""
+        try:
+            with self._lock:
+                if not self._mailbox.peeking:
+                    self._commit_locked()
+        except FencedError:
+            return  # the main thread meets it too, and ends
+
+    @contextmanager
+    def _blocking(self) -> Iterator[None]:
+        """Around a wait for other calls inside a call."""
+        if threading.current_thread() is threading.main_thread():
+            self._relieve()
+        yield

@@ -1,0 +1,107 @@
+"""The loop of a shared worker: function calls, a little work at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .errors import FencedError
+from .executor import Executor, Prepared
+from .loop import NEVER_RUNS, Host, Loop
+from .mailbox import Mailbox
+from .messages import decode_envelope
+from .runtime import Runtime
+
+__all__ = ["SharedLoop"]
+
+#: Seconds of work that a shared worker takes at a time; more would starve its idle neighbours.
+TAKE_SECONDS = 0.002
+
+
+class SharedLoop(Loop):
+    """Runs function calls from a shared queue, a little work at a time."""
+
+    def __init__(
+        self, runtime: Runtime, mailbox: Mailbox, executor: Executor, host: Host,
+        load: Callable[[Prepared], tuple[Callable[..., Any], str]],
+        give_back: Callable[[int], None], lend: Callable[[bool], None], resident: bool,
+    ) -> None:  # fmt: skip
+        super().__init__(runtime, mailbox, executor, host)
+        self._load = load
+        self._give_back = give_back
+        self._lend = lend
+        self._resident = resident
+        self._typical = TAKE_SECONDS  # smoothed seconds of a call
+
+    def _refill(self) -> bool:
+        want = max(1, min(64, int(TAKE_SECONDS / max(self._typical, 1e-6))))
+        with self._lock:
+            answers, self._answers = self._answers, []
+            if self._mailbox.backlog:
+                self._window.extend(self._mailbox.commit(answers, want))
+                self._free_garbage()
+                if self._window:
+                    return True
+            elif answers:
+                self._mailbox.commit_and_peek(answers)
+                self._free_garbage()
+        calls, woken = self._mailbox.peek()
+        self._window.extend(calls)
+        if woken:
+            self._host.clear_wakeups()
+        elif not calls and not self._resident:
+            self._host.stopping = True  # nothing came for a while: give the resources back
+        return bool(calls)
+
+    def _one(self, raw: bytes) -> None:
+        try:
+            prepared = self._executor.prepare(raw)
+            function, label = self._load(prepared)
+        except NEVER_RUNS as error:
+            self._finish(self._dead_letter(raw, error), time.monotonic())
+            return
+        except Exception as error:  # noqa: BLE001 - importing the user's module may raise anything
+            self._refuse(raw, error)
+            return
+        waiting = [ref for ref in prepared.refs if not ref.ready]
+        if waiting and not self._runtime.results.wait_stored(waiting):
+            with self._blocking():
+                self._runtime.results.wait(waiting, len(waiting), None, fail_fast=True)
+        begun = time.monotonic()
+        self._execute(prepared, function, label)
+        self._typical += 0.2 * (time.monotonic() - begun - self._typical)
+
+    def _refuse(self, raw: bytes, error: Exception) -> None:
+        headers = decode_envelope(raw).headers
+        caller = headers.ca.caller if headers.ca else ""
+        self._finish(
+            self._executor.refuse(headers.id, caller, error, headers.task), time.monotonic()
+        )
+
+    def _relieve(self) -> None:
+        try:
+            with self._lock:
+                if self._mailbox.peeking:
+                    return
+                self._commit_locked()
+                if self._window:
+                    self._window.clear()
+                    self._give_back(self._current)
+                    self._mailbox.backlog = True
+        except FencedError:
+            return  # the main thread meets it too, and ends
+
+    @contextmanager
+    def _blocking(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._relieve()
+        self._lend(True)
+        try:
+            yield
+        finally:
+            self._lend(False)
