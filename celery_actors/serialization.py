@@ -64,7 +64,7 @@ def _is_plain(value: Any) -> bool:
     if value is None or kind is str or kind is bool:
         return True
     if kind is int:
-        return _INT_MIN <= value <= _INT_MAX
+        return bool(_INT_MIN <= value <= _INT_MAX)
     if kind is float:
         return math.isfinite(value)
     if kind is dict:

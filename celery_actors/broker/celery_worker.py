@@ -6,11 +6,12 @@ long method never makes the worker look offline.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,23 @@ __all__ = ["CeleryWorker", "preload"]
 
 logger = logging.getLogger(__name__)
 
+#: What Celery imports only when a worker starts.
+_LATE_IMPORTS = (
+    "billiard.connection",
+    "billiard.dummy",
+    "billiard.pool",
+    "billiard.reduction",
+    "celery.app.log",
+    "celery.backends.redis",
+    "celery.concurrency.solo",
+    "celery.events.dispatcher",
+    "celery.worker.autoscale",
+    "celery.worker.components",
+    "celery.worker.control",
+    "celery.worker.pidbox",
+    "kombu.pidbox",
+    "kombu.transport.redis",
+)
 #: Seconds between heartbeats. Flower calls a worker offline after twice this; Celery's own 2 s
 #: would cost 500 idle actors 250 messages a second.
 HEARTBEAT_SECONDS = 5.0
@@ -255,8 +273,8 @@ def _encode_events(calls: deque[tuple[Any, ...]], hostname: str, clock: Any) -> 
 
 def preload(app: Celery) -> None:
     """Import and finalize everything a forked worker needs, so that a fork is all it takes."""
-    import kombu.transport.redis  # noqa: F401 - as above
-
+    for name in _LATE_IMPORTS:
+        importlib.import_module(name)
     app.finalize()
     app.loader.import_default_modules()
-    _ = app.amqp, app.control, app.events, Counter
+    _ = app.amqp, app.control, app.events, app.log, app.Worker

@@ -109,6 +109,9 @@ class _Zygote:
         from ..broker.app import make_app
         from ..broker.celery_worker import preload
         from ..serialization import Sealer
+        from ..store.wire import remember_library_version
+
+        remember_library_version()
 
         for name in modules:
             importlib.import_module(name)

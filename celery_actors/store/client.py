@@ -32,6 +32,7 @@ class Store:
             address.url,
             socket_connect_timeout=CONNECT_TIMEOUT,
             socket_timeout=30,
+            driver_info=None,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), retries),
         )
         self.scripts = Scripts(self.run)

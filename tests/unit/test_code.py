@@ -15,6 +15,9 @@ from celery_actors.errors import ObjectLostError, SerializationError, UntrustedP
 from celery_actors.serialization import Sealer
 
 
+TRIPLE = "def triple(x):\n    return 3 * x\n"
+
+
 def double(x: int) -> int:
     return 2 * x
 
@@ -81,7 +84,7 @@ def test_a_class_made_inside_a_function_travels_by_value(sealer: Sealer) -> None
 def test_code_of_the_main_module_travels_by_value(
     sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    function = run_in("__main__", "def triple(x):\n    return 3 * x\n", monkeypatch)["triple"]
+    function = run_in("__main__", TRIPLE, monkeypatch)["triple"]
     monkeypatch.setattr(sys.modules["__main__"], "triple", function, raising=False)
     assert there_and_back(function, sealer)(2) == 6
 
@@ -89,7 +92,7 @@ def test_code_of_the_main_module_travels_by_value(
 def test_a_module_that_a_worker_cannot_find_travels_by_value(
     sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    function = run_in("a_notebook_cell", "def triple(x):\n    return 3 * x\n", monkeypatch)["triple"]
+    function = run_in("a_notebook_cell", TRIPLE, monkeypatch)["triple"]
     digest, record = dump_code(function, sealer, "the function")
     monkeypatch.delitem(sys.modules, "a_notebook_cell")
     assert load_code(digest, {digest: record}.get, sealer)(2) == 6

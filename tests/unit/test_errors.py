@@ -16,13 +16,13 @@ from celery_actors.errors import (
 )
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(f"refused with {code}")
         self.code = code
 
-    def __reduce__(self) -> tuple[type[Refused], tuple[int]]:
-        return Refused, (self.code,)
+    def __reduce__(self) -> tuple[type[RefusedError], tuple[int]]:
+        return RefusedError, (self.code,)
 
 
 def task_error(cause: BaseException) -> RayTaskError:
@@ -59,13 +59,13 @@ def test_the_error_shows_function_process_and_remote_traceback() -> None:
 
 
 def test_attributes_of_the_users_exception_are_reachable() -> None:
-    error = task_error(Refused(7)).as_instanceof_cause()
-    assert isinstance(error, Refused)
+    error = task_error(RefusedError(7)).as_instanceof_cause()
+    assert isinstance(error, RefusedError)
     assert error.code == 7
 
 
 def test_a_missing_attribute_is_an_attribute_error() -> None:
-    error = task_error(Refused(7)).as_instanceof_cause()
+    error = task_error(RefusedError(7)).as_instanceof_cause()
     assert not hasattr(error, "colour")
 
 
@@ -73,7 +73,7 @@ def test_a_missing_attribute_is_an_attribute_error() -> None:
     "cause",
     [
         pytest.param(ValueError("no"), id="builtin"),
-        pytest.param(Refused(7), id="own constructor"),
+        pytest.param(RefusedError(7), id="own constructor"),
         pytest.param(OSError(2, "missing"), id="os error"),
         pytest.param(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), id="many arguments"),
         pytest.param(StopIteration(3), id="stop iteration"),
@@ -94,11 +94,11 @@ def test_a_nested_task_error_gives_the_innermost_type() -> None:
 
 
 def test_a_type_that_cannot_be_subclassed_gives_the_plain_error() -> None:
-    class Final(Exception):
+    class FinalError(Exception):
         def __init_subclass__(cls) -> None:
             raise TypeError("no subclasses, please")
 
-    error = task_error(Final("x")).as_instanceof_cause()
+    error = task_error(FinalError("x")).as_instanceof_cause()
     assert type(error) is RayTaskError
 
 

@@ -15,11 +15,12 @@ from celery_actors.messages import Meta
 
 
 class Recorder:
-    """Stands where a process's runtime stands, and knows what was asked of it."""
+    """Stands where a process's runtime and results stand, and knows what was asked of them."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.dropped_ids: list[str] = []
+        self.results = self
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> list[str]:
         self.asked.append(timeout)

@@ -1,0 +1,197 @@
+"""Celery's own tools work on actors: send_task, AsyncResult, inspect, revoke, events."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+
+import celery_actors as ca
+from tests.integration.actors import Counter, Recorder, double, fail
+from tests.integration.gates import Gate
+from tests.integration.support import Cluster, wait_until
+
+
+@pytest.fixture
+def plain(cluster: Cluster) -> Iterator[Celery]:
+    """A Celery app that knows nothing of this package."""
+    app = Celery("plain", broker=cluster.address, backend=backend_url(cluster.address))
+    yield app
+    app.close()
+
+
+def backend_url(address: str) -> str:
+    """Return an address as Celery's result backend wants it."""
+    return address
+
+
+def test_a_plain_celery_app_calls_a_named_actor_in_order(cluster: Cluster, plain: Celery):
+    Counter.options(name="till").remote()
+    queue = ca.actor_queue(cluster.context.namespace, "till")
+
+    sent = [plain.send_task("Counter.add", args=[2], queue=queue) for _ in range(20)]
+
+    assert [result.get(timeout=10) for result in sent] == list(range(2, 42, 2))
+    assert ca.get(ca.get_actor("till").add.remote(1), timeout=10) == 41
+
+
+def test_a_plain_celery_app_sends_keyword_arguments(cluster: Cluster, plain: Celery):
+    Counter.options(name="keywords").remote()
+    queue = ca.actor_queue(cluster.context.namespace, "keywords")
+
+    result = plain.send_task("Counter.add", kwargs={"amount": 6}, queue=queue)
+
+    assert result.get(timeout=10) == 6
+
+
+def test_a_plain_celery_app_hears_of_an_exception(cluster: Cluster, plain: Celery):
+    Counter.options(name="failing").remote()
+    queue = ca.actor_queue(cluster.context.namespace, "failing")
+
+    result = plain.send_task("Counter.fail", args=["no change"], queue=queue)
+
+    with pytest.raises(ValueError, match="no change"):
+        result.get(timeout=10)
+    assert "in fail" in result.traceback
+    unknown = plain.send_task("Counter.burn", queue=queue)
+    with pytest.raises(Exception, match="Counter.burn"):
+        unknown.get(timeout=10)
+
+
+def test_async_result_of_the_clusters_app_gives_any_value(cluster: Cluster):
+    app = cluster.context.app
+    for value in (2, "text", [1, 2], (1, 2), b"bytes"):
+        ref = double.remote(value)
+        assert app.AsyncResult(ref.id).get(timeout=10) == value * 2
+
+
+def test_async_result_of_a_plain_app_gives_json_values(cluster: Cluster, plain: Celery):
+    ref = Counter.remote().add.remote(4)
+    result = plain.AsyncResult(ref.id)
+
+    assert result.get(timeout=10) == 4
+    assert result.status == "SUCCESS"
+    bad = fail.remote("told to")
+    with pytest.raises(ValueError, match="told to"):
+        plain.AsyncResult(bad.id).get(timeout=10)
+
+
+def test_inspect_answers_for_every_actor_while_a_method_runs(cluster: Cluster, gate: Gate):
+    app = cluster.context.app
+    busy = Counter.options(name="busy").remote()
+    idle = Recorder.options(name="idle").remote()
+    ca.get(idle.notes_taken.remote(), timeout=10)
+    running = busy.hold.remote(gate.path)
+    pid = gate.wait_reached()
+    space = cluster.context.namespace
+
+    names = wait_until(lambda: _named(app.control.inspect(timeout=1).ping()), "both answer", 20)
+
+    assert set(names) >= {"Counter-busy", "Recorder-idle"}
+    hosts = {name: f"{name}@{host}" for name, host in names.items()}
+    about = app.control.inspect(destination=list(hosts.values()), timeout=5)
+    queues = about.active_queues()
+    for name, actor in (("Counter-busy", "busy"), ("Recorder-idle", "idle")):
+        (queue,) = queues[hosts[name]]
+        assert queue["name"] == ca.actor_queue(space, actor)
+    stats = about.stats()
+    assert stats[hosts["Counter-busy"]]["pid"] == pid
+    active = about.active()
+    assert active[hosts["Recorder-idle"]] == []
+    (call,) = active[hosts["Counter-busy"]]
+    assert (call["name"], call["id"], call["worker_pid"]) == ("Counter.hold", running.id, pid)
+
+    gate.open()
+    assert ca.get(running, timeout=10) == "passed"
+    wait_until(lambda: not any(about.active().values()), "nothing is active any more")
+    totals = about.stats()[hosts["Counter-busy"]]["total"]
+    assert totals == {"Counter.hold": 1}
+    for actor in (busy, idle):
+        ca.kill(actor)
+
+
+def _named(pongs: dict[str, Any] | None) -> dict[str, str] | None:
+    names = dict(name.split("@") for name in pongs or {})
+    return names if {"Counter-busy", "Recorder-idle"} <= set(names) else None
+
+
+def test_a_revoked_call_does_not_run(cluster: Cluster, gate: Gate):
+    app = cluster.context.app
+    actor = Counter.options(name="revoking").remote()
+    running = actor.hold.remote(gate.path)
+    revoked, after = actor.add.remote(100), actor.add.remote(1)
+    gate.wait_reached()
+
+    wait_until(lambda: app.control.revoke(revoked.id, reply=True, timeout=1), "an answer", 20)
+    gate.open()
+
+    with pytest.raises(ca.TaskCancelledError, match=r"Counter\.add"):
+        ca.get(revoked, timeout=10)
+    assert ca.get([running, after], timeout=10) == ["passed", 1]
+
+
+def test_a_call_that_expired_does_not_run(cluster: Cluster, plain: Celery, gate: Gate):
+    actor = Counter.options(name="expiring").remote()
+    queue = ca.actor_queue(cluster.context.namespace, "expiring")
+
+    late = plain.send_task("Counter.add", args=[5], queue=queue, expires=-1)
+
+    assert ca.get(actor.add.remote(1), timeout=10) in (1, 6)
+    with pytest.raises(Exception, match="expired"):
+        late.get(timeout=10)
+    assert ca.get(actor.seen.remote(), timeout=10) == [1]
+
+
+@contextlib.contextmanager
+def capturing(app: Celery) -> Iterator[list[dict[str, Any]]]:
+    """Collect the events of a cluster in a thread, as Flower does."""
+    found: list[dict[str, Any]] = []
+    stop = threading.Event()
+
+    def capture() -> None:
+        with app.connection_for_read() as connection:
+            receiver = app.events.Receiver(connection, handlers={"*": found.append})
+            with receiver.consumer_context(wakeup=True):
+                while not stop.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        connection.drain_events(timeout=0.1)
+
+    thread = threading.Thread(target=capture, name="events")
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+
+
+def of_type(events: list[dict[str, Any]], kind: str) -> Callable[[], list[dict[str, Any]]]:
+    return lambda: [event for event in events if event["type"] == kind]
+
+
+def test_a_receiver_sees_heartbeats_and_every_call(watched: Cluster):
+    with capturing(watched.context.app) as events:
+        counter = Counter.options(name="seen").remote()
+        wait_until(of_type(events, "worker-heartbeat"), "a heartbeat", 20)
+        refs = [counter.add.remote() for _ in range(50)]
+        ca.get(refs, timeout=10)
+        bad = counter.fail.remote("seen too")
+        with pytest.raises(ValueError, match="seen too"):
+            ca.get(bad, timeout=10)
+
+        calls = {ref.id for ref in refs}
+
+        def succeeded() -> bool:
+            return calls <= {event["uuid"] for event in of_type(events, "task-succeeded")()}
+
+        wait_until(succeeded, "an event for every call")
+        wait_until(of_type(events, "task-failed"), "an event for the failed call")
+    received = [event for event in of_type(events, "task-received")() if event["uuid"] in calls]
+    assert {event["name"] for event in received} == {"Counter.add"}
+    assert {event["hostname"].split("@")[0] for event in received} == {"Counter-seen"}
+    assert [event["uuid"] for event in received] == [ref.id for ref in refs]
+    assert [event["uuid"] for event in of_type(events, "task-failed")()] == [bad.id]
