@@ -31,6 +31,9 @@ def dump_code(code: Any, sealer: Sealer, describe: str) -> tuple[str, bytes]:
         SerializationError: it refers to something that cannot be pickled; says what.
     """
     name = _importable_name(code)
+    module = sys.modules.get(code.__module__)
+    if name is None and module is not None and not _can_be_found(code.__module__):
+        cloudpickle.register_pickle_by_value(module)
     try:
         data = pickle.dumps(name) if name else cloudpickle.dumps(code)
     except Exception as error:
@@ -79,6 +82,14 @@ def _importable_name(code: Any) -> tuple[str, str] | None:
         found = getattr(found, part, None)
     if getattr(found, WRAPPED, found) is not code:
         return None
-    # Loaded from a path that only this process knows (a notebook, pytest's importlib mode): by
-    # value. Else the worker imports it with the driver's sys.path.
-    return (module, qualname) if PathFinder.find_spec(module.partition(".")[0]) else None
+    return (module, qualname) if _can_be_found(module) else None
+
+
+def _can_be_found(module: str) -> bool:
+    """Tell whether a worker can import a module with the driver's path.
+
+    Not one that was made in memory or loaded from a file by hand: a notebook's, some tests'.
+    """
+    if module == "__main__":
+        return True  # cloudpickle knows it travels by value
+    return PathFinder.find_spec(module.partition(".")[0]) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,20 +41,30 @@ class Address:
         Raises:
             ConfigurationError: another scheme, or no host or path.
         """
-        parts = urlsplit(text)
+        refused = ConfigurationError(
+            f"an address that begins with {text.partition(':')[0][:12]!r} is not one of "
+            "redis://host:port/db, rediss://…, unix:///path.sock or redis+socket:///path.sock"
+        )  # no more of it: what is not understood may hold a password anywhere
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError:
+            raise refused from None
+        if not text.startswith(f"{parts.scheme}://") or ":" in parts.scheme:
+            raise refused
         if parts.scheme in _SOCKET_SCHEMES:
             query = parts.query.replace("virtual_host=", "db=")
             if not parts.path:
-                raise ConfigurationError(f"the address {text!r} names no socket path")
+                raise ConfigurationError("the address names no socket path: unix:///path.sock")
             return cls(_join("unix", parts.netloc, parts.path, query))
-        if parts.scheme in _TCP_SCHEMES:
-            scheme = parts.scheme.replace("valkey", "redis")
-            host = parts.netloc if parts.hostname else f"{parts.netloc}localhost:6379"
-            return cls(_join(scheme, host, parts.path, parts.query))
-        raise ConfigurationError(
-            f"the address {Address(text).public!r} is not one of redis://host:port/db, "
-            "rediss://…, unix:///path.sock or redis+socket:///path.sock"
-        )
+        if parts.scheme not in _TCP_SCHEMES:
+            raise refused
+        scheme = parts.scheme.replace("valkey", "redis")
+        netloc = parts.netloc
+        if not parts.hostname:
+            who = f"{netloc.rpartition('@')[0]}@" if "@" in netloc else ""
+            netloc = f"{who}localhost:{port or 6379}"
+        return cls(_join(scheme, netloc, parts.path, parts.query))
 
     @property
     def celery_url(self) -> str:
@@ -74,11 +85,10 @@ class Address:
     def public(self) -> str:
         """The address without its password, for messages."""
         parts = urlsplit(self.url)
-        if "@" not in parts.netloc:
-            return self.url
-        user, _, host = parts.netloc.rpartition("@")
-        shown = f"{user.split(':')[0]}:***@{host}"
-        return _join(parts.scheme, shown, parts.path, parts.query)
+        user, at, host = parts.netloc.rpartition("@")
+        shown = f"{user.split(':')[0]}:***@{host}" if at else host
+        query = re.sub(r"(password=)[^&]*", r"\1***", parts.query)
+        return _join(parts.scheme, shown, parts.path, query)
 
     @property
     def is_private(self) -> bool:

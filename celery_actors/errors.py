@@ -125,7 +125,8 @@ class RayTaskError(RayError):
         cause: BaseException,
         pid: int | None = None,
     ) -> None:
-        super().__init__(function_name, traceback_str, cause, pid)
+        # Not super(): in a dual class that would be the user's own constructor.
+        Exception.__init__(self, function_name, traceback_str, cause, pid)
         self.function_name = function_name
         self.traceback_str = traceback_str
         self.cause = cause
@@ -135,7 +136,8 @@ class RayTaskError(RayError):
         return f"{self.function_name} failed (pid={self.pid}):\n{self.traceback_str}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RayTaskError, (self.function_name, self.traceback_str, self.cause, self.pid)
+        words = (self.function_name, self.traceback_str, self.cause, self.pid)
+        return (RayTaskError if type(self) is RayTaskError else _rebuild_dual), words
 
     def as_instanceof_cause(self) -> RayTaskError:
         """Return an error that ``except <type of the cause>`` catches too.
@@ -154,6 +156,10 @@ class RayTaskError(RayError):
         except TypeError:
             return self
         return error
+
+
+def _rebuild_dual(*words: Any) -> RayTaskError:
+    return RayTaskError(*words).as_instanceof_cause()
 
 
 _dual_types: dict[type[BaseException], type[RayTaskError]] = {}

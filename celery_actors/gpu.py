@@ -15,7 +15,10 @@ def visible(environ: Mapping[str, str] = os.environ) -> list[str] | None:
     value = environ.get(VISIBLE_DEVICES)
     if value is None:
         return None
-    return [name.strip() for name in value.split(",") if name.strip()]
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    # As CUDA reads it: an invalid entry hides itself and all that follow.
+    invalid = [i for i, name in enumerate(names) if name.startswith("-")]
+    return names[: invalid[0]] if invalid else names
 
 
 def detect(environ: Mapping[str, str] = os.environ) -> int:
@@ -31,6 +34,8 @@ def detect(environ: Mapping[str, str] = os.environ) -> int:
         return 0
     try:
         return int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return 0
     finally:
         pynvml.nvmlShutdown()
 

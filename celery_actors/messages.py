@@ -160,7 +160,7 @@ def decode_envelope(raw: bytes) -> Envelope:
     """
     try:
         envelope = _decode_envelope(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DeadLetterError(f"not a Celery protocol-2 message: {error}") from None
     if not envelope.headers.id or not envelope.headers.task:
         raise DeadLetterError("a message without a task name or an id")
@@ -185,7 +185,7 @@ def decode_body(raw: bytes, envelope: Envelope) -> Message:
         if (envelope.properties.body_encoding or "").lower() == "base64":
             body = base64.b64decode(body, validate=True)
         args, kwargs, _embed = _decode_arguments(body)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DeadLetterError(f"the body is not [args, kwargs, embed]: {error}") from None
     return Message(
         raw, headers.id, headers.task, headers.ca or _NO_TAG, headers.retries, args, kwargs,

@@ -118,6 +118,8 @@ def wait(
         raise ValueError("wait() takes each ObjectRef once; the list holds duplicates")
     if not refs:
         return [], []
+    if not isinstance(num_returns, int):
+        raise TypeError(f"num_returns must be an integer, not {type(num_returns).__name__}")
     if not 0 < num_returns <= len(refs):
         raise ValueError(f"num_returns must be 1 to {len(refs)} for this list, got {num_returns}")
     runtime.current().results.wait(refs, num_returns, timeout, fail_fast=False)

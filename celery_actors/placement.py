@@ -6,12 +6,18 @@ Amounts are integers of 1/10,000, Ray's precision, so fractions add up exactly.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = ["UNIT", "Allocation", "Ledger", "Need"]
 
 UNIT = 10_000
+
+
+def _plain(amount: int) -> str:
+    whole, part = divmod(amount, UNIT)
+    return f"{whole}.{part:04d}".rstrip("0") if part else str(whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +38,14 @@ class Need:
         """A short name that is the same for equal needs: the tail of a queue name."""
         if not self.amounts:
             return "none"
-        parts = [f"{name.lower()}{amount / UNIT:g}" for name, amount in self.amounts]
-        label = "-".join(parts)
-        if label.isascii() and label.replace("-", "").replace(".", "").replace("_", "").isalnum():
-            return label
-        return "x" + hashlib.sha256(label.encode()).hexdigest()[:16]
+        readable = all(
+            name in ("CPU", "GPU")
+            or (re.fullmatch("[a-z_]+", name) and name not in ("cpu", "gpu", "none", "x"))
+            for name, _ in self.amounts
+        )
+        if not readable:  # two such names could run into the same text
+            return "x" + hashlib.sha256(repr(self.amounts).encode()).hexdigest()[:16]
+        return "-".join(f"{name.lower()}{_plain(amount)}" for name, amount in self.amounts)
 
     @property
     def cpus(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -18,6 +18,7 @@ from .errors import (
     RayError,
     RayTaskError,
     SerializationError,
+    UntrustedPayloadError,
     system_error,
 )
 from .messages import Meta
@@ -91,7 +92,7 @@ def failure_record(
         )
         remote = RayTaskError(function_name, text, replaced, pid)
         sealed, _ = sealer.seal(remote, result_context(call_id), call_id, "the exception")
-    arguments = encode_plain([str(argument) for argument in cause.args]) or b"[]"
+    arguments = encode_plain([_text_of(argument) for argument in cause.args]) or b"[]"
     return _failure(
         call_id, type(cause).__name__, arguments, type(cause).__module__, text, b'{"x":%b}' % sealed
     )
@@ -102,7 +103,7 @@ def error_record(error: RayError, call_id: str) -> bytes:
     actor_id, init_failed = None, False
     if isinstance(error, RayActorError):
         actor_id, init_failed = error.actor_id, error.actor_init_failed
-    name, text = type(error).__name__, str(error)
+    name, text = type(error).__name__, _readable(str(error))
     ours = _encode({"e": name, "m": text, "a": actor_id, "i": init_failed})
     return _failure(call_id, name, _encode([text]), "celery_actors.errors", text, ours)
 
@@ -113,11 +114,27 @@ def _failure(
     return (
         b'{"status":"FAILURE","result":{"exc_type":%b,"exc_message":%b,"exc_module":%b},'
         b'"traceback":%b,"children":[],"date_done":"%b","task_id":%b,"ca":%b}'
-    ) % (_encode(name), arguments, _encode(module), _text(text), _now(), _encode(call_id), ours)
+    ) % (
+        _encode(name),
+        arguments,
+        _encode(module),
+        _encode(_readable(text)),
+        _now(),
+        _encode(call_id),
+        ours,
+    )
 
 
-def _text(text: str) -> bytes:
-    return _encode(text.encode("utf-8", "backslashreplace").decode())
+def _text_of(argument: Any) -> str:
+    try:
+        return _readable(str(argument))
+    except Exception:  # noqa: BLE001 - the user's own __str__
+        return f"<{type(argument).__name__} without text>"
+
+
+def _readable(text: str) -> str:
+    """Return text that UTF-8 can carry: a lone surrogate, as in odd file names, is spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def read_result(meta: Meta, call_id: str, sealer: Sealer, fetch_blob: FetchBlob) -> Any:
@@ -134,12 +151,27 @@ def read_result(meta: Meta, call_id: str, sealer: Sealer, fetch_blob: FetchBlob)
         return _decode_any(raw)
     failure = _decode_failure(meta.ca) if bytes(meta.ca) != b"null" else _SystemFailure()
     if bytes(failure.x):
-        error = sealer.open(bytes(failure.x), result_context(call_id), fetch_blob)
-        raise error.as_instanceof_cause()
+        raise _open_error(meta, failure.x, call_id, sealer, fetch_blob)
     if failure.e:
         raise system_error(failure.e, failure.m, failure.a, failure.i)
     # Written by a stock Celery worker or client: no pickle, so name and text are all there is.
     raise RayError(f"call {call_id} ended as {meta.status}: {bytes(meta.result).decode()}")
+
+
+def _open_error(
+    meta: Meta, sealed: msgspec.Raw, call_id: str, sealer: Sealer, fetch_blob: FetchBlob
+) -> RayError:
+    """Return the exception that a call raised; its text alone where it cannot be unpickled."""
+    try:
+        error = sealer.open(bytes(sealed), result_context(call_id), fetch_blob)
+        return cast("RayTaskError", error).as_instanceof_cause()
+    except UntrustedPayloadError:
+        raise
+    except Exception as problem:  # noqa: BLE001 - unpickling runs the user's own constructors
+        return RayError(
+            f"call {call_id} raised an exception that this process cannot unpickle "
+            f"({type(problem).__name__}: {problem}). Its traceback:\n{meta.traceback}"
+        )
 
 
 def lost(call_id: str) -> ObjectLostError:

@@ -43,12 +43,17 @@ def actor_queue(namespace: str, name: str) -> str:
 
 def anonymous_queue(class_name: str, actor_id: str) -> str:
     """Return the Celery queue of an actor without a name."""
-    return f"{PREFIX}.actor.{_safe(class_name)}-{actor_id}"
+    return f"{PREFIX}.actor.{_safe(class_name).replace('.', '_')}-{actor_id}"
 
 
 def shared_queue(need: str) -> str:
     """Return the queue on which function calls with this need wait."""
     return f"{PREFIX}.tasks.{need}"
+
+
+def need_of_queue(queue: str) -> str:
+    """Return the need label of a shared queue."""
+    return queue.removeprefix(shared_queue(""))
 
 
 def creation_queue(need: str) -> str:
@@ -113,7 +118,7 @@ def node_channel(incarnation: str) -> str:
 
 def name_field(namespace: str, name: str) -> str:
     """Return the field of a named actor in ``NAMES``."""
-    return f"{namespace}\x1f{name}"
+    return f"{quote(namespace, safe='')}\x1f{name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ class Sealer:
             if isinstance(raw, dict):
                 return msgspec.convert(raw, _SealedObject).value
             return _decode_sealed(raw).value
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise UntrustedPayloadError(
                 f"a signed value has a shape that was never sent: {error}"
             ) from None
@@ -177,7 +177,7 @@ def _frame(context: Context, data: bytes) -> bytes:
     # Lengths first, so that no two contexts run into the same bytes.
     parts = [part.encode() for part in context]
     lengths = ",".join(str(len(part)) for part in parts)
-    return b"%s|%s|%s" % (lengths.encode(), b"".join(parts), data)
+    return b"%s|%s|%d|%s" % (lengths.encode(), b"".join(parts), len(data), data)
 
 
 def _place(context: Context) -> str:
@@ -215,6 +215,13 @@ def _members(value: Any) -> Iterable[tuple[str, Any]]:
     closure = getattr(value, "__closure__", None)
     if closure:
         names = value.__code__.co_freevars
-        cells = zip(names, closure, strict=True)
-        return [(f" closure variable {name!r}", cell.cell_contents) for name, cell in cells]
+        cells = [(name, _contents(cell)) for name, cell in zip(names, closure, strict=True)]
+        return [(f" closure variable {name!r}", value) for name, value in cells]
     return [(f".{name}", member) for name, member in getattr(value, "__dict__", {}).items()]
+
+
+def _contents(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a variable that has no value yet
+        return None

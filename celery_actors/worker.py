@@ -289,7 +289,7 @@ def _run_shared(process: _Process, context: Runtime) -> int:
         return function, prepared.message.task
 
     def give_back(keep: int) -> None:
-        need = "" if mine.resident else mine.queue.rpartition(".")[2]
+        need = "" if mine.resident else routing.need_of_queue(mine.queue)
         names = [keys.queue, keys.meta, mine.queue]
         context.store.scripts.give_back(names, mine.epoch, mine.owner, keep, need, routing.BELL)
 

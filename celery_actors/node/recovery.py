@@ -136,7 +136,7 @@ def shared_lost(store: Store, worker_id: str, owner: str, lost: Lost, ttl: int) 
             else:
                 returned.append(again)
         source = meta["source"]
-        need = "" if meta["resident"] == "1" else source.rpartition(".")[2]
+        need = "" if meta["resident"] == "1" else routing.need_of_queue(source)
         names = [keys.queue, keys.meta, source, routing.owned_key(owner.partition("|")[0])]
         done = store.scripts.recover(
             names, epoch=meta["ep"], owner=owner, seen=len(taken), worker_id=worker_id, need=need,

@@ -14,7 +14,6 @@ from celery_actors.config import KeyRing
 from celery_actors.errors import ObjectLostError, SerializationError, UntrustedPayloadError
 from celery_actors.serialization import Sealer
 
-
 TRIPLE = "def triple(x):\n    return 3 * x\n"
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.worker.request import Request
-from kombu import Connection, Queue
+from kombu.connection import Connection
+from kombu.entity import Queue
 from kombu.transport.virtual import Message as KombuMessage
 
 from celery_actors.errors import DeadLetterError, UntrustedPayloadError
@@ -103,7 +104,8 @@ def received(store: Store) -> KombuMessage:
     """A message of ours after it lay in Redis, read by kombu's own transport."""
     store.run("LPUSH", "ca.actor.default.c", built(b"2", by=b"3"))
     with Connection(store.address.celery_url) as connection:
-        message = Queue("ca.actor.default.c").bind(connection.default_channel).get(no_ack=True)
+        queue = Queue("ca.actor.default.c").bind(connection.default_channel)
+        message: KombuMessage = queue.get(no_ack=True)
     assert message is not None
     return message
 

@@ -121,7 +121,8 @@ def test_a_ledger_is_never_over_committed(data: st.DataObject, gpus: int, seed: 
     held: list[Allocation] = []
     order = random.Random(seed)
     for _ in range(data.draw(st.integers(1, 30))):
-        if held and data.draw(st.booleans()):
+        give_back = data.draw(st.booleans())
+        if held and give_back:
             ledger.release(held.pop(order.randrange(len(held))))
         else:
             cpus, share = data.draw(st.integers(0, 4)), data.draw(gpu_amounts(4))
