@@ -226,7 +226,7 @@ class ActorMethod:
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
             what = f"{self._handle._class_name}.{self._name}()"
             self._signature.check(what, args, kwargs)
-        return context.calls.submit(prepared[1], prepared[2], self._name, args, kwargs)
+        return context.calls.submit(prepared[1], prepared[2], args, kwargs)
 
     def _prepare(self) -> tuple[Any, ...]:
         context = runtime.current()

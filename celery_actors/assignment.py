@@ -43,6 +43,7 @@ class Assignment:
     meta: dict[str, str] = field(default_factory=dict)
     environ: dict[str, str] = field(default_factory=dict)
     resident: bool = True
+    lent: bool = False  # stands in for a worker that waits in a `get`; ends when that goes on
 
     @property
     def keys(self) -> routing.ActorKeys:

@@ -71,10 +71,6 @@ class Target:
         """What arguments are signed for: the actor, or the shared queue."""
         return self.actor_id or self.queue
 
-    def describe(self, method: str) -> str:
-        """Return what messages to the user call a call of this method."""
-        return f"{self.name}.{method}" if self.actor_id else method
-
 
 class Calls:
     """Every stream of calls of one process. Thread-safe."""
@@ -132,7 +128,6 @@ class Calls:
         self,
         target: Target,
         template: MessageTemplate,
-        method: str,
         args: Sequence[Any],
         kwargs: dict[str, Any],
     ) -> ObjectRef[Any]:
@@ -147,7 +142,7 @@ class Calls:
             name = call_id.decode()
             body = _EMPTY
             if args or kwargs:
-                body = self._body(target, method, sequence, name, args, kwargs)
+                body = self._body(target, template.task, sequence, name, args, kwargs)
             message = template.build(call_id, sequence, body)
             ref = self._results.new(name)
             target.sequence = sequence
@@ -165,7 +160,7 @@ class Calls:
         return ref
 
     def _body(
-        self, target: Target, method: str, sequence: int, call_id: str,
+        self, target: Target, task: str, sequence: int, call_id: str,
         args: Sequence[Any], kwargs: dict[str, Any],
     ) -> bytes:  # fmt: skip
         names = [str(position) for position in range(len(args))] + [repr(name) for name in kwargs]
@@ -174,8 +169,8 @@ class Calls:
             plain = encode_plain(value)
             if plain is None:
                 place = ("argument", str(position), target.owner, self._session, str(sequence),
-                         call_id, method)  # fmt: skip
-                describe = f"argument {names[position]} of {target.describe(method)}()"
+                         call_id, task)  # fmt: skip
+                describe = f"argument {names[position]} of {task}()"
                 plain = self._argument(value, place, f"{call_id}.{position}", describe)
             encoded.append(plain)
         named = dict(zip(kwargs, encoded[len(args) :], strict=True))

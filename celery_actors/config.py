@@ -41,8 +41,10 @@ class Address:
         Raises:
             ConfigurationError: another scheme, or no host or path.
         """
+        scheme, mark, _ = text.partition("://")
+        shown = f"{scheme}://…" if mark and scheme.replace("+", "").isalpha() else "this address"
         refused = ConfigurationError(
-            f"an address that begins with {text.partition(':')[0][:12]!r} is not one of "
+            f"{shown} is not one of "
             "redis://host:port/db, rediss://…, unix:///path.sock or redis+socket:///path.sock"
         )  # no more of it: what is not understood may hold a password anywhere
         try:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from . import records, routing
+from .broker.remains import queue_remains
 from .errors import ActorDiedError, DeadLetterError, RayError
 from .messages import Envelope, decode_envelope
 from .placement import Need
@@ -163,6 +164,7 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
             store.run("UNLINK", keys.spec, *blob_keys(Sealer.blob_ids(spec)))
         job = routing.job_key(meta.get("job", ""))
         if store.scripts.bury([*bury, job], actor_id, REMEMBER_SECONDS):
+            store.run("UNLINK", *queue_remains(queue))
             return
 
 

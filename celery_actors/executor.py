@@ -133,7 +133,7 @@ class Executor:
         for position, value in enumerate(values):
             if is_sealed(value):
                 place = ("argument", str(position), self._owner, message.tag.caller,
-                         str(message.tag.sequence), message.call_id, message.method)  # fmt: skip
+                         str(message.tag.sequence), message.call_id, message.task)  # fmt: skip
                 garbage += blob_keys(Sealer.blob_ids(value))
                 fetch = self._runtime.results.fetch_blob(message.call_id)
                 values[position] = self._runtime.sealer.open(value, place, fetch)

@@ -64,7 +64,7 @@ class RemoteFunction(Generic[P, R]):
             prepared = self._prepare()
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
             self._signature.check(f"{self._name}()", args, kwargs)
-        return context.calls.submit(prepared[1], prepared[2], self._name, args, kwargs)
+        return context.calls.submit(prepared[1], prepared[2], args, kwargs)
 
     def _prepare(self) -> tuple[Any, ...]:
         context = runtime.current()

@@ -109,6 +109,7 @@ class MessageTemplate:
         max_retries: int = 0,
         parent_id: str | None = None,
     ) -> None:
+        self.task = task
         headers: dict[str, Any] = {
             "lang": "py", "task": task, "shadow": None, "eta": None, "expires": None,
             "group": None, "group_index": None, "retries": 0, "timelimit": [None, None],

@@ -130,7 +130,8 @@ def _merge(base: _T, given: Mapping[str, Any], what: str) -> _T:
             )
         if value is not None or name not in _OPTIONAL:
             _CHECKS[name](name, value)
-    return replace(base, **given)
+    changed = {name: dict(v) if isinstance(v, Mapping) else v for name, v in given.items()}
+    return replace(base, **changed)
 
 
 def actor_options(base: ActorOptions, given: Mapping[str, Any]) -> ActorOptions:

@@ -270,7 +270,8 @@ def _join(
     context.results.watchdog = session.watchdog
     session.runtime = context
     path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109 - a string is what is sent
-    context.store.run("SET", routing.session_key(context.session), json.dumps({"path": path}))
+    record = {"path": path, "namespace": context.namespace}
+    context.store.run("SET", routing.session_key(context.session), json.dumps(record))
     context.store.scripts.renew_session(routing.SESSIONS, context.session, SESSION_MS)
     node_id = local.node_id if local else next(iter(_described(context.store)), "")
     session.context = ClusterContext(

@@ -99,8 +99,6 @@ class _Process:
         tag = prepared.message.tag
         if not self.assignment.actor_id:
             self._job, self._label = tag.job, label
-            if self.runtime is not None and tag.job:
-                self.runtime.job = tag.job
         if self._celery is not None:
             self._celery.begin(prepared.message.call_id, label)
 
@@ -158,8 +156,14 @@ class _Process:
         )  # fmt: skip
 
     def start_celery(self) -> None:
-        """Start the Celery worker beside us."""
+        """Start the Celery worker beside us.
+
+        Not for a lent worker, which lives for one nested call: two hundred of them would announce
+        themselves and take leave for nothing. Its calls are still reported where events are on.
+        """
         mine = self.assignment
+        if mine.lent and not self.settings.task_events:
+            return
         queue = mine.queue
         self._celery = CeleryWorker(
             self.settings.app, routing.worker_name(mine.label, self.settings.host), queue,
@@ -197,17 +201,21 @@ def run_worker(
         process.close()
 
 
-def _use_path_of(context: Runtime, job: str) -> None:
-    """Make the driver's modules importable here."""
+def _adopt(context: Runtime, job: str) -> None:
+    """Work for this driver from now on: its modules can be imported, its names are found."""
+    context.job = job
     raw = context.store.get(routing.session_key(job)) if job else None
     if raw is not None:
-        sys.path.extend(entry for entry in json.loads(raw)["path"] if entry not in sys.path)
+        driver = json.loads(raw)
+        sys.path.extend(entry for entry in driver["path"] if entry not in sys.path)
         importlib.invalidate_caches()
+        context.namespace = driver["namespace"]
 
 
 def _construct(context: Runtime, mine: Assignment) -> tuple[Any, dict[str, Any]]:
     """Run the constructor; return the instance and what its handles can call."""
-    _use_path_of(context, mine.meta.get("job", ""))
+    _adopt(context, mine.meta.get("job", ""))
+    context.namespace = mine.meta["namespace"]
     cls = code.load_code(mine.meta["code"], context.fetch_code, context.sealer)
     spec = context.store.get(mine.keys.spec)
     if spec is None:
@@ -270,19 +278,17 @@ def _run_shared(process: _Process, context: Runtime) -> int:
     mine = process.assignment
     keys = mine.keys
     functions: dict[str, Callable[..., Any]] = {}
-    jobs: set[str] = set()
 
     def load(prepared: Prepared) -> tuple[Callable[..., Any], str]:
         tag = prepared.message.tag
+        if tag.job and tag.job != context.job:
+            _adopt(context, tag.job)
         function = functions.get(tag.code)
         if function is None:
             if not tag.code:
                 raise RayError(
                     f"{prepared.message.task} was sent without code; call it by .remote()"
                 )
-            if tag.job not in jobs:
-                jobs.add(tag.job)
-                _use_path_of(context, tag.job)
             function = functions[tag.code] = code.load_code(
                 tag.code, context.fetch_code, context.sealer
             )

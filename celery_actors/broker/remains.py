@@ -7,7 +7,7 @@ No import of kombu: the supervisor is small and starts fast without it.
 
 from __future__ import annotations
 
-__all__ = ["control_remains"]
+__all__ = ["control_remains", "queue_remains"]
 
 _BINDINGS = "_kombu.binding.celery.pidbox"
 _SEPARATOR = "\x06\x16"
@@ -17,3 +17,8 @@ def control_remains(hostname: str) -> tuple[str, str, str]:
     """Return (set of bindings, the worker's member in it, its list)."""
     queue = f"{hostname}.celery.pidbox"
     return _BINDINGS, _SEPARATOR.join(("", "", queue)), queue
+
+
+def queue_remains(queue: str) -> tuple[str, str]:
+    """Return the keys that any Celery client makes when it declares a queue to send to it."""
+    return f"_kombu.binding.{queue}", f"_kombu.binding_permanent.{queue}"

@@ -83,8 +83,8 @@ class Intake:
         resident = [w for w in self._workers() if w.is_resident and not w.retiring]
         blocked = sum(worker.blocked for worker in resident)
         wanted = self._ledger.free.get("CPU", 0) // UNIT + blocked
-        for _ in range(len(resident), wanted):
-            self._start_shared(_RESIDENT, None)
+        for number in range(len(resident), wanted):
+            self._start_shared(_RESIDENT, None, lent=number >= wanted - blocked)
         if len(resident) <= wanted:
             self._surplus_since = 0.0
             return
@@ -108,7 +108,9 @@ class Intake:
             self._start_shared(need, allocation)
             serving += 1
 
-    def _start_shared(self, need: Need, allocation: Allocation | None) -> None:
+    def _start_shared(
+        self, need: Need, allocation: Allocation | None, *, lent: bool = False
+    ) -> None:
         resident = allocation is None
         worker_id = f"w-{secrets.token_hex(6)}"
         owner = f"{self._incarnation}|{worker_id}"
@@ -119,6 +121,7 @@ class Intake:
         self._store.run("HSET", routing.worker_keys(worker_id).meta, *words)
         assignment = Assignment(
             worker_id=worker_id, queue=queue, epoch="1", owner=owner, resident=resident,
+            lent=lent,
             label=f"tasks-{need.label}-{worker_id[-4:]}", meta={"class": "task"},
             environ=_environment(need, allocation),
         )  # fmt: skip

@@ -115,3 +115,31 @@ def echo(*values: Any) -> Any:
 def fail(text: str) -> None:
     """Raise."""
     raise ValueError(text)
+
+
+@ca.remote
+def descend(depth: int) -> int:
+    """Call oneself to a depth."""
+    return 0 if depth == 0 else 1 + ca.get(descend.remote(depth - 1))
+
+
+@ca.remote
+def fan_out(depth: int) -> int:
+    """Call oneself three times at each level."""
+    if depth == 0:
+        return 1
+    return sum(ca.get([fan_out.remote(depth - 1) for _ in range(3)]))
+
+
+@ca.remote
+class Ring:
+    """Calls the next one, which calls the next one."""
+
+    def __init__(self) -> None:
+        self.next: Any = None
+
+    def join(self, following: Any) -> None:
+        self.next = following
+
+    def travel(self, hops: int) -> int:
+        return 0 if hops == 0 else 1 + ca.get(self.next.travel.remote(hops - 1))

@@ -7,36 +7,10 @@ from typing import Any
 import pytest
 
 import celery_actors as ca
-from tests.integration.actors import Counter, double
+from tests.integration.actors import Counter, Ring, descend, double, fan_out
 from tests.integration.support import Cluster, wait_until
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@ca.remote
-def descend(depth: int) -> int:
-    return 0 if depth == 0 else 1 + ca.get(descend.remote(depth - 1))
-
-
-@ca.remote
-def fan_out(depth: int) -> int:
-    if depth == 0:
-        return 1
-    return sum(ca.get([fan_out.remote(depth - 1) for _ in range(3)]))
-
-
-@ca.remote
-class Ring:
-    """Calls the next one, which calls the next one."""
-
-    def __init__(self) -> None:
-        self.next: Any = None
-
-    def join(self, following: Any) -> None:
-        self.next = following
-
-    def travel(self, hops: int) -> int:
-        return 0 if hops == 0 else 1 + ca.get(self.next.travel.remote(hops - 1))
 
 
 @pytest.mark.slow

@@ -99,7 +99,14 @@ def test_the_public_address_keeps_everything_else() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["amqp://u:secret@h", "u:secret@h:6379", "redis:u:secret@h", "unix://:secret@"],
+    [
+        "amqp://u:secret@h",
+        "u:secret@h:6379",
+        "secret@h:6379",
+        "redis:u:secret@h",
+        "unix://:secret@",
+        "redis://u:secret@h:port",
+    ],
 )
 def test_a_refused_address_is_reported_without_its_password(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:

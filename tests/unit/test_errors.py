@@ -82,10 +82,9 @@ def test_a_missing_attribute_is_an_attribute_error() -> None:
 def test_a_dual_error_pickles(cause: Exception) -> None:
     error = pickle.loads(pickle.dumps(task_error(cause).as_instanceof_cause()))
     assert isinstance(error, RayTaskError)
-    again = error.as_instanceof_cause()
-    assert isinstance(again, type(cause))
-    assert str(again) == str(task_error(cause))
-    assert str(again.cause) == str(cause)
+    assert isinstance(error, type(cause))
+    assert str(error) == str(task_error(cause))
+    assert str(error.cause) == str(cause)
 
 
 def test_a_nested_task_error_gives_the_innermost_type() -> None:
@@ -119,7 +118,7 @@ def test_an_actor_error_is_rebuilt_from_its_name(kind: type[RayActorError]) -> N
 @pytest.mark.parametrize(
     "name",
     ["DeadLetterError", "ObjectLostError", "TaskCancelledError", "WorkerCrashedError",
-     "UntrustedPayloadError"],
+     "UntrustedPayloadError", "NodeDiedError"],
 )  # fmt: skip
 def test_a_system_error_is_rebuilt_from_its_name(name: str) -> None:
     error = system_error(name, "what happened", None, init_failed=False)

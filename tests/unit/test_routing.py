@@ -73,6 +73,11 @@ def test_queues_of_different_kinds_never_meet(namespace: str, name: str, need: s
     assert len(queues) == 4
 
 
+@pytest.mark.parametrize("need", ["none", "cpu1", "cpu0.5-gpu0.25", "x0123456789abcdef"])
+def test_a_shared_queue_names_its_need(need: str) -> None:
+    assert routing.need_of_queue(routing.shared_queue(need)) == need
+
+
 def test_keys_of_different_kinds_never_meet() -> None:
     one = "ab12"
     actor = routing.ActorKeys("ca.actor.default.x", one)

@@ -1,7 +1,7 @@
 -- Free the name and the keys of a dead actor whose queue is empty.
 -- KEYS 1 queue  2 meta  3 callers  4 parked  5 spec  6 names  7 actors  8 job (SET)
 -- ARGV 1 actor id  2 seconds to remember that it died
--- Returns 1 buried, 0 not yet (calls remain).
+-- Returns 1 buried now or before, or not dead at all; 0 not yet (calls remain).
 local meta = redis.call('HMGET', KEYS[2], 'st', 'name')
 if meta[1] ~= 'dead' then return 1 end
 if redis.call('HEXISTS', KEYS[7], ARGV[1]) == 0 then return 1 end

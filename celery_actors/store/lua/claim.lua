@@ -1,7 +1,7 @@
 -- Take the oldest waiting creation from one queue and become the actor's owner, in one step.
 -- KEYS 1 creation queue (LIST)   2 what this node run owns (SET)   3 lease of this node run
 -- ARGV 1 owner "<incarnation>|<nonce>"  2 key prefix of actors
--- Returns {} nothing waits, or {actor id, queue, epoch, spec, meta as a flat list, calls put back}
+-- Returns {} nothing waits, or {actor id, queue, epoch, spec, meta as a flat list}
 -- Parked calls of a former owner go back to the front of the queue, in order.
 if redis.call('EXISTS', KEYS[3]) == 0 then return {} end
 while true do

@@ -150,6 +150,19 @@ def test_a_kill_fences_the_actor_and_tells_its_node(actor: StoredActor, store: S
     assert actor.commit(0, answers(1)) == [-10]
 
 
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "lost"])
+def test_whoever_comes_may_answer_the_calls_of_a_dead_actor(
+    actor: StoredActor, store: Store, killed: bool
+) -> None:
+    if killed:
+        actor.kill()
+    else:
+        actor.release(0, [], restart=False)
+    actor.epoch, actor.owner = actor.meta["ep"], "@reaper"
+    assert actor.commit(0, answers(1, 2, 3)) == [0, [], 0]
+    assert results(store) == {"call-1": 1, "call-2": 2, "call-3": 3}
+
+
 def test_a_second_kill_changes_nothing(actor: StoredActor) -> None:
     actor.kill("first")
     before = actor.meta

@@ -1,0 +1,145 @@
+"""init() and shutdown(): what they return, refuse and leave."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+import celery_actors as ca
+from tests.integration.actors import Counter, double
+from tests.integration.support import Server, node_on, running
+
+KEY = "ab" * 32
+
+
+def test_the_context_is_also_a_mapping():
+    with running("valkey") as cluster:
+        context = cluster.context
+        assert dict(context).keys() >= {"address", "namespace", "node_id"}
+        for name in ("address", "namespace", "node_id"):
+            assert context[name] == getattr(context, name)
+        assert context.address.startswith("redis+socket://")
+        assert ca.is_initialized()
+        (node,) = ca.nodes()
+        assert node["NodeID"] == context.node_id
+        assert node["Alive"]
+        assert ca.cluster_resources()["CPU"] == 2
+        folder = Path(context.address.removeprefix("redis+socket://")).parent
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert (folder / "key").stat().st_mode & 0o077 == 0
+    assert not ca.is_initialized()
+
+
+def test_resources_are_taken_and_given_back():
+    with ca.init(num_cpus=3, resources={"ssd": 2}):
+        assert ca.cluster_resources() == {"CPU": 3, "ssd": 2}
+        actor = Counter.options(num_cpus=1, resources={"ssd": 1}).remote()
+        ca.get(actor.add.remote(), timeout=10)
+        deadline = time.monotonic() + 10
+        while ca.available_resources() != {"CPU": 2, "ssd": 1} and time.monotonic() < deadline:
+            assert ca.get(actor.add.remote(), timeout=10)
+        assert ca.available_resources() == {"CPU": 2, "ssd": 1}
+        ca.kill(actor)
+        while ca.available_resources() != {"CPU": 3, "ssd": 2} and time.monotonic() < deadline + 10:
+            assert ca.get(double.remote(1), timeout=10) == 2
+        assert ca.available_resources() == {"CPU": 3, "ssd": 2}
+
+
+def test_shutdown_twice_and_before_init_does_nothing():
+    ca.shutdown()
+    with running("valkey"):
+        pass
+    ca.shutdown()
+
+
+def test_a_second_cluster_of_one_process_does_not_know_the_first():
+    seen = []
+    for _ in range(2):
+        with running("valkey") as cluster:
+            seen.append(cluster.address)
+            assert ca.get(double.remote(2), timeout=10) == 4
+            with pytest.raises(ValueError, match="nobody"):
+                ca.get_actor("nobody")
+            Counter.options(name="nobody").remote()
+    assert len(set(seen)) == 2
+
+
+def test_storage_keeps_a_detached_actors_calls_for_the_next_run(tmp_path: Path):
+    storage = tmp_path / "storage"
+    with ca.init(num_cpus=1, storage=storage, namespace="kept"):
+        kept = Counter.options(name="kept", lifetime="detached", max_restarts=-1).remote(5)
+        assert ca.get(kept.add.remote(), timeout=10) == 6
+    with ca.init(num_cpus=1, storage=storage, namespace="kept"):
+        assert ca.get(ca.get_actor("kept").add.remote(), timeout=20) == 6
+
+
+def test_an_unreachable_store_fails_within_seconds_and_without_its_password():
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    began = time.monotonic()
+
+    with pytest.raises(ca.ClusterUnreachableError, match=f"127.0.0.1:{port}") as caught:
+        ca.init(f"redis://user:hunter2@127.0.0.1:{port}/0", keys=KEY)
+
+    assert time.monotonic() - began < 10
+    assert "hunter2" not in str(caught.value)
+    assert not ca.is_initialized()
+
+
+def test_a_store_that_accepts_and_says_nothing_fails_too():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(ca.ClusterUnreachableError):
+            ca.init(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", keys=KEY)
+        assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize("address", ["http://x", "amqp://x", "redis//x", "unix://"])
+def test_an_address_of_another_kind_is_refused(address: str):
+    with pytest.raises(ca.ConfigurationError):
+        ca.init(address, keys=KEY)
+
+
+def test_joining_without_a_key_says_how_to_make_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("CELERY_ACTORS_KEYS", raising=False)
+
+    with pytest.raises(ca.ConfigurationError, match="keygen"):
+        ca.init("redis://127.0.0.1:1/0")
+    with pytest.raises(ca.ConfigurationError, match="loopback"):
+        ca.init("redis://192.0.2.1:6379/0", insecure=True)
+
+
+def test_resources_of_a_joined_cluster_are_refused():
+    with pytest.raises(ca.ConfigurationError, match="num_cpus"):
+        ca.init("redis://127.0.0.1:1/0", keys=KEY, num_cpus=2)
+
+
+@pytest.mark.debian_redis
+def test_old_and_new_keys_work_together(server: Server):
+    old, new = server.key, "cd" * 32
+    server.key = f"{new},{old}"  # the node signs with the new one and accepts both
+    with node_on(server), ca.init(server.url, keys=f"{old},{new}"):
+        assert ca.get(double.remote((1, 2)), timeout=10) == (1, 2, 1, 2)
+        actor = Counter.remote()
+        assert ca.get(actor.add.remote(), timeout=10) == 1
+
+
+@pytest.mark.debian_redis
+def test_a_lost_store_ends_every_wait(server: Server):
+    with node_on(server):
+        ca.init(server.url, keys=server.key)
+        try:
+            counter = Counter.remote()
+            assert ca.get(counter.add.remote(), timeout=10) == 1
+
+            server.process.kill()
+            server.process.wait()
+
+            with pytest.raises(ca.ClusterUnreachableError):
+                ca.get(counter.add.remote(), timeout=60)
+        finally:
+            ca.shutdown()
