@@ -83,10 +83,7 @@ def worker(
     found = _address(address)
     ring = resolve_keys(found, key_file=key_file, insecure=insecure)
     if lifeline_fd is None:
-        probe = Store(found, retries=0)
-        version = probe.check()
-        probe.close()
-        click.echo(f"node on {found.public} (server {version})", err=True)
+        click.echo(f"node on {found.public} (server {Store.probe(found)})", err=True)
     for fd in (lifeline_fd, ready_fd):
         if fd is not None:
             os.set_inheritable(fd, False)
@@ -114,7 +111,7 @@ def status(address: str | None, as_json: bool) -> None:
     from .store import Store
 
     found = _address(address)
-    store = Store(found, retries=0)
+    store = Store(found, retries=0, patience=3)
     described = {name: json.loads(text) for name, text in store.hash(routing.NODES).items()}
     listed: list[dict[str, Any]] = [
         {

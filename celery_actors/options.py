@@ -130,7 +130,9 @@ def _merge(base: _T, given: Mapping[str, Any], what: str) -> _T:
             )
         if value is not None or name not in _OPTIONAL:
             _CHECKS[name](name, value)
-    changed = {name: dict(v) if isinstance(v, Mapping) else v for name, v in given.items()}
+    changed: dict[str, Any] = dict(given)
+    if changed.get("resources") is not None:
+        changed["resources"] = dict(changed["resources"])  # the caller may go on changing its own
     return replace(base, **changed)
 
 

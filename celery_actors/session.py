@@ -254,9 +254,7 @@ def _join(
     log_to_driver: bool, result_seconds: int,
 ) -> ClusterContext:  # fmt: skip
     global _session  # noqa: PLW0603 - a process has one cluster, as in Ray
-    probe = Store(address, retries=0)
-    probe.check()
-    probe.close()
+    Store.probe(address)
     if local is None:  # the node has loaded them into a store that we start
         loader = Store(address)
         Scripts.load(loader.run)

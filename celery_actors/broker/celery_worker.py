@@ -55,6 +55,8 @@ _LATE_IMPORTS = (
 HEARTBEAT_SECONDS = 5.0
 #: Seconds for which task events are gathered into one message.
 EVENT_SECONDS = 0.05
+#: Calls whose events are kept until the worker's Celery side is up.
+EARLY_EVENTS = 1_000
 
 
 class _TaskSource:
@@ -98,6 +100,16 @@ class MailboxTasks(bootsteps.StartStopStep):
         return {"prefetch_count": 1}
 
 
+class EarlyEvents(bootsteps.StartStopStep):
+    """Sends what happened before the worker could say so."""
+
+    requires = (Heart,)
+
+    def start(self, c: Any) -> None:
+        """Plan one flush."""
+        c.hub.call_soon(c.controller.flush_events)
+
+
 class MailboxControl(Control):
     """Celery's remote control, started after our step instead of Celery's own."""
 
@@ -112,7 +124,9 @@ class MailboxConsumer(Consumer):
         """The steps of a worker whose calls come by a mailbox."""
 
         name = "Consumer"
-        default_steps = (Connection, Events, Heart, MailboxTasks, MailboxControl, Evloop)
+        default_steps = (
+            Connection, Events, Heart, EarlyEvents, MailboxTasks, MailboxControl, Evloop,
+        )  # fmt: skip
 
         def shutdown(self, parent: Any) -> None:
             """Shut every step down."""
@@ -145,6 +159,7 @@ class _Worker(Worker):
     """Celery's worker program, without what belongs to a program of its own."""
 
     mailbox_queue = ""
+    flush_events: Callable[[], None]
 
     def on_before_init(self, quiet: bool = False, **_options: Any) -> None:
         """Leave out the check for root: it guards pickle, which these workers never accept."""
@@ -190,6 +205,7 @@ class CeleryWorker:
                 consumer_cls=MailboxConsumer, queues=[],
             )  # fmt: skip
             worker.mailbox_queue = self._queue
+            worker.flush_events = self._flush_events
             worker.start()
         except Exception:
             logger.exception("the Celery side of %s ended", self.hostname)
@@ -222,13 +238,19 @@ class CeleryWorker:
         state.active_requests.discard(self._active)
         state.total_count[label] += 1
         state.all_total_count[0] += 1
-        dispatcher = self._dispatcher()
-        if dispatcher is not None and (not dispatcher.groups or "task" in dispatcher.groups):
+        if self._wants_events():
             self._events.append((self._active.begun, time.time(), label, *result))
-            if not self._flush_planned:
+            if not self._flush_planned and self._dispatcher() is not None:
                 self._flush_planned = True
                 hub = self._worker.consumer.hub
                 hub.call_soon(lambda: hub.call_later(EVENT_SECONDS, self._flush_events))
+
+    def _wants_events(self) -> bool:
+        """Tell whether somebody wants to hear of calls: an option, or remote control since."""
+        dispatcher = self._dispatcher()
+        if dispatcher is None:  # not up yet: keep the first calls for it
+            return self._task_events and len(self._events) < EARLY_EVENTS
+        return not dispatcher.groups or "task" in dispatcher.groups
 
     def _dispatcher(self) -> Any:
         consumer = getattr(self._worker, "consumer", None)

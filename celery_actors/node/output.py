@@ -40,11 +40,16 @@ class Output:
             except BlockingIOError:
                 return True
             if not data:
-                if self._rest:
-                    self._emit([self._rest])
+                self.flush(self._job)
                 return False
             *lines, self._rest = (self._rest + data).split(b"\n")
             self._take(lines)
+
+    def flush(self, job: str) -> None:
+        """Publish an unfinished last line of this driver's: it may be the last."""
+        if self._rest and job == self._job:
+            rest, self._rest = self._rest, b""
+            self._emit([rest])
 
     def _take(self, lines: list[bytes]) -> None:
         ready: list[bytes] = []

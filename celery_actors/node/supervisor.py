@@ -255,6 +255,7 @@ class Supervisor:
         for worker in self._workers.values():
             for output in worker.outputs:
                 output.pump()
+                output.flush(job)
         self._publish(job, LogBatch("", 0, 0, [], flushed=True))
 
     def _on_zygote(self) -> None:

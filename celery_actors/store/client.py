@@ -24,14 +24,17 @@ CHUNK_BYTES = 8 * 1024 * 1024
 
 
 class Store:
-    """A thread-safe client. Every step is idempotent, so it may repeat one after a lost reply."""
+    """A thread-safe client. Every step is idempotent, so it may repeat one after a lost reply.
 
-    def __init__(self, address: Address, *, retries: int = 3) -> None:
+    ``patience`` is how many seconds one reply may take.
+    """
+
+    def __init__(self, address: Address, *, retries: int = 3, patience: float = 30) -> None:
         self.address = address
         self._redis: Any = redis.Redis.from_url(
             address.url,
             socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=30,
+            socket_timeout=patience,
             driver_info=None,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), retries),
         )
@@ -54,12 +57,20 @@ class Store:
         except redis.RedisError as error:
             raise StoreError(f"{self.address.public}: {error}") from None
 
-    def check(self) -> str:
+    @classmethod
+    def probe(cls, address: Address) -> str:
         """Return the server's version after a round trip.
 
         Raises:
             StoreUnreachableError: within seconds, with the address and without its password.
         """
+        store = cls(address, retries=0, patience=5)
+        try:
+            return store._version()
+        finally:
+            store.close()
+
+    def _version(self) -> str:
         info = self.run("INFO", "server")
         if isinstance(info, bytes):
             info = dict(line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)

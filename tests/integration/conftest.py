@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import celery_actors as ca
+from tests.integration.actors import Recorder
 from tests.integration.gates import Gate
+from tests.integration.strangers import Target
 from tests.integration.support import Cluster, Server, redis_server, running
 
 STORES = ["valkey", pytest.param("redis", marks=pytest.mark.debian_redis)]
@@ -45,3 +49,14 @@ def server() -> Iterator[Server]:
 def gate(tmp_path: Path) -> Gate:
     """A gate at which a method waits for the test."""
     return Gate(tmp_path)
+
+
+@pytest.fixture
+def target(cluster: Cluster) -> Iterator[Target]:
+    """An actor whose queue a stranger can reach."""
+    name = f"target-{uuid.uuid4()}"
+    actor = Recorder.options(name=name).remote()
+    ca.get(actor.notes_taken.remote(), timeout=10)
+    with cluster.client() as client:
+        yield Target(actor, ca.actor_queue(cluster.context.namespace, name), client)
+    ca.kill(actor)

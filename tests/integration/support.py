@@ -72,7 +72,7 @@ def wait_all_gone(pids: list[int], what: str, seconds: float = 15.0) -> None:
 
 def shared_memory() -> set[str]:
     """Return the names in the shared-memory folder."""
-    return set(os.listdir(SHARED_MEMORY)) if SHARED_MEMORY.is_dir() else set()
+    return {path.name for path in SHARED_MEMORY.iterdir()} if SHARED_MEMORY.is_dir() else set()
 
 
 def client_of(address: str) -> redis.Redis:
@@ -160,8 +160,10 @@ def node_on(server: Server, *options: str, name: str = "test", cpus: int = 2) ->
     try:
         with contextlib.closing(server.client()) as client:
             wait_until(
-                lambda: process.poll() is not None
-                or any(key.startswith(f"{name}-".encode()) for key in client.hkeys("ca:nodes")),
+                lambda: (
+                    process.poll() is not None
+                    or any(key.startswith(f"{name}-".encode()) for key in client.hkeys("ca:nodes"))
+                ),
                 "the node in the list of nodes",
                 20,
             )
@@ -204,7 +206,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def running(kind: str, *, cpus: int = 2, task_events: bool = False) -> Iterator[Cluster]:
-    """Start a cluster on the embedded Valkey or on Debian's Redis, join it, leave it, look around."""
+    """Start and join a cluster, on either store; on leaving, look for what it left behind."""
     shared = shared_memory()
     if kind == "valkey":
         context = ca.init(num_cpus=cpus, task_events=task_events)
@@ -216,7 +218,7 @@ def running(kind: str, *, cpus: int = 2, task_events: bool = False) -> Iterator[
             pids = sorted({*pids, *family(os.getpid())[1:]})
             ca.shutdown()
         wait_all_gone(pids, "the local cluster's processes have ended")
-        assert not folder.exists(), f"left in the private folder: {os.listdir(folder)}"
+        assert not folder.exists(), "the private folder is left"
         assert shared_memory() == shared
         return
     with redis_server() as server:

@@ -211,7 +211,9 @@ def test_a_killed_actor_leaves_no_key_but_a_memory_of_its_death(cluster: Cluster
 
     def left() -> list[bytes]:
         with cluster.client() as client:
-            return [key for key in client.scan_iter(f"*{actor._actor_id}*") if client.ttl(key) == -1]
+            return [
+                key for key in client.scan_iter(f"*{actor._actor_id}*") if client.ttl(key) == -1
+            ]
 
     wait_empty(left, "no key without an end")
     with cluster.client() as client:

@@ -125,26 +125,26 @@ def test_a_failed_call_leaves_the_actor_as_it_was(cluster: Cluster):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda c: double.remote(), r"double\(\).*value"),
-        (lambda c: double.remote(1, 2), r"double\(\)"),
-        (lambda c: double.remote(wrong=1), r"double\(\).*wrong"),
+        (lambda _: double.remote(), r"double\(\).*value"),
+        (lambda _: double.remote(1, 2), r"double\(\)"),
+        (lambda _: double.remote(1, wrong=1), r"double\(\).*wrong"),
         (lambda c: c.add.remote(1, 2), r"Counter\.add\(\)"),
         (lambda c: c.add.remote(by=2), r"Counter\.add\(\).*by"),
-        (lambda c: Counter.remote(1, 2), r"Counter\(\)"),
-        (lambda c: double(1), r"double\.remote\(\)"),
+        (lambda _: Counter.remote(1, 2), r"Counter\(\)"),
+        (lambda _: double(1), r"double\.remote\(\)"),
         (lambda c: c.add(1), r"add\.remote\(\)"),
-        (lambda c: Counter(), r"Counter\.remote\(\)"),
-        (lambda c: double.remote(threading.Lock()), r"argument 0 of double.*lock"),
+        (lambda _: Counter(), r"Counter\.remote\(\)"),
+        (lambda _: double.remote(threading.Lock()), r"argument 0 of double.*lock"),
         (lambda c: c.add.remote({"a": [threading.Lock()]}), r"\['a'\]\[0\].*lock"),
-        (lambda c: Counter.remote(threading.Lock()), r"Counter.*lock"),
-        (lambda c: ca.put(threading.Lock()), "lock"),
-        (lambda c: ca.put(ca.put(1)), "ObjectRef"),
-        (lambda c: ca.get([1]), "int"),
-        (lambda c: ca.wait(1), "int"),
-        (lambda c: ca.wait([1]), "int"),
-        (lambda c: ca.remote(7), "int"),
-        (lambda c: ca.remote(), "without parentheses"),
-        (lambda c: double.options(num_cpus="1"), "num_cpus"),
+        (lambda _: Counter.remote(threading.Lock()), r"Counter.*lock"),
+        (lambda _: ca.put(threading.Lock()), "lock"),
+        (lambda _: ca.put(ca.put(1)), "ObjectRef"),
+        (lambda _: ca.get([1]), "int"),
+        (lambda _: ca.wait(1), "int"),
+        (lambda _: ca.wait([1]), "int"),
+        (lambda _: ca.remote(7), "int"),
+        (lambda _: ca.remote(), "without parentheses"),
+        (lambda _: double.options(num_cpus="1"), "num_cpus"),
     ],
     ids=[
         "too few", "too many", "unknown keyword", "method too many", "method keyword",
@@ -167,21 +167,21 @@ def test_a_type_error_in_the_caller(cluster: Cluster, call: Any, words: str):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda c: ca.get(1), "int"),
-        (lambda c: ca.get((ca.put(1),)), "tuple"),
-        (lambda c: ca.get(ca.put(1), timeout=-1), "negative"),
+        (lambda _: ca.get(1), "int"),
+        (lambda _: ca.get((ca.put(1),)), "tuple"),
+        (lambda _: ca.get(ca.put(1), timeout=-1), "negative"),
         (lambda c: ca.wait([c, c]), "duplicates"),
         (lambda c: ca.wait([c], num_returns=2), "num_returns"),
         (lambda c: ca.wait([c], num_returns=0), "num_returns"),
-        (lambda c: double.options(colour="red"), "colour.*num_cpus"),
-        (lambda c: Counter.options(colour="red"), "colour.*name"),
-        (lambda c: Counter.options(max_restarts=-2), "max_restarts"),
-        (lambda c: Counter.options(num_gpus=1.5), "num_gpus"),
-        (lambda c: Counter.options(name=""), "name"),
-        (lambda c: Counter.options(lifetime="ever"), "lifetime"),
-        (lambda c: Counter.options(resources={"CPU": 1}), "num_cpus"),
-        (lambda c: ca.kill(7), "int"),
-        (lambda c: ca.get_actor("nobody at all"), "nobody at all"),
+        (lambda _: double.options(colour="red"), "colour.*num_cpus"),
+        (lambda _: Counter.options(colour="red"), "colour.*name"),
+        (lambda _: Counter.options(max_restarts=-2), "max_restarts"),
+        (lambda _: Counter.options(num_gpus=1.5), "num_gpus"),
+        (lambda _: Counter.options(name=""), "name"),
+        (lambda _: Counter.options(lifetime="ever"), "lifetime"),
+        (lambda _: Counter.options(resources={"CPU": 1}), "num_cpus"),
+        (lambda _: ca.kill(7), "int"),
+        (lambda _: ca.get_actor("nobody at all"), "nobody at all"),
     ],
     ids=[
         "get of a number", "get of a tuple", "negative timeout", "wait with duplicates",
@@ -196,7 +196,7 @@ def test_a_value_error_in_the_caller(cluster: Cluster, call: Any, words: str):
 
 
 def test_an_unknown_method_is_an_attribute_error_in_the_caller(cluster: Cluster):
-    with pytest.raises(AttributeError, match="'Counter'.*'burn'"):
+    with pytest.raises(AttributeError, match=r"'Counter'.*'burn'"):
         Counter.remote().burn.remote()
 
 

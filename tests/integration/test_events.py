@@ -24,10 +24,10 @@ def capturing(app: Celery) -> Iterator[list[dict[str, Any]]]:
     def capture() -> None:
         with app.connection_for_read() as connection:
             receiver = app.events.Receiver(connection, handlers={"*": found.append})
-            with receiver.consumer_context(wakeup=True):
+            with receiver.consumer_context(wakeup=True) as (own_connection, _channel, _consumers):
                 while not stop.is_set():
                     with contextlib.suppress(TimeoutError):
-                        connection.drain_events(timeout=0.1)
+                        own_connection.drain_events(timeout=0.1)
 
     thread = threading.Thread(target=capture, name="events")
     thread.start()

@@ -1,4 +1,4 @@
-"""A driver that is killed leaves nothing behind: at once where all is its own, else within a lease."""
+"""A killed driver leaves nothing behind: at once where all is its own, else within a lease."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def test_work_that_only_a_lost_node_could_do_waits_for_the_next_one(
     refs = [actor.add.remote() for _ in range(5)]
 
     with node_on(server, "--resources", json.dumps({"left": 1}), name="left2"):
-        assert survivors(refs) == [1, 2, 3, 4]
+        assert ca.get(refs, timeout=30) == [1, 2, 3, 4, 5]
         ca.kill(actor)
 
 
@@ -186,11 +186,12 @@ def test_a_paused_node_ends_its_workers_when_it_wakes_and_doubles_nothing(
         refs = [actor.write.remote(str(number)) for number in range(100)]
         assert survivors(refs) == [str(number) for number in range(1, 100)]
     finally:
-        for member in frozen:
-            with contextlib.suppress(ProcessLookupError):  # the first that wakes ends the others
+        for member in frozen[::-1]:
+            with contextlib.suppress(ProcessLookupError):  # the node may have ended it
                 os.kill(member, signal.SIGCONT)
 
     assert ca.get(actor.write.remote("after"), timeout=20) == "after"
     wait_until(lambda: paused.process.poll() is not None, "the node that lost its lease ends", 20)
-    written = [word for word in journal.read_text().split() if word != "0"]
-    assert written == [*(str(number) for number in range(1, 100)), "after"]
+    written = journal.read_text().split()
+    assert written.count("0") <= 1, "a call that may have begun is not run again"
+    assert [w for w in written if w != "0"] == [*(str(n) for n in range(1, 100)), "after"]

@@ -58,7 +58,7 @@ def test_a_handle_found_by_name_knows_its_methods(cluster: Cluster):
     found = ca.get_actor("known")
 
     assert "add" in dir(found)
-    with pytest.raises(AttributeError, match="Counter.*burn"):
+    with pytest.raises(AttributeError, match=r"Counter.*burn"):
         found.burn.remote()
     with pytest.raises(TypeError, match="add"):
         found.add.remote(1, 2, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def test_a_tree_of_calls_runs_on_one_cpu(single_cpu: Cluster):
 
 def test_a_chain_of_actors_runs_on_one_cpu(single_cpu: Cluster):
     ring = [Ring.remote() for _ in range(6)]
-    for one, following in zip(ring, ring[1:], strict=False):
+    for one, following in itertools.pairwise(ring):
         ca.get(one.join.remote(following), timeout=20)
 
     assert ca.get(ring[0].travel.remote(5), timeout=20) == 5

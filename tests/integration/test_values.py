@@ -15,9 +15,9 @@ from tests.integration.gates import Gate
 from tests.integration.support import Cluster, wait_until
 
 VALUES = [
-    None, True, 0, -(2**63), 2**80, 1.5, float("inf"), "text ✓", "\ud800", b"bytes", bytearray(b"x"),
-    (1, (2, 3)), [1, [2, "x"]], {"a": [1], "b": None}, {1: 2}, {"__type__": "ca"}, {1, 2},
-    frozenset({3}), 1 + 2j, range(3), Ellipsis, ValueError("kept"), object,
+    None, True, 0, -(2**63), 2**80, 1.5, float("inf"), "text ✓", "\ud800", b"bytes",
+    bytearray(b"x"), (1, (2, 3)), [1, [2, "x"]], {"a": [1], "b": None}, {1: 2}, {"__type__": "ca"},
+    {1, 2}, frozenset({3}), 1 + 2j, range(3), Ellipsis, ValueError("kept"), object,
 ]  # fmt: skip
 
 
