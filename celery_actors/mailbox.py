@@ -23,6 +23,9 @@ __all__ = ["Mailbox"]
 
 #: Seconds a blocking peek lasts before it is sent again; finds half-open connections.
 PEEK_SECONDS = 10
+#: Seconds after which the answer to a peek is not taken for fresh. Half of what a node's lease
+#: lasts without renewal; in a busy actor answers are microseconds old.
+FRESH_SECONDS = 1.0
 #: Seconds a worker tries to reach a lost store; its node has fenced it long before.
 _PATIENCE = 30.0
 #: A broken connection, or a server that has lost its scripts: both are mended by a new connection.
@@ -45,6 +48,7 @@ class Mailbox:
         self._ttl = ttl
         self._peeking = False
         self._mark = mark  # tell the store when a peeked call begins: what restarts must know
+        self._asked = 0.0  # when the running peek was sent
         self._owed = 0  # replies to such marks that have not been read
         self._wake_fd = wake_fd
         if source:
@@ -57,13 +61,15 @@ class Mailbox:
 
     def _connect(self, *, load: bool) -> None:
         self._wire = Wire(self._address)
+        self._owed = 0
         if load:
             Scripts.load(self._wire.call)
+        # Whoever takes over from us cuts this connection, so that its peek gets no call any more.
+        self._fenced_mark("cid", self._wire.call("CLIENT", "ID"))
         self._poll = select.poll()
         self._poll.register(self._wire.fileno(), select.POLLIN)
         self._poll.register(self._wake_fd, select.POLLIN)
         self._peeking = False
-        self._owed = 0
 
     def peek(self) -> tuple[list[bytes], bool]:
         """Block until a call waits; return (calls, whether the wake-up descriptor fired).
@@ -74,19 +80,34 @@ class Mailbox:
             if not self._peeking:
                 self._wire.send(self._peek)
                 self._peeking = True
+                self._asked = time.monotonic()
             if not self._wire.pending_input():
                 events = self._poll.poll()
                 if any(fd == self._wake_fd for fd, _ in events) and len(events) == 1:
                     return [], True
             reply = self._read()
-            if reply is not None and self._mark:
-                self._wire.send(pack(("HSET", self._keys.meta, "go", self.position + 1)))
-                self._owed = 1
+            if reply is not None:
+                self._mark_begun()
         except _TRY_AGAIN:
             self._reconnect()
             return self._fetch([], 64, own_only=True), False
         self._peeking = False
         return ([] if reply is None else [reply]), False
+
+    def _mark_begun(self) -> None:
+        """Tell the store that the peeked call begins."""
+        if time.monotonic() - self._asked > FRESH_SECONDS:
+            # This process may have been paused and replaced while the answer lay in its socket.
+            self._fenced_mark("go", self.position + 1)
+        elif self._mark:
+            self._wire.send(pack(("HSET", self._keys.meta, "go", self.position + 1)))
+            self._owed = 1
+
+    def _fenced_mark(self, field: str, value: int) -> None:
+        words = (self._epoch, self._owner, field, value)
+        self._wire.send(Scripts.pack("mark", [self._keys.meta], *words))
+        if self._read() != 0:
+            raise FencedError("another process owns this queue now")
 
     @property
     def queue(self) -> str:
@@ -118,6 +139,7 @@ class Mailbox:
         """
         try:
             self._wire.send(self._pack(answers, 0, self._source) + self._peek)
+            self._asked = time.monotonic()
             self._take(self._read(), len(answers))
             self._peeking = True
         except _TRY_AGAIN:

@@ -119,7 +119,7 @@ class _Session:
         now = time.monotonic()
         if self.runtime is not None and now - self._renewed > RENEW_SECONDS:
             self._renewed = now
-            words = (self.runtime.session, SESSION_MS)
+            words = (self.runtime.session, SESSION_MS, "")
             self.runtime.mux.post(Scripts.pack("renew_session", [routing.SESSIONS], *words))
 
     def watchdog(self) -> None:
@@ -270,7 +270,7 @@ def _join(
     path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109 - a string is what is sent
     record = {"path": path, "namespace": context.namespace}
     context.store.run("SET", routing.session_key(context.session), json.dumps(record))
-    context.store.scripts.renew_session(routing.SESSIONS, context.session, SESSION_MS)
+    context.store.scripts.begin_session(routing.SESSIONS, context.session, SESSION_MS)
     node_id = local.node_id if local else next(iter(_described(context.store)), "")
     session.context = ClusterContext(
         address.celery_url, context.namespace, node_id, context.session, context

@@ -5,6 +5,7 @@ Every step is fenced by (epoch, owner) and may be repeated, so any supervisor ma
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import signal
@@ -19,7 +20,7 @@ from ..errors import (
     WorkerCrashedError,
 )
 from ..messages import decode_envelope
-from ..store import Answer, Store
+from ..store import Answer, Store, StoreError
 
 __all__ = ["Lost", "actor_lost", "describe_exit", "end_session", "node_lost", "shared_lost"]
 
@@ -59,11 +60,20 @@ def actor_lost(store: Store, actor_id: str, queue: str, owner: str, lost: Lost, 
             if meta.get("st") == "dead":
                 directory.reap(store, actor_id, queue, ttl)
             return
+        if lost.progress is None:
+            _cut_off(store, meta)
         outcome = _release(store, directory.ActorRecord(actor_id, meta), lost, ttl)
         if outcome == "dead":
             directory.reap(store, actor_id, queue, ttl)
         if outcome != -11:
             return
+
+
+def _cut_off(store: Store, meta: dict[str, str]) -> None:
+    """Close the connection of a process that nobody can see: its peek must get no further call."""
+    if meta.get("cid"):
+        with contextlib.suppress(StoreError):  # it is closed already
+            store.run("CLIENT", "KILL", "ID", meta["cid"])
 
 
 def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -> str | int:
@@ -125,6 +135,8 @@ def shared_lost(store: Store, worker_id: str, owner: str, lost: Lost, ttl: int) 
         meta = store.hash(keys.meta)
         if meta.get("own") != owner:
             return
+        if lost.progress is None:
+            _cut_off(store, meta)
         taken: list[bytes] = list(reversed(store.run("LRANGE", keys.queue, 0, -1)))
         begun = len(_begun(store, keys.queue, meta, lost))
         answers: list[Answer] = []

@@ -193,9 +193,9 @@ class Scripts:
         alive, kills, dead, expired = self._eval("tick", keys, *words)
         return bool(alive), _texts(kills), _texts(dead), _texts(expired)
 
-    def renew_session(self, sessions: str, session: str, milliseconds: int) -> None:
-        """Keep a driver's session alive."""
-        self._eval("renew_session", [sessions], session, milliseconds)
+    def begin_session(self, sessions: str, session: str, milliseconds: int) -> None:
+        """Begin a driver's session; `renew_session` keeps it alive."""
+        self._eval("renew_session", [sessions], session, milliseconds, "1")
 
 
 def flatten(answers: Iterable[Answer]) -> list[Word]:

@@ -70,15 +70,15 @@ def test_actors_to_kill_are_listed(store: Store) -> None:
 
 def test_a_session_whose_lease_ran_out_is_reported(store: Store) -> None:
     tick(store, first=True)
-    store.scripts.renew_session(routing.SESSIONS, "living", 60_000)
-    store.scripts.renew_session(routing.SESSIONS, "gone", -1000)
+    store.scripts.begin_session(routing.SESSIONS, "living", 60_000)
+    store.scripts.begin_session(routing.SESSIONS, "gone", -1000)
     assert tick(store) == (True, [], [], ["gone"])
 
 
 def test_a_session_that_is_renewed_lives_on(store: Store) -> None:
     tick(store, first=True)
-    store.scripts.renew_session(routing.SESSIONS, "late", -1000)
-    store.scripts.renew_session(routing.SESSIONS, "late", 60_000)
+    store.scripts.begin_session(routing.SESSIONS, "late", -1000)
+    store.scripts.begin_session(routing.SESSIONS, "late", 60_000)
     assert tick(store) == (True, [], [], [])
 
 
