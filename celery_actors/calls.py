@@ -184,7 +184,8 @@ class Calls:
             if known is not None:
                 return known  # small and plain: the value travels instead of the reference
             self._results.share(value)
-            return b'{"__type__":"ca-ref","__value__":"%b"}' % value.id.encode()
+            stored = b"+" if value.is_stored else b""
+            return b'{"__type__":"ca-ref","__value__":"%b%b"}' % (value.id.encode(), stored)
         raw, blobs = self._sealer.seal(value, place, blob_prefix, describe)
         for blob_id, data in blobs:
             self._store.put_blob(blob_id, data, self._seconds)

@@ -64,7 +64,7 @@ class Executor:
         refs: list[ObjectRef[Any]] = []
         if b"__type__" in raw:
             values = [*message.args, *message.kwargs.values()]
-            refs = [self._runtime.results.borrow(v["__value__"]) for v in values if _is_ref(v)]
+            refs = [self._borrow(v["__value__"]) for v in values if _is_ref(v)]
         return Prepared(message, refs)
 
     def run(self, prepared: Prepared, function: Callable[..., Any], label: str) -> Outcome:
@@ -125,6 +125,10 @@ class Executor:
         channel = routing.reply_channel(caller) if caller else ""
         return Answer(routing.result_key(call_id), record, channel)
 
+    def _borrow(self, marker: str) -> ObjectRef[Any]:
+        """Return the reference that a message names; a plus says that its value was stored."""
+        return self._runtime.results.borrow(marker.rstrip("+"), stored=marker.endswith("+"))
+
     def _arguments(self, message: Message) -> tuple[list[Any], dict[str, Any], list[str]]:
         if b"__type__" not in message.raw:
             return message.args, message.kwargs, []
@@ -138,9 +142,7 @@ class Executor:
                 fetch = self._runtime.results.fetch_blob(message.call_id)
                 values[position] = self._runtime.sealer.open(value, place, fetch)
             elif _is_ref(value):
-                values[position] = self._runtime.results.value(
-                    self._runtime.results.borrow(value["__value__"])
-                )
+                values[position] = self._runtime.results.value(self._borrow(value["__value__"]))
             elif isinstance(value, dict) and "__type__" in value:
                 raise DeadLetterError(f"argument {position} is of the unknown type {value!r:.80}")
         count = len(message.args)

@@ -30,6 +30,7 @@ class ObjectRef(Generic[R_co]):
         "_meta",
         "_owned",
         "_shared",
+        "_stored",
         "_table",
         "_watched",
     )  # fmt: skip
@@ -42,6 +43,7 @@ class ObjectRef(Generic[R_co]):
         self._table = table
         self._owned = owned  # this process submitted the call: results come by its channel
         self._shared = False  # pickled: others may hold it, so its last local holder frees nothing
+        self._stored = False  # the store had the value when this reference was made
         self._watched = owned
         self._meta: Meta | None = None
         self._error: Exception | None = None
@@ -64,6 +66,11 @@ class ObjectRef(Generic[R_co]):
     def ready(self) -> bool:
         """True when the value or an error has arrived in this process."""
         return self._meta is not None or self._error is not None
+
+    @property
+    def is_stored(self) -> bool:
+        """True when the store is known to have had the value: if it has not now, it is lost."""
+        return self._stored or self._meta is not None
 
     @property
     def failed(self) -> bool:
@@ -104,7 +111,7 @@ class ObjectRef(Generic[R_co]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._table.share(self)
-        return _rebuild, (self._id,)
+        return _rebuild, (self._id, self.is_stored)
 
     def __hash__(self) -> int:
         return hash(self._id)
@@ -121,7 +128,7 @@ class ObjectRef(Generic[R_co]):
             table.dropped(self)
 
 
-def _rebuild(call_id: str) -> ObjectRef[Any]:
+def _rebuild(call_id: str, stored: bool) -> ObjectRef[Any]:
     from .runtime import current
 
-    return current().results.borrow(call_id)
+    return current().results.borrow(call_id, stored=stored)

@@ -87,14 +87,15 @@ class Results:
         weak = self._refs.get(call_id)
         return weak() if weak is not None else None
 
-    def borrow(self, call_id: str) -> ObjectRef[Any]:
-        """Return this process's reference to a value by id."""
+    def borrow(self, call_id: str, *, stored: bool) -> ObjectRef[Any]:
+        """Return this process's reference to a value by id; ``stored``: it was in the store."""
         with self._lock:
             ref = self.held(call_id)
             if ref is None:
                 ref = ObjectRef(call_id, self, owned=False)
                 ref._shared = True
                 self._refs[call_id] = weakref.ref(ref)
+            ref._stored = ref._stored or stored
             return ref
 
     def share(self, ref: ObjectRef[Any]) -> None:
@@ -205,12 +206,18 @@ class Results:
 
         def handle(reply: Any) -> None:
             ref = weak()
-            if ref is not None and not ref.ready and isinstance(reply, bytes):
+            if ref is not None and not isinstance(reply, Exception):
                 self._take_record(ref, reply)
 
         self.mux.post(pack(("GET", routing.result_key(ref.id))), handle)
 
-    def _take_record(self, ref: ObjectRef[Any], record: bytes) -> None:
+    def _take_record(self, ref: ObjectRef[Any], record: bytes | None) -> None:
+        if ref.ready:
+            return
+        if record is None:
+            if ref._stored:
+                self.complete(ref, None, records.lost(ref.id))
+            return
         meta = decode_meta(record)
         if meta.status in ("SUCCESS", "FAILURE", "REVOKED"):
             self.complete(ref, meta, None)
@@ -304,8 +311,7 @@ class Results:
             self._watch(ref)
         stored = self._store.many(routing.result_key(ref.id) for ref in refs)
         for ref, record in zip(refs, stored, strict=True):
-            if record is not None and not ref.ready:
-                self._take_record(ref, record)
+            self._take_record(ref, record)
         return all(ref.ready for ref in refs)
 
     def value(self, ref: ObjectRef[Any]) -> Any:

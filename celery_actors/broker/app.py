@@ -25,7 +25,7 @@ class SealedValue:
 
 
 class RefMarker:
-    """A reference among the arguments of a message."""
+    """A reference among the arguments of a message: the call id, `+` if its value was stored."""
 
     def __init__(self, call_id: str) -> None:
         self.call_id = call_id

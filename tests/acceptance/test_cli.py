@@ -22,13 +22,12 @@ from tests.integration.gates import Gate
 from tests.integration.support import (
     ROOT,
     Server,
-    driver_keys,
     family,
     lasting_keys,
     node_on,
     run_script,
     wait_all_gone,
-    wait_until,
+    wait_empty,
 )
 
 
@@ -157,8 +156,7 @@ def test_a_signal_drains_a_node_which_exits_with_zero(
                 ca.kill(actor)
         finally:
             ca.shutdown()
-        wait_until(lambda: not driver_keys(client, "ca:nodes"), "nothing is left")
-        assert lasting_keys(client) == []
+        wait_empty(lambda: lasting_keys(client), "no key without an end", 5)
     assert "Traceback" not in node.log.read_text()
 
 
