@@ -209,13 +209,14 @@ def running(kind: str, *, cpus: int = 2, task_events: bool = False) -> Iterator[
     """Start and join a cluster, on either store; on leaving, look for what it left behind."""
     shared = shared_memory()
     if kind == "valkey":
+        others = {*family(os.getpid())}  # this process, and what other fixtures have started
         context = ca.init(num_cpus=cpus, task_events=task_events)
         folder = Path(context.address.removeprefix("redis+socket://")).parent
-        pids = family(os.getpid())[1:]
+        pids = [pid for pid in family(os.getpid()) if pid not in others]
         try:
             yield Cluster(kind, context, pids)
         finally:
-            pids = sorted({*pids, *family(os.getpid())[1:]})
+            pids = sorted({*pids, *family(os.getpid())} - others)
             ca.shutdown()
         wait_all_gone(pids, "the local cluster's processes have ended")
         assert not folder.exists(), "the private folder is left"
