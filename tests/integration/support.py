@@ -197,6 +197,13 @@ class Cluster:
         """The store's address, as Celery writes it."""
         return self.context.address
 
+    def actor_states(self) -> list[str]:
+        """Return the state of every actor that the store knows."""
+        with self.client() as client:
+            queues = client.hgetall("ca:actors").items()
+            metas = [f"ca:{{{queue.decode()}}}:{actor.decode()}:m" for actor, queue in queues]
+            return [(client.hget(meta, "st") or b"").decode() for meta in metas]
+
     @contextlib.contextmanager
     def client(self) -> Iterator[redis.Redis]:
         """Give a plain client of the store."""

@@ -16,9 +16,10 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.mark.slow
 def test_two_hundred_nested_gets_run_on_one_cpu(single_cpu: Cluster):
+    actors = sum(state == "alive" for state in single_cpu.actor_states())
     assert ca.get(descend.remote(200), timeout=150) == 200
-    # What was lent is given back: no more than a few workers stay.
-    wait_until(lambda: ca.nodes()[0]["workers"] <= 3, "the lent workers have ended", 30)
+    # What was lent is given back: no more than a few workers stay beside the actors of other tests.
+    wait_until(lambda: ca.nodes()[0]["workers"] <= actors + 3, "the lent workers have ended", 30)
 
 
 def test_a_tree_of_calls_runs_on_one_cpu(single_cpu: Cluster):
