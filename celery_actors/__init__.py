@@ -21,19 +21,12 @@ from .errors import (
     UntrustedPayloadError,
     WorkerCrashedError,
 )
+from .inventory import available_resources, cluster_resources, nodes
 from .object_ref import ObjectRef
 from .objects import get, put, wait
 from .remote import remote
 from .routing import actor_queue
-from .session import (
-    ClusterContext,
-    available_resources,
-    cluster_resources,
-    init,
-    is_initialized,
-    nodes,
-    shutdown,
-)
+from .session import ClusterContext, init, is_initialized, shutdown
 
 __all__ = [
     "ActorAlreadyExistsError",

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from . import routing
 from .config import ADDRESS_VARIABLE, Address, new_key, resolve_keys
 from .errors import ClusterUnreachableError, ConfigurationError
 
@@ -108,11 +107,12 @@ def worker(
 def status(address: str | None, as_json: bool) -> None:
     """Show the nodes and actors of a cluster."""
     from .directory import actors
+    from .inventory import described
     from .store import Store
 
     found = _address(address)
     store = Store(found, retries=0, patience=3)
-    described = {name: json.loads(text) for name, text in store.hash(routing.NODES).items()}
+    about_nodes = described(store)
     listed: list[dict[str, Any]] = [
         {
             "actor_id": actor.actor_id, "class_name": actor.class_name, "state": actor.state,
@@ -124,10 +124,10 @@ def status(address: str | None, as_json: bool) -> None:
         for actor in actors(store)
     ]  # fmt: skip
     if as_json:
-        click.echo(json.dumps({"nodes": described, "actors": listed}))
+        click.echo(json.dumps({"nodes": about_nodes, "actors": listed}))
         return
-    click.echo(f"{len(described)} nodes, {len(listed)} actors at {found.public}")
-    for node_id, about in described.items():
+    click.echo(f"{len(about_nodes)} nodes, {len(listed)} actors at {found.public}")
+    for node_id, about in about_nodes.items():
         total = ", ".join(f"{n} {a / 10_000:g}" for n, a in about["total"].items())
         click.echo(f"  node {node_id}: {total}, {about['workers']} workers")
     for actor in listed:

@@ -23,19 +23,16 @@ from .assignment import LogBatch
 from .config import ADDRESS_VARIABLE, Address, KeyRing, resolve_keys
 from .embedded import LocalCluster, newest_address, start_local
 from .errors import ConfigurationError, NodeDiedError, NotInitializedError, RayError
+from .inventory import described
 from .node.recovery import end_session, node_lost
 from .options import check_gpus, check_number, check_resources
-from .placement import UNIT
 from .runtime import RESULT_SECONDS, Runtime
 from .store import Scripts, Store
 
 __all__ = [
     "ClusterContext",
-    "available_resources",
-    "cluster_resources",
     "init",
     "is_initialized",
-    "nodes",
     "shutdown",
 ]
 
@@ -127,7 +124,7 @@ class _Session:
         if self.runtime is None:
             return
         store = self.runtime.store
-        for node_id in _described(store):
+        for node_id in described(store):
             if not store.run("EXISTS", routing.lease_key(node_id)):
                 node_lost(store, node_id, self.runtime.result_seconds)
         if self.local is not None and self.local.node.poll() is not None:
@@ -271,7 +268,7 @@ def _join(
     record = {"path": path, "namespace": context.namespace}
     context.store.run("SET", routing.session_key(context.session), json.dumps(record))
     context.store.scripts.begin_session(routing.SESSIONS, context.session, SESSION_MS)
-    node_id = local.node_id if local else next(iter(_described(context.store)), "")
+    node_id = local.node_id if local else next(iter(described(context.store)), "")
     session.context = ClusterContext(
         address.celery_url, context.namespace, node_id, context.session, context
     )
@@ -313,52 +310,19 @@ def is_initialized() -> bool:
     return runtime.is_current()
 
 
-def _described(store: Store) -> dict[str, dict[str, Any]]:
-    return {name: json.loads(text) for name, text in store.hash(routing.NODES).items()}
-
-
-def nodes() -> list[dict[str, Any]]:
-    """Return one dictionary per node run: id, host, pid, liveness, resources in plain numbers."""
-    store = runtime.current().store
-    listed = []
-    for node_id, about in _described(store).items():
-        alive = bool(store.run("EXISTS", routing.lease_key(node_id)))
-        listed.append({
-            "NodeID": node_id, "Alive": alive, "NodeManagerHostname": about["host"],
-            "pid": about["pid"], "Resources": _plain(about["total"]),
-            "Available": _plain(about["free"]), "workers": about["workers"],
-        })  # fmt: skip
-    return listed
-
-
-def _plain(amounts: Mapping[str, int]) -> dict[str, float]:
-    return {name: amount / UNIT for name, amount in amounts.items()}
-
-
-def _summed(which: str) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for node in nodes():
-        if node["Alive"]:
-            for name, amount in node[which].items():
-                total[name] = total.get(name, 0.0) + amount
-    return {name: amount for name, amount in total.items() if amount}
-
-
-def cluster_resources() -> dict[str, float]:
-    """Return what all live nodes have together."""
-    return _summed("Resources")
-
-
-def available_resources() -> dict[str, float]:
-    """Return what all live nodes have free together; what is used up is left out."""
-    return _summed("Available")
-
-
 def _auto_init() -> None:
     if os.environ.get("CELERY_ACTORS_AUTO_INIT", "1") == "0":
         raise NotInitializedError("this process is in no cluster: call celery_actors.init()")
     init()
 
 
+def _forget_in_child() -> None:
+    # A fork of a driver must not end its parent's cluster when it exits.
+    global _session  # noqa: PLW0603 - a process has one cluster, as in Ray
+    _session = None
+
+
 runtime.auto_init = _auto_init
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
 atexit.register(shutdown)

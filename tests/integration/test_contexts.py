@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import textwrap
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 import celery_actors as ca
 from tests.integration.actors import Counter, double
-from tests.integration.support import Server, node_on, running
+from tests.integration.support import Server, node_on, run_script, running
 
 KEY = "ab" * 32
 
@@ -143,3 +144,27 @@ def test_a_lost_store_ends_every_wait(server: Server):
                 ca.get(counter.add.remote(), timeout=60)
         finally:
             ca.shutdown()
+
+
+def test_a_fork_of_the_driver_leaves_its_cluster_alone(tmp_path: Path):
+    run = run_script(
+        tmp_path,
+        textwrap.dedent("""
+        import os, sys, warnings
+        import celery_actors as ca
+
+        @ca.remote
+        def three():
+            return 3
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork of a process with threads
+        ca.init(num_cpus=1)
+        child = os.fork()
+        if child == 0:
+            assert not ca.is_initialized()
+            sys.exit(0)
+        print("child", os.waitpid(child, 0)[1])
+        print("value", ca.get(three.remote(), timeout=20))
+        """),
+    )
+    assert run.stdout.splitlines() == ["child 0", "value 3"]
