@@ -72,7 +72,7 @@ class ActorLoop(Loop):
 
     def _refill(self) -> bool:
         with self._lock:
-            answers, self._answers = self._answers, []
+            answers = self._take_answers()
             if self._mailbox.backlog:
                 self._window.extend(self._mailbox.commit(answers, READ_AHEAD))
                 self._free_garbage()
@@ -164,6 +164,7 @@ class ActorLoop(Loop):
         begun = time.monotonic()
         outcome = self._run(prepared, function, label)
         self._host.end(prepared, outcome, time.monotonic() - begun)
+        self._runtime.calls.settle()
         self._aside.settle(position, outcome.answer)
         if outcome.garbage:
             self._runtime.store.run("UNLINK", *outcome.garbage)

@@ -198,6 +198,12 @@ class Calls:
                 self._flush()
             self._results.flush_released(1)
 
+    def settle(self) -> None:
+        """Send everything and wait until the store has accepted it."""
+        if self._dirty or self.mux.pending:
+            self.flush()
+            self.mux.settle()
+
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
         self._buffered = 0

@@ -163,10 +163,20 @@ class Loop:
         except NEVER_RUNS as refusal:
             return self._dead_letter(message.raw, refusal)
 
+    def _take_answers(self) -> list[Answer]:
+        """Return what is to be committed.
+
+        The calls that these calls made are accepted first: whoever sees a result sees what came
+        before it, and a crash after the commit loses none of them.
+        """
+        answers, self._answers = self._answers, []
+        if answers:
+            self._runtime.calls.settle()
+        return answers
+
     def _commit_locked(self) -> None:
         if self._answers:
-            answers, self._answers = self._answers, []
-            self._mailbox.commit(answers, 0)
+            self._mailbox.commit(self._take_answers(), 0)
             self._free_garbage()
 
     def _free_garbage(self) -> None:

@@ -39,7 +39,7 @@ class SharedLoop(Loop):
     def _refill(self) -> bool:
         want = max(1, min(64, int(TAKE_SECONDS / max(self._typical, 1e-6))))
         with self._lock:
-            answers, self._answers = self._answers, []
+            answers = self._take_answers()
             if self._mailbox.backlog:
                 self._window.extend(self._mailbox.commit(answers, want))
                 self._free_garbage()

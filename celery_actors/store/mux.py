@@ -56,6 +56,7 @@ class Mux:
         self._followers: deque[threading.Lock] = deque()
         self._waiting = 0
         self.pending: deque[tuple[bytes, Handler | None]] = deque()
+        self._posted = self._answered = 0
         self.closed = False
         self.attention = 0  # callbacks and awaits: nobody leads, yet results must be prompt
         self._kick = threading.Event()
@@ -69,10 +70,17 @@ class Mux:
         """Send a repeatable command; ``handler`` gets the reply, from whichever thread reads."""
         with self._send_lock:
             self.pending.append((command, handler))
+            self._posted += 1
             try:
                 self._wire.send(command)
             except ClusterUnreachableError:
                 self._wire.abort()  # the reader notices, reconnects and sends it again
+
+    def settle(self) -> None:
+        """Wait until everything posted so far has been answered."""
+        if self.pending:
+            posted = self._posted
+            self.wait(lambda: self._answered >= posted, None)
 
     def subscribe(self, channel: str) -> None:
         """Hear a channel from now on, also after a reconnect."""
@@ -190,6 +198,7 @@ class Mux:
                 self._reconnect()  # the server lost its scripts: load them, send again
                 return True
             _command, handler = self.pending.popleft()
+            self._answered += 1
             if handler is not None:
                 handler(reply)
             elif isinstance(reply, Exception):
