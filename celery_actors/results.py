@@ -240,17 +240,17 @@ class Results:
         """Call back once the value is here, from whichever thread reads; at once if it is."""
 
         def deliver(ref: ObjectRef[Any]) -> None:
-            self.mux.attention -= 1
+            self.mux.attend(-1)
             callback(ref)
 
         if not ref.ready:
-            self.mux.attention += 1
+            self.mux.attend(1)
             if self._add_callback(ref, deliver):
                 self._watch(ref)
                 self.flush()
                 self.mux.kick()
                 return
-            self.mux.attention -= 1
+            self.mux.attend(-1)
         callback(ref)
 
     def _add_callback(

@@ -58,7 +58,8 @@ class Mux:
         self.pending: deque[tuple[bytes, Handler | None]] = deque()
         self._posted = self._answered = 0
         self.closed = False
-        self.attention = 0  # callbacks and awaits: nobody leads, yet results must be prompt
+        self._attention = 0  # callbacks and awaits: nobody leads, yet results must be prompt
+        self._count_lock = threading.Lock()
         self._kick = threading.Event()
         self._wire = self._connect(load=False)
         self._thread = threading.Thread(target=self._background, name="ca-mux", daemon=True)
@@ -71,10 +72,13 @@ class Mux:
         with self._send_lock:
             self.pending.append((command, handler))
             self._posted += 1
-            try:
-                self._wire.send(command)
-            except ClusterUnreachableError:
-                self._wire.abort()  # the reader notices, reconnects and sends it again
+            self._send_now(command)
+
+    def _send_now(self, command: bytes) -> None:
+        try:
+            self._wire.send(command)
+        except ClusterUnreachableError:
+            self._wire.abort()  # the reader notices, reconnects and sends it again
 
     def settle(self) -> None:
         """Wait until everything posted so far has been answered."""
@@ -86,13 +90,13 @@ class Mux:
         """Hear a channel from now on, also after a reconnect."""
         with self._send_lock:
             self._channels.add(channel)
-            self._wire.send(pack(("SUBSCRIBE", channel)))
+            self._send_now(pack(("SUBSCRIBE", channel)))
 
     def unsubscribe(self, channel: str) -> None:
         """Stop hearing a channel."""
         with self._send_lock:
             self._channels.discard(channel)
-            self._wire.send(pack(("UNSUBSCRIBE", channel)))
+            self._send_now(pack(("UNSUBSCRIBE", channel)))
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -111,7 +115,7 @@ class Mux:
             remaining = 1.0 if deadline is None else deadline - time.monotonic()
             if remaining <= 0:
                 return self._glance() and done()
-            self._waiting += 1
+            self._count_waiting(1)
             try:
                 if self._lead.acquire(blocking=False):
                     try:
@@ -127,8 +131,17 @@ class Mux:
                     # Whoever leads may have finished between our two looks.
                     mine.acquire(timeout=min(remaining, 0.05))
             finally:
-                self._waiting -= 1
+                self._count_waiting(-1)
         return True
+
+    def _count_waiting(self, change: int) -> None:
+        with self._count_lock:  # a lost update would keep the background thread from ever reading
+            self._waiting += change
+
+    def attend(self, change: int) -> None:
+        """Count who waits without a thread of its own: +1 for a new callback, -1 when done."""
+        with self._count_lock:
+            self._attention += change
 
     def _glance(self) -> bool:
         """Take in what has arrived already; True if this thread or another one looked."""
@@ -211,7 +224,7 @@ class Mux:
 
     def _background(self) -> None:
         while not self.closed:
-            busy = bool(self.pending) or self.attention > 0
+            busy = bool(self.pending) or self._attention > 0
             if not busy:
                 self._kick.wait(_IDLE_TICK)
                 self._kick.clear()
@@ -226,7 +239,7 @@ class Mux:
     def _background_turn(self, busy: bool) -> None:
         if self._waiting == 0 and self._lead.acquire(blocking=False):
             try:
-                if self.attention > 0:
+                if self._attention > 0:
                     # Nobody reads but us: block in the socket, a moment at a time, so that a
                     # thread that starts to wait can take over.
                     self._pump(_BUSY_TICK * 5)
@@ -237,7 +250,7 @@ class Mux:
                 self._lead.release()
                 self._promote()
         self._on_tick()
-        if busy and self.attention == 0:
+        if busy and self._attention == 0:
             time.sleep(_BUSY_TICK)
 
     # -- connection ------------------------------------------------------------------------
