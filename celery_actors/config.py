@@ -139,10 +139,6 @@ class KeyRing:
             raise ConfigurationError("no signing key given; `celery_actors keygen` prints one")
         return cls(tuple(keys))
 
-    def serialize(self) -> str:
-        """Return the text that ``parse`` reads: for a key file, never for a log."""
-        return ",".join(key.hex() for key in self.keys)
-
 
 #: What `insecure=True` signs with: no secret, it only keeps the format the same.
 _INSECURE = KeyRing((hashlib.sha256(b"celery_actors: no secret").digest(),))

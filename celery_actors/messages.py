@@ -37,8 +37,6 @@ class Headers(msgspec.Struct, omit_defaults=False):
     task: str = ""
     id: str = ""
     retries: int = 0
-    parent_id: str | None = None
-    root_id: str | None = None
     expires: str | None = None
     ca: CallTag | None = None
 
@@ -47,7 +45,6 @@ class Properties(msgspec.Struct):
     """The message properties that a worker reads."""
 
     body_encoding: str | None = None
-    reply_to: str | None = None
 
 
 class Envelope(msgspec.Struct):
@@ -107,7 +104,6 @@ class MessageTemplate:
         origin: str,
         code: str = "",
         max_retries: int = 0,
-        parent_id: str | None = None,
     ) -> None:
         self.task = task
         headers: dict[str, Any] = {
@@ -115,7 +111,7 @@ class MessageTemplate:
             "group": None, "group_index": None, "retries": 0, "timelimit": [None, None],
             "argsrepr": "", "kwargsrepr": "", "origin": origin, "ignore_result": False,
             "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
-            "parent_id": parent_id,
+            "parent_id": None,
         }  # fmt: skip
         properties = {
             "reply_to": caller, "delivery_mode": 2, "priority": 0,

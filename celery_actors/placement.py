@@ -106,10 +106,6 @@ class Ledger:
         for device in allocation.gpu_ids:
             self.gpus[device] += share
 
-    def could_ever(self, need: Need) -> bool:
-        """Tell whether the need fits on this node when it is empty."""
-        return all(self.total.get(name, 0) >= amount for name, amount in need.amounts)
-
     def _choose_devices(self, units: int) -> tuple[int, ...] | None:
         if units == 0:
             return ()

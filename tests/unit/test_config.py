@@ -132,10 +132,9 @@ def test_sockets_and_loopback_are_private(text: str, private: bool) -> None:
     assert Address.parse(text).is_private is private
 
 
-def test_a_key_ring_reads_what_it_writes() -> None:
+def test_a_key_ring_reads_keys_apart_by_commas_and_white_space() -> None:
     ring = KeyRing.parse(f"{ONE}, {TWO}\n{THREE}\n")
     assert ring.keys == (b"\x11" * 32, b"\x22" * 32, b"\x33" * 32)
-    assert KeyRing.parse(ring.serialize()) == ring
 
 
 def test_a_new_key_is_read_and_never_the_same() -> None:
