@@ -70,23 +70,8 @@ class ActorLoop(Loop):
         self._seen: dict[str, None] = {}  # ids of recent calls, oldest first
         executor.on_accepted = self._accepted
 
-    def _refill(self) -> bool:
-        with self._lock:
-            answers = self._take_answers()
-            if self._mailbox.backlog:
-                self._window.extend(self._mailbox.commit(answers, READ_AHEAD))
-                self._free_garbage()
-                if self._window:
-                    return True
-            elif answers:
-                self._mailbox.commit_and_peek(answers)
-                self._free_garbage()
-        calls, woken = self._mailbox.peek()
-        self._window.extend(calls)
-        if woken:
-            self._host.clear_wakeups()
-            self._run_unparked()
-        return bool(calls)
+    def _want(self) -> int:
+        return READ_AHEAD
 
     def _one(self, raw: bytes) -> None:
         try:
@@ -146,7 +131,7 @@ class ActorLoop(Loop):
         for ref in prepared.refs:
             self._runtime.results.notify(ref, lambda _ref: self._wake())
 
-    def _run_unparked(self) -> None:
+    def _woken(self) -> None:
         for caller in list(self._parked):
             line = self._parked[caller]
             while line and all(ref.ready for ref in line[0][1].refs):

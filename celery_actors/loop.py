@@ -106,8 +106,35 @@ class Loop:
             self._one(raw)
 
     def _refill(self) -> bool:
-        """Commit what is finished and get the next calls; False: nothing came, look around."""
+        """Commit what is finished and get the next calls; False: nothing came."""
+        with self._lock:
+            answers = self._take_answers()
+            if self._mailbox.backlog:
+                self._window.extend(self._mailbox.commit(answers, self._want()))
+                self._free_garbage()
+                if self._window:
+                    return True
+            elif answers:
+                self._mailbox.commit_and_peek(answers)
+                self._free_garbage()
+        calls, woken = self._mailbox.peek()
+        self._window.extend(calls)
+        if woken:
+            self._host.clear_wakeups()
+            self._woken()
+        elif not calls:
+            self._idle()
+        return bool(calls)
+
+    def _want(self) -> int:
+        """Return how many calls to fetch ahead of execution."""
         raise NotImplementedError
+
+    def _woken(self) -> None:
+        """Look around: something else than a call has come."""
+
+    def _idle(self) -> None:
+        """Take note that no call came for as long as a peek lasts."""
 
     def _one(self, raw: bytes) -> None:
         raise NotImplementedError

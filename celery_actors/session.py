@@ -252,10 +252,6 @@ def _join(
 ) -> ClusterContext:  # fmt: skip
     global _session  # noqa: PLW0603 - a process has one cluster, as in Ray
     Store.probe(address)
-    if local is None:  # the node has loaded them into a store that we start
-        loader = Store(address)
-        Scripts.load(loader.run)
-        loader.close()
     session = _Session(local, log_to_driver)
     context = Runtime(
         address, ring, namespace=namespace or "", node_id=local.node_id if local else "",

@@ -36,25 +36,12 @@ class SharedLoop(Loop):
         self._resident = resident
         self._typical = TAKE_SECONDS  # smoothed seconds of a call
 
-    def _refill(self) -> bool:
-        want = max(1, min(64, int(TAKE_SECONDS / max(self._typical, 1e-6))))
-        with self._lock:
-            answers = self._take_answers()
-            if self._mailbox.backlog:
-                self._window.extend(self._mailbox.commit(answers, want))
-                self._free_garbage()
-                if self._window:
-                    return True
-            elif answers:
-                self._mailbox.commit_and_peek(answers)
-                self._free_garbage()
-        calls, woken = self._mailbox.peek()
-        self._window.extend(calls)
-        if woken:
-            self._host.clear_wakeups()
-        elif not calls and not self._resident:
-            self._host.stopping = True  # nothing came for a while: give the resources back
-        return bool(calls)
+    def _want(self) -> int:
+        return max(1, min(64, int(TAKE_SECONDS / max(self._typical, 1e-6))))
+
+    def _idle(self) -> None:
+        if not self._resident:
+            self._host.stopping = True  # give the resources back
 
     def _one(self, raw: bytes) -> None:
         try:

@@ -52,8 +52,9 @@ def test_resources_are_taken_and_given_back():
 def test_shutdown_twice_and_before_init_does_nothing():
     ca.shutdown()
     with running("valkey"):
-        pass
+        assert ca.is_initialized()
     ca.shutdown()
+    assert not ca.is_initialized()
 
 
 def test_a_second_cluster_of_one_process_does_not_know_the_first():
