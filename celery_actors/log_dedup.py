@@ -134,7 +134,8 @@ class LogDeduplicator:
         """Return what was held back for the whole window."""
         now = self._clock()
         told: list[Line] = []
-        for key, recent in list(self._recent.items()):
+        while self._recent:
+            key, recent = next(iter(self._recent.items()))
             if now - recent.since < self._settings.window_seconds:
                 break
             del self._recent[key]

@@ -1,11 +1,11 @@
-"""The pickler of every value and every class: cloudpickle, and the serialisers of the user's own."""
+"""The pickler of every value and every class: cloudpickle, and what a user registered."""
 
 from __future__ import annotations
 
 import io
 from collections import ChainMap
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import cloudpickle
 
@@ -20,7 +20,9 @@ _reducers: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no types
     """cloudpickle's pickler, with the registered serialisers before everybody else's."""
 
-    dispatch_table = ChainMap(_reducers, cloudpickle.Pickler.dispatch_table)
+    dispatch_table: ClassVar[ChainMap[type, Any]] = ChainMap(
+        _reducers, cloudpickle.Pickler.dispatch_table
+    )
 
 
 def dumps(value: Any) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import importlib
+import inspect
 import io
 import json
 import logging
@@ -108,6 +109,15 @@ class _Process:
             error = None if outcome.succeeded else "see the result"
             result = (prepared.message.call_id, "…", "", error)
             self._celery.end(prepared.message.task, result)
+
+    def show_as(self, instance: Any) -> None:
+        """Let an actor's prints carry its own repr where its class defines one, as in Ray."""
+        if not inspect.isfunction(type(instance).__repr__):  # object's, or a built-in base's
+            return
+        try:
+            self._label = " ".join(repr(instance).split()) or self._label
+        except Exception:  # a broken repr must not end the actor
+            logger.exception("%s: its __repr__ failed; prints carry the class", self._label)
 
     # -- the process -----------------------------------------------------------------------
 
@@ -239,6 +249,7 @@ def _run_actor(process: _Process, context: Runtime) -> int:
         title = f"{mine.meta['class']}.__init__"
         process.tell(init_failed=f"{title} raised {type(error).__name__}: {error}\n{text}")
         return EXIT_INIT_FAILED
+    process.show_as(instance)
     fields: dict[str, Any] = {"st": "alive", "pid": os.getpid(), "node": process.settings.node_id}
     if not context.store.scripts.mark(keys.meta, mine.epoch, mine.owner, fields):
         return EXIT_FENCED

@@ -60,7 +60,8 @@ def map_unordered(
             reference, such as ``double.remote``.
         items: may be endless.
         backpressure_size: how many calls run or wait at a time; None: all of them.
-        chunk_size, yield_obj_refs: as in ``as_completed``.
+        chunk_size: how many ready results are taken at a time.
+        yield_obj_refs: give references in place of values.
 
     Raises:
         ValueError: ``chunk_size`` or ``backpressure_size`` is below 1, or the first is the larger.
@@ -95,9 +96,7 @@ def _check_chunk(chunk_size: int) -> None:
         raise ValueError(f"chunk_size must be 1 or more, got {chunk_size}")
 
 
-def _completed(
-    refs: list[ObjectRef[Any]], chunk: int, as_refs: bool
-) -> Iterator[Any]:
+def _completed(refs: list[ObjectRef[Any]], chunk: int, as_refs: bool) -> Iterator[Any]:
     while refs:
         ready, refs = _ready(refs, chunk)
         yield from _values(ready, as_refs)

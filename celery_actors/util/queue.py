@@ -67,7 +67,12 @@ class Queue:
         """
         _outcome(self._send("put", (item,), block, timeout))
 
-    async def put_async(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+    async def put_async(
+        self,
+        item: Any,
+        block: bool = True,
+        timeout: float | None = None,  # noqa: ASYNC109 - Ray's signature
+    ) -> None:
         """Add an item as ``put`` does, without holding up the event loop."""
         await _outcome_async(self._send("put", (item,), block, timeout))
 
@@ -99,7 +104,11 @@ class Queue:
         """
         return _outcome(self._send("get", (), block, timeout))
 
-    async def get_async(self, block: bool = True, timeout: float | None = None) -> Any:
+    async def get_async(
+        self,
+        block: bool = True,
+        timeout: float | None = None,  # noqa: ASYNC109 - Ray's signature
+    ) -> Any:
         """Take the oldest item as ``get`` does, without holding up the event loop."""
         return await _outcome_async(self._send("get", (), block, timeout))
 
@@ -194,21 +203,21 @@ class QueueActor:
         """Tell whether there is no room for another item."""
         return self._items.full()
 
-    async def put(self, item: Any, timeout: float | None) -> None:
+    async def put(self, item: Any, seconds: float | None) -> None:
         """Add an item when there is room."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 await self._items.put(item)
         except TimeoutError:
-            raise Full(f"the queue was full ({self._items.maxsize}) for {timeout} s") from None
+            raise Full(f"the queue was full ({self._items.maxsize}) for {seconds} s") from None
 
-    async def get(self, timeout: float | None) -> Any:
+    async def get(self, seconds: float | None) -> Any:
         """Take the oldest item when there is one."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 return await self._items.get()
         except TimeoutError:
-            raise Empty(f"the queue was empty for {timeout} s") from None
+            raise Empty(f"the queue was empty for {seconds} s") from None
 
     async def put_nowait(self, item: Any) -> None:
         """Add an item now."""
