@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from .. import runtime
 from ..progress import BarState, bars, encode_bar
@@ -48,6 +48,16 @@ class tqdm(Generic[T]):  # noqa: N801 - tqdm's name
         TypeError: an argument that tqdm does not know.
     """
 
+    @overload
+    def __init__(
+        self: tqdm[Any], iterable: None = None, desc: str | None = None,
+        total: float | None = None, position: int | None = None, **options: Any,
+    ) -> None: ...  # fmt: skip
+    @overload
+    def __init__(
+        self, iterable: Iterable[T], desc: str | None = None, total: float | None = None,
+        position: int | None = None, **options: Any,
+    ) -> None: ...  # fmt: skip
     def __init__(
         self,
         iterable: Iterable[T] | None = None,

@@ -41,6 +41,15 @@ def closure_over(value: Any) -> Callable[[], Any]:
     return lambda: value
 
 
+def with_a_default_and_an_empty_cell(default: Any) -> Any:
+    def use(a: Any = default) -> Any:
+        return a, later
+
+    if default is None:
+        later = 1
+    return use
+
+
 @pytest.mark.parametrize("value", [1, "text", [1, {2: (3,)}], print, Holder, closure_over(1)])
 def test_what_can_be_sent_is_fine(value: Any) -> None:
     ok, failures, report = inspected(value)
@@ -122,9 +131,7 @@ def test_methods_defaults_and_empty_cells_are_looked_at() -> None:
     assert [(name, parent) for _, name, parent in failures] == [("held", holder)]
 
     lock = threading.Lock()
-    function: Any = lambda a=lock, *, b=1: (a, b, later)  # noqa: E731 - its default is tested
-    if lock.locked():
-        later = 1
+    function = with_a_default_and_an_empty_cell(lock)
     _, failures, _ = inspected(function)
     assert failures == [(lock, "default 0", function)]
     function = eval("lambda *, b: b", {"__name__": "__main__"})
