@@ -21,7 +21,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no t
     """cloudpickle's pickler, with the registered serialisers before everybody else's."""
 
     dispatch_table: ClassVar[ChainMap[type, Any]] = ChainMap(
-        _reducers, cloudpickle.Pickler.dispatch_table
+        _reducers, *cloudpickle.Pickler.dispatch_table.maps
     )
 
 
