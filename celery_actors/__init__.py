@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import errors as exceptions
 from . import util
-from .actor import ActorClass, ActorHandle, get_actor, kill
+from .actor import ActorClass, exit_actor, get_actor, kill
 from .errors import (
     ActorAlreadyExistsError,
     ActorDiedError,
@@ -22,10 +22,11 @@ from .errors import (
     UntrustedPayloadError,
     WorkerCrashedError,
 )
+from .handle import ActorHandle
 from .inventory import available_resources, cluster_resources, nodes
 from .object_ref import ObjectRef
-from .objects import get, put, wait
-from .remote import remote
+from .objects import cancel, get, put, wait
+from .remote import method, remote
 from .routing import actor_queue
 from .session import ClusterContext, init, is_initialized, shutdown
 
@@ -51,13 +52,16 @@ __all__ = [
     "WorkerCrashedError",
     "actor_queue",
     "available_resources",
+    "cancel",
     "cluster_resources",
     "exceptions",
+    "exit_actor",
     "get",
     "get_actor",
     "init",
     "is_initialized",
     "kill",
+    "method",
     "nodes",
     "put",
     "remote",

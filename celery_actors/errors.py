@@ -10,7 +10,9 @@ from typing import Any
 __all__ = [
     "ActorAlreadyExistsError",
     "ActorDiedError",
+    "ActorHandleNotFoundError",
     "ActorUnavailableError",
+    "AsyncioActorExit",
     "ClusterUnreachableError",
     "ConfigurationError",
     "DeadLetterError",
@@ -19,11 +21,13 @@ __all__ = [
     "NodeDiedError",
     "NotInitializedError",
     "ObjectLostError",
+    "PendingCallsLimitExceeded",
     "RayActorError",
     "RayError",
     "RayTaskError",
     "SerializationError",
     "TaskCancelledError",
+    "TaskTimeoutError",
     "UntrustedPayloadError",
     "WorkerCrashedError",
     "system_error",
@@ -109,6 +113,22 @@ class ActorUnavailableError(RayActorError):
 
 class ActorAlreadyExistsError(RayError, ValueError):
     """Raised when an actor's name is already taken in its namespace."""
+
+
+class ActorHandleNotFoundError(RayError, ValueError):
+    """Raised when a handle names an actor that this cluster does not know."""
+
+
+class PendingCallsLimitExceeded(RayError):  # noqa: N818 - Ray's name
+    """Raised by ``.remote()`` when ``max_pending_calls`` calls are under way already."""
+
+
+class AsyncioActorExit(RayError):  # noqa: N818 - Ray's name
+    """Raised by ``exit_actor()`` inside an async method, to end it."""
+
+
+class TaskTimeoutError(RayError, TimeoutError):
+    """Raised inside a call that runs longer than its ``timeout``."""
 
 
 class RayTaskError(RayError):

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
-from ..actor import ActorHandle
 from ..errors import ActorDiedError, RayTaskError
+from ..handle import ActorHandle
 from ..object_ref import ObjectRef
 from ..objects import get, wait
 
@@ -208,7 +208,7 @@ def _has_died(actor: ActorHandle[Any], result: _Result) -> bool:
     try:
         get(failed)
     except ActorDiedError as error:
-        mine = error.actor_id == actor._actor_id  # noqa: SLF001 - Ray's own name for the id
+        mine = error.actor_id == actor._identity.actor_id  # noqa: SLF001 - no user asks for it
         return mine and not isinstance(error, RayTaskError)
     except Exception:  # noqa: BLE001 - whatever the user's method raised: the actor lives
         return False
