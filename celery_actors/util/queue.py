@@ -10,7 +10,7 @@ from typing import Any
 from ..actor import kill
 from ..errors import RayTaskError
 from ..object_ref import ObjectRef
-from ..objects import get, wait
+from ..objects import cancel, get, wait
 from ..remote import remote
 
 __all__ = ["Empty", "Full", "Queue"]
@@ -171,6 +171,9 @@ def _outcome(ref: ObjectRef[Any]) -> Any:
         return get(ref)
     except (Empty, Full) as error:
         raise _original(error) from None
+    except KeyboardInterrupt:
+        cancel(ref)  # or it would take an item later that nobody gets
+        raise
 
 
 async def _outcome_async(ref: ObjectRef[Any]) -> Any:
@@ -178,6 +181,9 @@ async def _outcome_async(ref: ObjectRef[Any]) -> Any:
         return await ref
     except (Empty, Full) as error:
         raise _original(error) from None
+    except asyncio.CancelledError:
+        await asyncio.to_thread(cancel, ref)  # as above
+        raise
 
 
 def _original(error: Exception) -> BaseException:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import pickle
 import queue as standard
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -151,6 +154,39 @@ def test_a_driver_with_an_event_loop_waits_without_blocking_it(small: Queue):
         return found
 
     assert sorted(asyncio.run(main())) == [0, 1, 2, 3, 4]
+
+
+def test_a_get_that_was_cancelled_takes_nothing(queue: Queue):
+    async def main() -> Any:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(queue.get_async(), 0.05)
+        queue.put("kept")
+        return await queue.get_async(timeout=5)
+
+    assert asyncio.run(main()) == "kept"
+
+
+def test_a_get_that_was_interrupted_takes_nothing(queue: Queue):
+    main_thread = threading.get_ident()
+
+    def is_waiting() -> bool:
+        frame = sys._current_frames()[main_thread]
+        while frame is not None and frame.f_code.co_name != "_outcome":
+            frame = frame.f_back
+        return frame is not None
+
+    def press() -> None:
+        wait_until(is_waiting, "the main thread waits for an item")
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    pressing = threading.Thread(target=press)
+    pressing.start()
+    with pytest.raises(KeyboardInterrupt):
+        queue.get(timeout=30)
+    pressing.join()
+
+    queue.put("kept")
+    assert queue.get(timeout=5) == "kept"
 
 
 def test_an_actor_uses_it_too(queue: Queue):
