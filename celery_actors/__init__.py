@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import errors as exceptions
+from . import util
 from .actor import ActorClass, exit_actor, get_actor, kill
 from .errors import (
     ActorAlreadyExistsError,
@@ -65,5 +66,6 @@ __all__ = [
     "put",
     "remote",
     "shutdown",
+    "util",
     "wait",
 ]

@@ -115,6 +115,7 @@ class _Hosted:
         fields["node"] = process.settings.node_id
         if not self.context.store.scripts.mark(mine.keys.meta, mine.epoch, mine.owner, fields):
             return False
+        process.show_as(self.instance)
         process.tell(ready=True)
         process.start_celery()
         return True
