@@ -19,7 +19,7 @@ from .actor_loop import TERMINATE, Copies
 from .errors import DeadLetterError, FencedError, TaskCancelledError
 from .executor import Callee, Executor, Outcome, Prepared, Retries, Started, seconds_until
 from .inflight import InFlight, Taken
-from .loop import NEVER_RUNS, Host, set_aside
+from .loop import LOOK_SECONDS, NEVER_RUNS, Host, set_aside
 from .mailbox import Mailbox
 from .methods import ActorTraits
 from .runtime import Runtime
@@ -87,6 +87,7 @@ class ConcurrentLoop:
         self._waiting: list[Call] = []  # an argument is not ready, or it is for later
         self._lines: dict[tuple[str, str], deque[Call]] = {}
         self._last: Call | None = None  # ends the actor when it is the only one left
+        self._looked = 0.0
         self._asleep = False
         self._copies = Copies(ordered=False)
         self._running = 0
@@ -124,6 +125,8 @@ class ConcurrentLoop:
             self._open -= len(settled)
             if garbage:
                 self._runtime.store.run("UNLINK", *garbage)
+            if self._waiting and time.monotonic() - self._looked > LOOK_SECONDS:
+                self._look_at_waiting()  # never idle, never woken: nobody else would
             return
         if self._last is not None and self._open == 1:
             last, self._last = self._last, None
@@ -175,8 +178,8 @@ class ConcurrentLoop:
             call.due = time.monotonic() + left
             self._host.wake_at(call.due)
             self._waiting.append(call)
-        elif self._hold(call) or not self._ready(call):
-            self._waiting.append(call)
+        elif not self._ready(call) or self._has_line(call):
+            self._hold(call)
         else:
             self._runner.submit(call)
 
@@ -195,19 +198,17 @@ class ConcurrentLoop:
             )
         return Call(taken, prepared, callee, group)
 
-    def _hold(self, call: Call) -> bool:
-        """Put a call in line behind its caller's earlier ones in the group, where order counts."""
+    def _has_line(self, call: Call) -> bool:
+        """Tell whether earlier calls of the same caller to the group wait, where order counts."""
+        return self._ordered and (call.group, call.prepared.message.tag.caller) in self._lines
+
+    def _hold(self, call: Call) -> None:
+        """Let a call wait; where order counts, in line with its caller's others in the group."""
         caller = call.prepared.message.tag.caller
-        if not self._ordered or not caller:
-            return False
-        line = self._lines.get((call.group, caller))
-        if line is None:
-            if self._ready(call):
-                return False
-            line = self._lines[call.group, caller] = deque()
-        call.line = line
-        line.append(call)
-        return True
+        if self._ordered and caller:
+            call.line = self._lines.setdefault((call.group, caller), deque())
+            call.line.append(call)
+        self._waiting.append(call)
 
     def _ready(self, call: Call) -> bool:
         missing = [ref for ref in call.prepared.refs if not ref.ready]
@@ -216,6 +217,7 @@ class ConcurrentLoop:
         return not missing
 
     def _look_at_waiting(self) -> None:
+        self._looked = time.monotonic()
         waiting, self._waiting = self._waiting, []
         for call in waiting:
             if self._may_start(call):
