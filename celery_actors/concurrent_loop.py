@@ -303,9 +303,9 @@ class ConcurrentLoop:
         if not self._host.leaving:
             self._host.crash(request)
 
-    def broke(self) -> None:
+    def broke(self, error: Exception) -> None:
         """End the process: a call could not be executed for reasons of ours or of the store."""
-        logger.error("a call could not be executed; this process ends", exc_info=True)
+        logger.error("a call could not be executed; this process ends", exc_info=error)
         self._host.crash(SystemExit(1))
 
     def knows(self, call_id: str, runs: bool) -> str:

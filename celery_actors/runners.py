@@ -33,8 +33,8 @@ class ThreadRunner:
     def _run(self, call: Call) -> None:
         try:
             started = self._loop.start(call)
-        except Exception:  # noqa: BLE001 - nobody above would see it
-            self._loop.broke()
+        except Exception as error:  # noqa: BLE001 - nobody above would see it
+            self._loop.broke(error)
             return
         if started is None:
             return
@@ -113,8 +113,8 @@ class AsyncRunner:
         async with self._room[call.group]:
             try:
                 started = self._loop.start(call)
-            except Exception:  # noqa: BLE001 - nobody above would see it
-                self._loop.broke()
+            except Exception as error:  # noqa: BLE001 - nobody above would see it
+                self._loop.broke(error)
                 return
             if started is None:
                 return
