@@ -19,7 +19,7 @@ from .actor_loop import TERMINATE, Copies
 from .errors import DeadLetterError, FencedError, TaskCancelledError
 from .executor import Callee, Executor, Outcome, Prepared, Retries, Started, seconds_until
 from .inflight import InFlight, Taken
-from .loop import LOOK_SECONDS, NEVER_RUNS, Host, set_aside
+from .loop import NEVER_RUNS, Host, set_aside
 from .mailbox import Mailbox
 from .methods import ActorTraits
 from .runtime import Runtime
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 READ_AHEAD = 128
 #: … where groups limit each other's calls: one full group must not keep the others' out of sight.
 READ_AHEAD_GROUPS = 10_000
+#: Seconds between two looks at the calls that wait, while others keep the loop busy.
+LOOK_SECONDS = 0.002
 
 
 @dataclass(slots=True)
@@ -87,7 +89,7 @@ class ConcurrentLoop:
         self._waiting: list[Call] = []  # an argument is not ready, or it is for later
         self._lines: dict[tuple[str, str], deque[Call]] = {}
         self._last: Call | None = None  # ends the actor when it is the only one left
-        self._looked = 0.0
+        self._looked = 0.0  # when the waiting calls were looked at
         self._asleep = False
         self._copies = Copies(ordered=False)
         self._running = 0
@@ -112,6 +114,8 @@ class ConcurrentLoop:
             self._turn()
 
     def _turn(self) -> None:
+        if self._waiting and time.monotonic() - self._looked > LOOK_SECONDS:
+            self._look_at_waiting()
         settled, garbage = self._collect()
         want = 0
         if not self._host.stopping and self._last is None and self._inflight.backlog:
@@ -125,8 +129,6 @@ class ConcurrentLoop:
             self._open -= len(settled)
             if garbage:
                 self._runtime.store.run("UNLINK", *garbage)
-            if self._waiting and time.monotonic() - self._looked > LOOK_SECONDS:
-                self._look_at_waiting()  # never idle, never woken: nobody else would
             return
         if self._last is not None and self._open == 1:
             last, self._last = self._last, None
@@ -243,8 +245,8 @@ class ConcurrentLoop:
     def start(self, call: Call) -> Started | None:
         """Begin a call: its arguments; None where it ended before it began."""
         message, host = call.prepared.message, self._host
-        if host.leaving:
-            return None  # the process ends; whoever finds the call out of line answers it
+        if host.stopping or host.leaving:
+            return None  # the process ends; whoever finds the call out of line sees to it
         if host.is_revoked(message.call_id):
             error = TaskCancelledError(f"{call.callee.label} was revoked before it started")
             label = call.callee.label
@@ -298,6 +300,11 @@ class ConcurrentLoop:
         """End the process as ``sys.exit`` in a method asks: the main thread raises it."""
         if not self._host.leaving:
             self._host.crash(request)
+
+    def broke(self, error: Exception) -> None:
+        """End the process: a call could not be executed for reasons of ours or of the store."""
+        logger.error("a call could not be executed; this process ends", exc_info=error)
+        self._host.crash(SystemExit(1))
 
     def knows(self, call_id: str, runs: bool) -> str:
         """Return what becomes of a call that was cancelled: RUNNING, FINISHED or DROPPED."""

@@ -19,7 +19,7 @@ from .messages import decode_envelope
 from .runtime import Runtime
 from .store import Answer
 
-__all__ = ["LOOK_SECONDS", "NEVER_RUNS", "Host", "Loop", "set_aside"]
+__all__ = ["NEVER_RUNS", "Host", "Loop", "set_aside"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +28,6 @@ GROUP_SECONDS = 0.001
 #: Seconds after which a running call counts as long: what waits behind it is committed or,
 #: on a shared queue, given back to other workers.
 LONG_SECONDS = 0.004
-#: Seconds after which a loop that is never idle looks after the calls that stepped aside.
-LOOK_SECONDS = 0.01
 #: Why a message is set aside: it cannot be read, or must not be unpickled.
 NEVER_RUNS = (DeadLetterError, UntrustedPayloadError)
 
@@ -38,6 +36,7 @@ class Host(Protocol):
     """What a loop needs from the process it runs in."""
 
     stopping: bool
+    awakened: bool  # somebody woke the loop since it cleared its wake-ups
     leaving: str  # why the process ends by its own wish; empty: it does not
     crashed: SystemExit | None  # what a call raised to end the process
 
@@ -99,7 +98,6 @@ class Loop:
         self._answers: list[Answer] = []
         self._garbage: list[str] = []
         self._lock = threading.Lock()  # mailbox, window and answers: main thread and flusher
-        self._looked = 0.0  # when the calls that stepped aside were last looked at
         self._oldest = 0.0  # when the oldest answer was finished
         self._since = 0.0  # when the running call began; 0 between calls
         self._current = 0  # 1 while a call is out of the window and not answered
@@ -128,6 +126,12 @@ class Loop:
                 self._commit_locked()
 
     def _turn(self) -> None:
+        if self._host.awakened and not self._mailbox.peeking:
+            # Calls keep coming; what was set aside must not wait for a pause between them.
+            with self._lock:
+                self._commit_locked()
+            self._host.clear_wakeups()
+            self._woken()
         if not self._window and not self._refill():
             return
         while self._window and not self._host.stopping:
@@ -147,14 +151,11 @@ class Loop:
             if self._mailbox.backlog:
                 self._window.extend(self._mailbox.commit(answers, self._want()))
                 self._free_garbage()
+                if self._window:
+                    return True
             elif answers:
                 self._mailbox.commit_and_peek(answers)
                 self._free_garbage()
-        if self._window:
-            if time.monotonic() - self._looked > LOOK_SECONDS:
-                self._looked = time.monotonic()
-                self._woken()  # never idle, never woken: nobody else would look
-            return True
         calls, woken = self._mailbox.peek()
         self._window.extend(calls)
         if woken:
