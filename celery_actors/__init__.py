@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import errors as exceptions
+from . import exceptions
 from .actor import ActorClass, ActorHandle, get_actor, kill
 from .errors import (
     ActorAlreadyExistsError,

@@ -51,7 +51,7 @@ class Executor:
     def __init__(self, runtime: Runtime, owner: str) -> None:
         self._runtime = runtime
         self._owner = owner
-        self._pid = os.getpid()
+        self._place = records.RaisedAt(os.getpid())
         self.on_accepted: Callable[[Message], None] = lambda _message: None
 
     def prepare(self, raw: bytes) -> Prepared:
@@ -109,14 +109,16 @@ class Executor:
         if isinstance(error, RayError) and not hasattr(error, "cause"):
             record = records.error_record(error, call_id)
         else:
-            record = records.failure_record(error, call_id, self._runtime.sealer, label, self._pid)
+            record = records.failure_record(
+                error, call_id, self._runtime.sealer, label, self._place
+            )
         return Outcome(self._answer(call_id, caller, record), [], False)
 
     def _failed(
         self, message: Message, error: BaseException, label: str, garbage: list[str]
     ) -> Outcome:
         record = records.failure_record(
-            error, message.call_id, self._runtime.sealer, label, self._pid
+            error, message.call_id, self._runtime.sealer, label, self._place
         )
         return Outcome(self._answer(message.call_id, message.tag.caller, record), garbage, False)
 

@@ -94,6 +94,7 @@ class Runtime:
     def _tick(self) -> None:
         self.calls.flush()
         self.results.flush_unwatched()
+        self.results.report_unmet()
         if self._on_tick is not None:
             self._on_tick()
 
