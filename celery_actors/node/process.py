@@ -37,6 +37,7 @@ class WorkerProcess:
     pid: int = 0
     ready: bool = False
     blocked: bool = False
+    has_lent: bool = False  # it waits in a `get`, and others have its CPUs meanwhile
     retiring: bool = False
     init_failed: str = ""
     born: float = field(default_factory=time.monotonic)
