@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import exceptions
 from .actor import ActorClass, ActorHandle, get_actor, kill
+from .cluster_context import ClusterContext
 from .errors import (
     ActorAlreadyExistsError,
     ActorDiedError,
@@ -26,7 +27,9 @@ from .object_ref import ObjectRef
 from .objects import get, put, wait
 from .remote import remote
 from .routing import actor_queue
-from .session import ClusterContext, init, is_initialized, shutdown
+from .runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
+from .runtime_env import RuntimeEnv
+from .session import init, is_initialized, shutdown
 
 __all__ = [
     "ActorAlreadyExistsError",
@@ -44,6 +47,8 @@ __all__ = [
     "RayActorError",
     "RayError",
     "RayTaskError",
+    "RuntimeContext",
+    "RuntimeEnv",
     "SerializationError",
     "TaskCancelledError",
     "UntrustedPayloadError",
@@ -54,6 +59,8 @@ __all__ = [
     "exceptions",
     "get",
     "get_actor",
+    "get_gpu_ids",
+    "get_runtime_context",
     "init",
     "is_initialized",
     "kill",

@@ -49,6 +49,7 @@ __all__ = [
     "UntrustedPayloadError",
     "UserCodeException",
     "WorkerCrashedError",
+    "actor_ended",
     "system_error",
 ]
 
@@ -289,6 +290,19 @@ class RayTaskError(RayError):
 
 def _rebuild_dual(*words: Any) -> RayTaskError:
     return RayTaskError(*words).as_instanceof_cause()
+
+
+#: Begins the cause of an actor's end where its environment is to blame.
+SETUP_FAILED = "its runtime_env could not be set up: "
+
+
+def actor_ended(
+    text: str, cause: str | None, actor_id: str | None, init_failed: bool = False
+) -> RayError:
+    """Return the error of a call to an actor that ended for this cause; ``text`` tells all."""
+    if cause is not None and cause.startswith(SETUP_FAILED):
+        return RuntimeEnvSetupError(text)
+    return ActorDiedError(text, actor_id, init_failed)
 
 
 #: The errors that travel by name and text, without a pickle.

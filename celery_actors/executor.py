@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from . import records, routing
+from .current_call import CurrentCall, current_call
 from .errors import (
     DeadLetterError,
     RayError,
@@ -48,10 +48,10 @@ class Executor:
     ``owner`` is what arguments must be signed for: the actor's id, or the shared queue.
     """
 
-    def __init__(self, runtime: Runtime, owner: str) -> None:
+    def __init__(self, runtime: Runtime, owner: str, place: records.RaisedAt) -> None:
         self._runtime = runtime
         self._owner = owner
-        self._place = records.RaisedAt(os.getpid())
+        self._place = place
         self.on_accepted: Callable[[Message], None] = lambda _message: None
 
     def prepare(self, raw: bytes) -> Prepared:
@@ -88,6 +88,7 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - a failed dependency raises the user's own error
             return self.refuse(message.call_id, message.tag.caller, error, label)
         self.on_accepted(message)
+        current_call.set(CurrentCall(message.call_id, label, label))
         try:
             value = function(*args, **kwargs)
         except SystemExit:

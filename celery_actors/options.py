@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
 from .placement import Need
+from .runtime_env import check_runtime_env
 
 __all__ = ["ActorOptions", "FunctionOptions", "actor_options", "function_options"]
 
@@ -21,6 +22,7 @@ class FunctionOptions:
     num_cpus: float | None = None
     num_gpus: float | None = None
     resources: Mapping[str, float] | None = None
+    runtime_env: Mapping[str, Any] | None = None
     max_retries: int = 3
     name: str | None = None
 
@@ -41,6 +43,7 @@ class ActorOptions:
     num_cpus: float | None = None
     num_gpus: float | None = None
     resources: Mapping[str, float] | None = None
+    runtime_env: Mapping[str, Any] | None = None
     name: str | None = None
     namespace: str | None = None
     get_if_exists: bool = False
@@ -109,6 +112,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "num_cpus": check_number,
     "num_gpus": check_gpus,
     "resources": check_resources,
+    "runtime_env": check_runtime_env,
     "max_retries": _count,
     "max_restarts": _count,
     "max_task_retries": _count,
@@ -118,7 +122,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "lifetime": _lifetime,
 }
 #: None means "the default" for these, as in Ray.
-_OPTIONAL = {"num_cpus", "num_gpus", "resources", "name", "namespace", "lifetime"}
+_OPTIONAL = {"runtime_env", "num_cpus", "num_gpus", "resources", "name", "namespace", "lifetime"}
 
 
 def _merge(base: _T, given: Mapping[str, Any], what: str) -> _T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import importlib
+import inspect
 import io
 import json
 import logging
@@ -22,12 +23,21 @@ from . import code, routing, runtime
 from .actor_loop import ActorLoop, Aside
 from .assignment import TAG, Assignment, NodeSettings
 from .broker.celery_worker import CeleryWorker
+from .current_call import WorkerFacts
 from .directory import spec_context
-from .errors import ClusterUnreachableError, FencedError, RayError
+from .errors import (
+    SETUP_FAILED,
+    ClusterUnreachableError,
+    FencedError,
+    RayError,
+    RuntimeEnvSetupError,
+)
 from .executor import Executor, Outcome, Prepared
 from .mailbox import Mailbox
+from .records import RaisedAt
 from .runtime import Runtime
 from .shared_loop import SharedLoop
+from .worker_env import WorkerEnv
 
 __all__ = ["run_worker"]
 
@@ -142,8 +152,17 @@ class _Process:
             result_seconds=settings.result_seconds,
         )  # fmt: skip
         self.runtime.calls.self_queue = self.assignment.queue
+        self.runtime.worker = _facts(self.assignment)
         runtime.set_current(self.runtime)
         return self.runtime
+
+    def place(self, instance: Any = None) -> RaisedAt:
+        """Return where exceptions of this process are raised."""
+        mine = self.assignment
+        own = inspect.isfunction(type(instance).__repr__)
+        return RaisedAt(
+            os.getpid(), self.settings.ip, mine.actor_id or None, repr(instance) if own else None
+        )
 
     def mailbox(self, source: str) -> Mailbox:
         """Return the mailbox of the assignment."""
@@ -212,9 +231,18 @@ def _adopt(context: Runtime, job: str) -> None:
         context.namespace = driver["namespace"]
 
 
-def _construct(context: Runtime, mine: Assignment) -> tuple[Any, dict[str, Any]]:
+def _facts(mine: Assignment) -> WorkerFacts:
+    """Return what user code may ask about this process."""
+    return WorkerFacts(
+        mine.worker_id, mine.resources, mine.devices, mine.actor_id,
+        mine.meta.get("name", "").partition("\x1f")[2], int(mine.meta.get("restarts", 0)),
+    )  # fmt: skip
+
+
+def _construct(context: Runtime, mine: Assignment, env: WorkerEnv) -> tuple[Any, dict[str, Any]]:
     """Run the constructor; return the instance and what its handles can call."""
     _adopt(context, mine.meta.get("job", ""))
+    env.ensure()
     context.namespace = mine.meta["namespace"]
     cls = code.load_code(mine.meta["code"], context.fetch_code, context.sealer)
     spec = context.store.get(mine.keys.spec)
@@ -231,9 +259,13 @@ def _run_actor(process: _Process, context: Runtime) -> int:
     mine = process.assignment
     keys = mine.keys
     try:
-        instance, methods = _construct(context, mine)
+        env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
+        instance, methods = _construct(context, mine, env)
     except SystemExit:
         raise
+    except RuntimeEnvSetupError as error:
+        process.tell(init_failed=f"{SETUP_FAILED}{error}")
+        return EXIT_INIT_FAILED
     except BaseException as error:  # noqa: BLE001 - whatever the constructor raises ends the actor
         text = "".join(traceback.format_exception(error))[-16_000:]
         title = f"{mine.meta['class']}.__init__"
@@ -254,7 +286,7 @@ def _run_actor(process: _Process, context: Runtime) -> int:
 
     process.start_celery()
     mailbox = process.mailbox("")
-    executor = Executor(context, mine.actor_id)
+    executor = Executor(context, mine.actor_id, process.place(instance))
     aside = Aside(context, keys, mine.epoch, mine.owner)
     loop = ActorLoop(context, mailbox, executor, process, find, aside, process.wake)
     return _serve(loop, mailbox)
@@ -278,6 +310,7 @@ def _run_shared(process: _Process, context: Runtime) -> int:
     mine = process.assignment
     keys = mine.keys
     functions: dict[str, Callable[..., Any]] = {}
+    env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
 
     def load(prepared: Prepared) -> tuple[Callable[..., Any], str]:
         tag = prepared.message.tag
@@ -289,6 +322,7 @@ def _run_shared(process: _Process, context: Runtime) -> int:
                 raise RayError(
                     f"{prepared.message.task} was sent without code; call it by .remote()"
                 )
+            env.ensure()
             function = functions[tag.code] = code.load_code(
                 tag.code, context.fetch_code, context.sealer
             )
@@ -305,7 +339,7 @@ def _run_shared(process: _Process, context: Runtime) -> int:
     process.tell(ready=True)
     process.start_celery()
     mailbox = process.mailbox(mine.queue)
-    executor = Executor(context, mine.queue)
+    executor = Executor(context, mine.queue, process.place())
     loop = SharedLoop(context, mailbox, executor, process, load, give_back, lend, mine.resident)
     status = _serve(loop, mailbox)
     give_back(0)
