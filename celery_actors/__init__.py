@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import exceptions
-from .actor import ActorClass, ActorHandle, get_actor, kill
+from .actor import ActorClass, exit_actor, get_actor, kill
 from .cluster_context import ClusterContext
 from .errors import (
     ActorAlreadyExistsError,
@@ -22,10 +22,11 @@ from .errors import (
     UntrustedPayloadError,
     WorkerCrashedError,
 )
+from .handle import ActorHandle
 from .inventory import available_resources, cluster_resources, nodes
 from .object_ref import ObjectRef
-from .objects import get, put, wait
-from .remote import remote
+from .objects import cancel, get, put, wait
+from .remote import method, remote
 from .routing import actor_queue
 from .runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
 from .runtime_env import RuntimeEnv
@@ -55,8 +56,10 @@ __all__ = [
     "WorkerCrashedError",
     "actor_queue",
     "available_resources",
+    "cancel",
     "cluster_resources",
     "exceptions",
+    "exit_actor",
     "get",
     "get_actor",
     "get_gpu_ids",
@@ -64,6 +67,7 @@ __all__ = [
     "init",
     "is_initialized",
     "kill",
+    "method",
     "nodes",
     "put",
     "remote",

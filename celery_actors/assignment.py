@@ -11,8 +11,12 @@ import msgspec
 from . import routing
 from .config import Address, KeyRing
 
-__all__ = ["TAG", "Assignment", "LogBatch", "NodeSettings"]
+__all__ = ["PROGRESS_BYTES", "TAG", "Assignment", "LogBatch", "NodeSettings"]
 
+#: The page that a worker shares with its supervisor: the position of the call that began last, how
+#: often that call ran again after an exception (64-bit integers), and the moment at which the hard
+#: limit of a running call ends the process (a double, `time.monotonic`; 0: none).
+PROGRESS_BYTES = 24
 #: Begins a line on a worker's output that names the driver and the label of what follows.
 TAG = "\x1eca:"
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import routing
-from .errors import ActorDiedError, RayError, actor_ended
+from .errors import ActorDiedError, PendingCallsLimitExceeded, RayError, actor_ended
 from .messages import MessageTemplate, encode_body
 from .object_ref import ObjectRef
 from .placement import Need
@@ -37,12 +37,15 @@ class Target:
         "actor_id",
         "ahead",
         "bell",
+        "blocks",
         "buffer",
         "first",
         "ids",
         "keys",
+        "limit",
         "name",
         "order",
+        "pending",
         "queue",
         "sequence",
         "unlimited",
@@ -64,6 +67,9 @@ class Target:
         self.buffer: list[bytes] = []
         self.ids: list[str] = []
         self.ahead = 0
+        self.limit = 0  # calls that may be under way; 0: any number
+        self.blocks = False  # wait at the limit instead of raising
+        self.pending = 0  # calls under way, counted where there is a limit
         self.unlimited = False  # a call to oneself must never wait for oneself
 
     @property
@@ -135,7 +141,10 @@ class Calls:
 
         Raises:
             SerializationError: an argument cannot be pickled; nothing was sent.
+            PendingCallsLimitExceeded: as many calls are under way as there may be.
         """
+        if target.limit:
+            self._make_room(target)
         with target.order:
             sequence = target.sequence + 1
             call_id = self.next_id()
@@ -145,6 +154,9 @@ class Calls:
                 body = self._body(target, template.task, sequence, name, args, kwargs)
             message = template.build(call_id, sequence, body)
             ref = self._results.new(name)
+            ref._target = target
+            if target.limit:
+                self._results.count(name, target)
             target.sequence = sequence
             with self._lock:
                 if not target.buffer:
@@ -158,6 +170,17 @@ class Calls:
         if target.ahead > AHEAD_CALLS or sequence - target.acknowledged > UNACKNOWLEDGED_CALLS:
             self._throttle(target)
         return ref
+
+    def _make_room(self, target: Target) -> None:
+        if target.pending < target.limit:
+            return
+        self.flush()
+        if not target.blocks:
+            raise PendingCallsLimitExceeded(
+                f"{target.pending} calls to {target.name} are under way and max_pending_calls is "
+                f"{target.limit}: wait for some of them, or create the actor with on_full='block'"
+            )
+        self.mux.wait(lambda: target.pending < target.limit, None)
 
     def _body(
         self, target: Target, task: str, sequence: int, call_id: str,

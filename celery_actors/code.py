@@ -18,7 +18,7 @@ import cloudpickle
 from .errors import ObjectLostError, SerializationError
 from .serialization import Sealer
 
-__all__ = ["dump_code", "load_code"]
+__all__ = ["dump_code", "dump_types", "load_code"]
 
 #: What `@remote` leaves in the module in place of the class or function keeps it here.
 WRAPPED = "__celery_actors_wrapped__"
@@ -44,6 +44,20 @@ def dump_code(code: Any, sealer: Sealer, describe: str) -> tuple[str, bytes]:
     digest = hashlib.sha256(data).hexdigest()[:32]
     record, _ = sealer.seal(data, ("code", digest), digest, describe)
     return digest, record
+
+
+def dump_types(
+    chosen: bool | tuple[type, ...] | None, sealer: Sealer, export: Callable[[str, bytes], None]
+) -> bool | list[str] | None:
+    """Return exception types as content hashes, exported; True, False and None as they are."""
+    if chosen is None or isinstance(chosen, bool):
+        return chosen
+    digests = []
+    for kind in chosen:
+        digest, record = dump_code(kind, sealer, f"the exception type {kind.__name__}")
+        export(digest, record)
+        digests.append(digest)
+    return digests
 
 
 def load_code(digest: str, fetch: Callable[[str], bytes | None], sealer: Sealer) -> Any:

@@ -5,4 +5,4 @@ from __future__ import annotations
 from . import errors
 from .errors import *  # noqa: F403 - the same names, all of them
 
-__all__ = [name for name in errors.__all__ if name != "system_error"]
+__all__ = [name for name in errors.__all__ if isinstance(getattr(errors, name), type)]

@@ -1,7 +1,7 @@
 """Result records: Celery's own JSON format, written by workers and read by callers.
 
-A failure carries in ``ca`` what Celery's format has no room for: ``{"x": sealed error}`` for a
-user's exception, ``{"e": name, "m": text, "a": actor id, "i": __init__ raised}`` for ours.
+A failure carries in ``ca`` what Celery's format has no room for: ``{"x": sealed error, as text}``
+for a user's exception, ``{"e": name, "m": text, "a": actor id, "i": __init__ raised}`` for ours.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class RaisedAt(NamedTuple):
 
 
 class _SystemFailure(msgspec.Struct):
-    x: msgspec.Raw = msgspec.Raw(b"")
+    x: str = ""
     e: str = ""
     m: str = ""
     a: str | None = None
@@ -108,7 +108,13 @@ def failure_record(
         sealed, _ = sealer.seal(remote, result_context(call_id), call_id, "the exception")
     arguments = encode_plain([_text_of(argument) for argument in arguments_of(cause)]) or b"[]"
     return _failure(
-        call_id, type(cause).__name__, arguments, type(cause).__module__, text, b'{"x":%b}' % sealed
+        call_id,
+        type(cause).__name__,
+        arguments,
+        type(cause).__module__,
+        text,
+        # As text: a Celery client that knows nothing of sealed values must be able to read it.
+        _encode({"x": sealed.decode()}),
     )
 
 
@@ -164,7 +170,7 @@ def read_result(meta: Meta, call_id: str, sealer: Sealer, fetch_blob: FetchBlob)
             return sealer.open(raw, result_context(call_id), fetch_blob)
         return _decode_any(raw)
     failure = _decode_failure(meta.ca) if bytes(meta.ca) != b"null" else _SystemFailure()
-    if bytes(failure.x):
+    if failure.x:
         raise _open_error(meta, failure.x, call_id, sealer, fetch_blob)
     if failure.e:
         raise system_error(failure.e, failure.m, failure.a, failure.i)
@@ -173,11 +179,11 @@ def read_result(meta: Meta, call_id: str, sealer: Sealer, fetch_blob: FetchBlob)
 
 
 def _open_error(
-    meta: Meta, sealed: msgspec.Raw, call_id: str, sealer: Sealer, fetch_blob: FetchBlob
+    meta: Meta, sealed: str, call_id: str, sealer: Sealer, fetch_blob: FetchBlob
 ) -> RayError:
     """Return the exception that a call raised; its text alone where it cannot be unpickled."""
     try:
-        error = sealer.open(bytes(sealed), result_context(call_id), fetch_blob)
+        error = sealer.open(sealed.encode(), result_context(call_id), fetch_blob)
         return cast("RayTaskError", error).as_instanceof_cause()
     except UntrustedPayloadError:
         raise
@@ -194,7 +200,7 @@ def unhandled(meta: Meta) -> str | None:
     That is an exception of the user's or a crash, not the end of an actor or a cancellation.
     """
     failure = _decode_failure(meta.ca) if bytes(meta.ca) != b"null" else _SystemFailure()
-    if bytes(failure.x) or failure.e == WorkerCrashedError.__name__:
+    if failure.x or failure.e == WorkerCrashedError.__name__:
         return meta.traceback
     return None
 

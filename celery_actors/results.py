@@ -10,7 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -33,15 +33,26 @@ _RELEASE_BATCH = 64
 SILENCE_SECONDS = 2.0
 #: Variables that silence the failures nobody asked for, ours and Ray's.
 IGNORE_VARIABLES = ("CELERY_ACTORS_IGNORE_UNHANDLED_ERRORS", "RAY_IGNORE_UNHANDLED_ERRORS")
+#: What processes say to each other on the channels of results, about calls that are cancelled.
+WORDS = frozenset({"CANCEL", "DROPPED", "RUNNING", "FINISHED"})
+
+
+class Counted(Protocol):
+    """Something that counts calls under way."""
+
+    pending: int
 
 
 class Latch:
     """Counts completions; done when enough have come, or at the first failure if asked."""
 
-    __slots__ = ("failed", "fast", "remaining")
+    __slots__ = ("failed", "fast", "remaining", "unless")
 
-    def __init__(self, remaining: int, *, fail_fast: bool) -> None:
+    def __init__(
+        self, remaining: int, *, fail_fast: bool, unless: Callable[[], bool] | None = None
+    ) -> None:
         self.remaining = remaining
+        self.unless = unless
         self.fast = fail_fast
         self.failed = False
 
@@ -53,7 +64,7 @@ class Latch:
 
     def done(self) -> bool:
         """Tell whether the wait is over."""
-        return self.remaining <= 0 or self.failed
+        return self.remaining <= 0 or self.failed or (self.unless is not None and self.unless())
 
 
 class Results:
@@ -75,7 +86,10 @@ class Results:
         self._unwatched: deque[str] = deque()
         self._met: set[str] = set()  # failed calls whose error somebody was given
         self._unmet: deque[Meta] = deque()
+        self._counted: dict[str, Counted] = {}
         self.flush: Callable[[], None] = lambda: None
+        self.parent: Callable[[], str] | None = None  # in a worker: the id of the running call
+        self.on_word: Callable[[Meta], None] | None = None  # hears what is not a result
         self.blocking: Callable[[], AbstractContextManager[None]] = nullcontext
         self.watchdog: Callable[[], None] | None = None
 
@@ -84,8 +98,26 @@ class Results:
     def new(self, call_id: str) -> ObjectRef[Any]:
         """Return the reference of a value that this process asks for."""
         ref: ObjectRef[Any] = ObjectRef(call_id, self, owned=True)
+        if self.parent is not None:
+            ref._parent = self.parent()
         self._refs[call_id] = weakref.ref(ref)
         return ref
+
+    def count(self, call_id: str, target: Counted) -> None:
+        """Count a call as under way until its result is here."""
+        target.pending += 1
+        self._counted[call_id] = target
+
+    def _uncount(self, call_id: str) -> None:
+        target = self._counted.pop(call_id, None)
+        if target is not None:
+            target.pending -= 1
+            self.mux.wake_followers()
+
+    def children(self, call_id: str) -> list[ObjectRef[Any]]:
+        """Return the references of the calls that a call has made and that are not over."""
+        held = [weak() for weak in list(self._refs.values())]
+        return [r for r in held if r is not None and r._parent == call_id and not r.ready]
 
     def held(self, call_id: str) -> ObjectRef[Any] | None:
         """Return the reference with this id, if this process holds it."""
@@ -186,6 +218,12 @@ class Results:
             logger.warning("a message on %r is not what belongs there: %s", channel, error)
 
     def _arrived(self, meta: Meta) -> None:
+        if meta.status in WORDS:
+            if self.on_word is not None:
+                self.on_word(meta)
+            return
+        if self._counted:
+            self._uncount(meta.task_id)
         ref = self.held(meta.task_id)
         if ref is None:
             self._refs.pop(meta.task_id, None)
@@ -203,6 +241,9 @@ class Results:
     def complete(self, ref: ObjectRef[Any], meta: Meta | None, error: Exception | None) -> None:
         """Give a reference its value or its error, once, and wake who waits for it."""
         ref._meta, ref._error = meta, error
+        ref._target = None
+        if self._counted:
+            self._uncount(ref.id)
         if not ref._owned and ref._watched:
             self._unwatched.append(ref.id)
         callbacks, ref._callbacks = ref._callbacks, None
@@ -214,6 +255,7 @@ class Results:
     def fail(self, call_ids: Sequence[str], error: Exception) -> None:
         """Complete calls that will never run."""
         for call_id in call_ids:
+            self._uncount(call_id)
             ref = self.held(call_id)
             if ref is not None and not ref.ready:
                 self.complete(ref, None, error)
@@ -293,9 +335,14 @@ class Results:
     # -- waiting ---------------------------------------------------------------------------
 
     def wait(
-        self, refs: Sequence[ObjectRef[Any]], needed: int, timeout: float | None, *, fail_fast: bool
-    ) -> bool:
-        """Block until ``needed`` of the refs are ready; False when the time is over."""
+        self, refs: Sequence[ObjectRef[Any]], needed: int, timeout: float | None, *,
+        fail_fast: bool, unless: Callable[[], bool] | None = None,
+    ) -> bool:  # fmt: skip
+        """Block until ``needed`` of the refs are ready; False when the time is over.
+
+        ``unless`` ends the wait, too, when it returns true: whoever changes that sends something
+        on this process's connection, so that the reading thread looks up.
+        """
         pending = [ref for ref in refs if not ref.ready]
         ready = len(refs) - len(pending)
         if ready >= needed:
@@ -306,7 +353,7 @@ class Results:
         for ref in pending:
             self._watch(ref)
         self.flush()
-        latch = Latch(needed - ready, fail_fast=fail_fast)
+        latch = Latch(needed - ready, fail_fast=fail_fast, unless=unless)
         for ref in pending:
             if not self._add_callback(ref, latch):
                 latch(ref)

@@ -96,6 +96,11 @@ def job_key(session: str) -> str:
     return f"{PREFIX}:job:{session}"
 
 
+def cancelled_key(call_id: str) -> str:
+    """Return the mark of a call that was cancelled after a worker had fetched it."""
+    return f"{PREFIX}:cancelled:{call_id}"
+
+
 def session_key(session: str) -> str:
     """Return the record of a driver: its import path."""
     return f"{PREFIX}:session:{session}"
@@ -149,8 +154,13 @@ class ActorKeys:
 
     @property
     def parked(self) -> str:
-        """HASH: position -> message taken out of line because an argument is not ready."""
+        """HASH: position -> message out of line: an argument is not ready, or calls may overlap."""
         return f"{self._base}:p"
+
+    @property
+    def begun(self) -> str:
+        """SET: positions of calls out of line that may have started."""
+        return f"{self._base}:b"
 
     @property
     def spec(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from . import records, routing
 from .calls import Calls, Target
+from .cancellation import Canceller
 from .config import Address, KeyRing
 from .current_call import WorkerFacts
 from .errors import GetTimeoutError, NotInitializedError, RayError
@@ -80,14 +81,17 @@ class Runtime:
         )
         self.results.mux = self.calls.mux = self.mux
         self.results.flush = self.calls.flush
+        self.canceller = Canceller(self)
+        #: Ends the actor in this process from inside one of its calls; None: there is no actor.
+        self.exit_actor: Callable[[str], None] | None = None
 
     def template(
-        self, target: Target, task: str, code: str = "", retries: int = 0
+        self, target: Target, task: str, code: str = "", retries: int = 0, **more: Any
     ) -> MessageTemplate:
         """Return the fixed part of this process's messages for one method or function."""
         return MessageTemplate(
             task=task, queue=target.queue, caller=self.session, job=self.job, origin=self._origin,
-            code=code, max_retries=retries,
+            code=code, max_retries=retries, **more,
         )  # fmt: skip
 
     def _on_push(self, channel: bytes, payload: bytes) -> None:

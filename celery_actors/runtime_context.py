@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 from . import directory, routing, runtime
-from .actor import ActorHandle
 from .current_call import WorkerFacts, current_call
+from .handle import ActorHandle
 
 __all__ = ["RuntimeContext", "get_gpu_ids", "get_runtime_context"]
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from . import directory, runtime
-from .actor import ActorHandle
 from .errors import ActorDiedError
+from .handle import ActorHandle
 from .inventory import described
 from .remote import remote
 from .session import ClusterContext, init, is_initialized, shutdown
@@ -131,13 +131,13 @@ def pause_worker(actor: ActorHandle[Any], *, timeout: float = 15.0) -> Iterator[
 
 def _pid_of(actor: ActorHandle[Any], timeout: float) -> int:
     store = runtime.current().store
-    actor_id, queue = actor._actor_id, actor._queue  # noqa: SLF001 - the package's own handle
+    who = actor._identity  # noqa: SLF001 - the package's own handle
 
     def alive() -> directory.ActorRecord | None:
-        record = directory.find(store, actor_id, queue)
+        record = directory.find(store, who.actor_id, who.queue)
         if record is None or record.state == "DEAD":
             why = record.meta.get("cause", "") if record is not None else "it is not known"
-            raise ActorDiedError(f"{actor!r} has no process: {why}", actor_id)
+            raise ActorDiedError(f"{actor!r} has no process: {why}", who.actor_id)
         return record if record.state == "ALIVE" else None
 
     record = _wait_for(alive, f"{actor!r} to start", timeout)

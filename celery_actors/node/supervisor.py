@@ -157,6 +157,8 @@ class Supervisor:
         for word in words:
             if word.startswith(b"flush:"):
                 self._flush_output(word[6:].decode())
+            elif word.startswith(b"{"):
+                self._cancel(msgspec.json.decode(word))
         if b"kill" in words:
             self._safe_tick()
         elif words:
@@ -216,6 +218,12 @@ class Supervisor:
             worker.signal(signal.SIGKILL)
         if not mine:
             self._store.run("SREM", routing.kill_key(self._incarnation), actor_id)
+
+    def _cancel(self, word: dict[str, Any]) -> None:
+        """Pass a cancellation on to the workers that may have the call."""
+        for worker in self._workers.values():
+            if worker.assignment.queue == word["queue"]:
+                worker.tell(word)
 
     def _look(self) -> None:
         if self._stop:
@@ -294,10 +302,14 @@ class Supervisor:
         for source in (worker.control, *worker.outputs):
             self._unwatch(source)
         worker.close()
-        cause = worker.init_failed or describe_exit(status, worker.pid, self._settings.host)
+        position, tries, overdue = worker.note()
+        cause = worker.init_failed or worker.left
+        if overdue and not cause:
+            cause = "its call ran longer than its deadline, so the process was ended"
+        cause = cause or describe_exit(status, worker.pid, self._settings.host)
         if self._stop and not worker.init_failed:
             cause = f"its node {self._settings.host} was stopped ({self._reason})"
-        lost = Lost(cause, worker.position, bool(worker.init_failed))
+        lost = Lost(cause, position, bool(worker.init_failed), bool(worker.left), tries)
         os.close(worker.progress)
         if worker.allocation is not None:
             if worker.has_lent:
