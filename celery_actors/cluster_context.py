@@ -53,8 +53,11 @@ class ClusterContext(Mapping[str, Any]):
 
     @property
     def ray_version(self) -> str:
-        """The version of celery_actors, under the name that Ray's programs print."""
-        return metadata.version("celery-actors")
+        """The version of celery_actors under the name that Ray's programs print; '' in a checkout."""
+        try:
+            return metadata.version("celery-actors")
+        except metadata.PackageNotFoundError:
+            return ""
 
     @property
     def ray_commit(self) -> str:

@@ -39,8 +39,9 @@ def resolve(context: Runtime, given: Mapping[str, Any] | None) -> str:
     if digest is None:
         env = merge(context.env, _portable(context, given or {}))
         digest = digest_of(env)
-        sealed, _ = context.sealer.seal(env, _place(digest), digest, "the runtime_env")
-        context.store.run("SET", routing.env_key(digest), sealed, "EX", SECONDS)
+        if digest:
+            sealed, _ = context.sealer.seal(env, _place(digest), digest, "the runtime_env")
+            context.store.run("SET", routing.env_key(digest), sealed, "EX", SECONDS)
         context.environments[text] = digest
     return digest
 

@@ -159,9 +159,10 @@ def module_path(module: ModuleType) -> Path:
     Raises:
         ValueError: it comes from neither.
     """
-    if module.__file__ is None:
+    file = getattr(module, "__file__", None)
+    if file is None:
         raise ValueError(f"py_modules: the module {module.__name__} does not come from a file")
-    path = Path(module.__file__)
+    path = Path(file)
     return path.parent if path.name == "__init__.py" else path
 
 
