@@ -53,7 +53,7 @@ class ClusterContext(Mapping[str, Any]):
 
     @property
     def ray_version(self) -> str:
-        """The version of celery_actors under the name that Ray's programs print; '' in a checkout."""
+        """The version of celery_actors as Ray's programs print it; '' in a checkout."""
         try:
             return metadata.version("celery-actors")
         except metadata.PackageNotFoundError:

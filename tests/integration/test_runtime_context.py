@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +148,82 @@ def test_the_first_question_joins_a_cluster(tmp_path: Path):
         "print(bool(ray.get_runtime_context().get_job_id()), ray.is_initialized())\n",
     )
     assert (done.stdout, done.stderr) == ("True True\n", "")
+
+
+@ca.remote
+class Overlapping:
+    def __init__(self) -> None:
+        self.meeting = threading.Barrier(3)
+
+    def meet(self) -> tuple[str | None, str | None]:
+        before = ca.get_runtime_context().get_task_id()
+        self.meeting.wait(20)
+        return before, ca.get_runtime_context().get_task_id()
+
+
+@ca.remote
+class Interleaved:
+    def __init__(self) -> None:
+        self.here = 0
+        self.all_here = asyncio.Event()
+
+    async def meet(self) -> tuple[str | None, str | None, str | None]:
+        before = ca.get_runtime_context().get_task_id()
+        self.here += 1
+        if self.here == 3:
+            self.all_here.set()
+        await self.all_here.wait()
+        inner = await asyncio.create_task(self._inner())
+        return before, inner, ca.get_runtime_context().get_task_id()
+
+    async def _inner(self) -> str | None:
+        await asyncio.sleep(0)
+        return ca.get_runtime_context().get_task_id()
+
+
+def test_calls_that_overlap_in_threads_know_themselves(cluster: Cluster):
+    actor = Overlapping.options(max_concurrency=3).remote()
+    refs = [actor.meet.remote() for _ in range(3)]
+    assert ca.get(refs, timeout=30) == [(ref.id, ref.id) for ref in refs]
+
+
+def test_calls_that_overlap_on_an_event_loop_know_themselves(cluster: Cluster):
+    actor = Interleaved.remote()
+    refs = [actor.meet.remote() for _ in range(3)]
+    assert ca.get(refs, timeout=30) == [(ref.id, ref.id, ref.id) for ref in refs]
+
+
+def test_a_running_call_can_see_that_it_was_cancelled(cluster: Cluster, tmp_path: Path):
+    @ca.remote
+    class Patient:
+        def look(self, folder: Path) -> None:
+            (folder / "begun").touch()
+            while not ca.get_runtime_context().is_canceled():
+                time.sleep(0.005)
+            (folder / "seen").touch()
+
+    actor = Patient.options(max_concurrency=2).remote()
+    ref = actor.look.remote(tmp_path)
+    wait_until((tmp_path / "begun").exists, "the call has begun")
+    ca.cancel(ref)
+
+    wait_until((tmp_path / "seen").exists, "the call has seen its cancellation")
+    with pytest.raises(ca.TaskCancelledError):
+        ca.get(ref, timeout=20)
+
+
+def test_a_named_function_has_its_own_name_still(cluster: Cluster):
+    seen = ca.get(look.options(name="renamed").remote(), timeout=20)
+    assert (seen["name"], seen["function"]) == ("renamed", "look")
+
+
+def test_no_call_runs_in_a_driver_that_asks_whether_it_was_cancelled(cluster: Cluster):
+    with pytest.raises(RuntimeError, match="none runs here"):
+        ca.get_runtime_context().is_canceled()
+
+
+def test_labels_and_placement_groups_are_empty(cluster: Cluster):
+    context = ca.get_runtime_context()
+    assert context.get_node_labels() == {}
+    assert context.get_placement_group_id() is None
+    assert context.runtime_env_string == context.get_runtime_env_string() == "{}"
