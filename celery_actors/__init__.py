@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import exceptions
+from . import exceptions, util
 from .actor import ActorClass, exit_actor, get_actor, kill
 from .cluster_context import ClusterContext
 from .errors import (
@@ -72,5 +72,6 @@ __all__ = [
     "put",
     "remote",
     "shutdown",
+    "util",
     "wait",
 ]

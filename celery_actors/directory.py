@@ -137,6 +137,18 @@ def find_named(store: Store, namespace: str, name: str) -> ActorRecord | None:
     return record if record is not None and record.state != "DEAD" else None
 
 
+def names(store: Store, namespace: str | None = None) -> list[tuple[str, str]]:
+    """Return the (namespace, name) of every living named actor, or of those in one namespace."""
+    found = []
+    for field, actor_id in store.hash(routing.NAMES).items():
+        space, name = routing.split_name_field(field)
+        if namespace is None or namespace == space:
+            record = find(store, actor_id)
+            if record is not None and record.state != "DEAD":
+                found.append((space, name))
+    return found
+
+
 def actors(store: Store) -> list[ActorRecord]:
     """Return every actor that is not buried."""
     listed = store.hash(routing.ACTORS)

@@ -92,6 +92,7 @@ class RemoteFunction(Generic[P, R]):
                 returns=self._returns,
                 retry_on=dump_types(options.retry_exceptions, context.sealer, context.export),
                 backpressure=options.backpressure,
+                max_calls=options.calls_per_process,
             ),
             timelimit=(options.deadline, options.timeout),
         )  # fmt: skip

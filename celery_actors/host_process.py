@@ -149,6 +149,15 @@ class HostProcess:
             result = (prepared.message.call_id, "…", "", error)
             self._celery.end(prepared.message.task, result)
 
+    def show_as(self, instance: Any) -> None:
+        """Let an actor's prints carry its own repr where its class defines one, as in Ray."""
+        if not inspect.isfunction(type(instance).__repr__):  # object's, or a built-in base's
+            return
+        try:
+            self._label = " ".join(repr(instance).split()) or self._label
+        except Exception:  # a broken repr must not end the actor
+            logger.exception("%s: its __repr__ failed; prints carry the class", self._label)
+
     # -- the process -----------------------------------------------------------------------
 
     def tell(self, **words: Any) -> None:

@@ -59,6 +59,11 @@ class FunctionOptions:
         return self._generator_backpressure_num_objects or 0
 
     @property
+    def calls_per_process(self) -> int:
+        """Calls after which a process ends; 0: any number. One frees a GPU's memory."""
+        return (1 if self.num_gpus else 0) if self.max_calls is None else self.max_calls
+
+    @property
     def need(self) -> Need:
         """What one call needs while it runs: one CPU unless told otherwise."""
         cpus = 1.0 if self.num_cpus is None else self.num_cpus

@@ -1,7 +1,7 @@
 """Result records: Celery's own JSON format, written by workers and read by callers.
 
-A failure carries in ``ca`` what Celery's format has no room for: ``{"x": sealed error, as text}``
-for a user's exception, ``{"e": name, "m": text, "a": actor id, "i": __init__ raised}`` for ours.
+A failure carries in ``ca`` what Celery's format has no room for: ``{"x": …}``, the sealed error as
+text, for a user's exception; ``{"e": name, "m": text, "a": actor id, "i": init failed}`` for ours.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from . import environment, routing, runtime
 from .assignment import LogBatch
 from .cluster_context import ClusterContext
 from .config import Address, KeyRing, resolve_keys
+from .driver_output import DriverOutput
 from .embedded import LocalCluster, newest_address, start_local
 from .errors import ConfigurationError, NodeDiedError, NotInitializedError, RayError
 from .init_arguments import (
@@ -51,7 +52,7 @@ class _Session:
 
     def __init__(self, local: LocalCluster | None, log_to_driver: bool) -> None:
         self.local = local
-        self.log_to_driver = log_to_driver
+        self.output = DriverOutput() if log_to_driver else None
         self.context: ClusterContext | None = None
         self.runtime: Runtime | None = None
         self._renewed = 0.0
@@ -63,14 +64,13 @@ class _Session:
         if batch.flushed:
             self._flushed.set()
             return
-        if self.log_to_driver:
-            stream = sys.stdout if batch.stream == 1 else sys.stderr
-            prefix = f"({batch.label} pid={batch.pid}) "
-            stream.write("".join(f"{prefix}{line}\n" for line in batch.lines))
-            stream.flush()
+        if self.output is not None:
+            self.output.take(batch)
 
     def tick(self) -> None:
-        """Renew the session's lease."""
+        """Renew the session's lease; print what was held back."""
+        if self.output is not None:
+            self.output.tick()
         now = time.monotonic()
         if self.runtime is not None and now - self._renewed > RENEW_SECONDS:
             self._renewed = now
@@ -284,6 +284,8 @@ def shutdown() -> None:
             try:
                 context.close()
             finally:
+                if session.output is not None:
+                    session.output.close()
                 if session.local is not None:
                     session.local.stop()
 

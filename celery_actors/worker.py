@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from . import code, routing
@@ -128,6 +129,7 @@ class _Hosted:
         fields["node"] = process.settings.node_id
         if not self.context.store.scripts.mark(mine.keys.meta, mine.epoch, mine.owner, fields):
             return False
+        process.show_as(self.instance)
         process.tell(ready=True)
         process.start_celery()
         return True
@@ -225,6 +227,7 @@ def _run_async(actor: _Hosted) -> int:
     """Host an async actor: its event loop has the main thread, its mailbox one beside."""
     events = asyncio.new_event_loop()
     asyncio.set_event_loop(events)
+    actor.context.results.blocking = _warn_of_blocking(actor.label)
 
     async def live() -> int:
         try:
@@ -259,6 +262,24 @@ def _run_async(actor: _Hosted) -> int:
         return status
 
     return events.run_until_complete(live())
+
+
+def _warn_of_blocking(label: str) -> Callable[[], AbstractContextManager[None]]:
+    """Return what stands around a blocking wait: the first one on the event loop is told of."""
+    told = False
+
+    def warn() -> AbstractContextManager[None]:
+        nonlocal told
+        if not told and threading.current_thread() is threading.main_thread():
+            told = True
+            logger.warning(
+                "%s: using blocking get() inside an async actor: every other call of it waits "
+                "meanwhile. Await the reference instead",
+                label,
+            )
+        return nullcontext()
+
+    return warn
 
 
 def _executor(
