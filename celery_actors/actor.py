@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from . import directory, routing, runtime
+from . import directory, environment, routing, runtime
 from .code import WRAPPED, dump_code
 from .errors import ActorAlreadyExistsError, ActorHandleNotFoundError
 from .handle import ActorHandle, Identity
@@ -117,7 +118,7 @@ class ActorClass(Generic[T]):
             queue=queue,
             name_field=routing.name_field(namespace, options.name) if options.name else "",
             spec=spec,
-            need=options.need,
+            need=replace(options.need, env=environment.resolve(context, options.runtime_env)),
             job=context.job,
             detached=options.lifetime == "detached",
             fields={

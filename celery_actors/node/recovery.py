@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from .. import directory, records, routing
 from ..errors import (
-    ActorDiedError,
     ActorUnavailableError,
     DeadLetterError,
     RayError,
     TaskCancelledError,
     WorkerCrashedError,
+    actor_ended,
 )
 from ..messages import decode_envelope
 from ..store import Answer, Store, StoreError
@@ -94,7 +94,7 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
     else:
         what = "" if lost.init_failed else " while it ran this call"
         text = f"{actor.title} died{what}: {lost.cause}"
-        error = ActorDiedError(text, actor.actor_id, lost.init_failed)
+        error = actor_ended(text, lost.cause, actor.actor_id, lost.init_failed)
     begun = _begun(store, keys.queue, meta, lost)
     default = int(meta.get("max_task_retries", 0))
     answers: list[Answer] = []
