@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 READ_AHEAD = 128
 #: … where groups limit each other's calls: one full group must not keep the others' out of sight.
 READ_AHEAD_GROUPS = 10_000
+#: Seconds between two looks at the calls that wait, while others keep the loop busy.
+LOOK_SECONDS = 0.002
 
 
 @dataclass(slots=True)
@@ -87,6 +89,7 @@ class ConcurrentLoop:
         self._waiting: list[Call] = []  # an argument is not ready, or it is for later
         self._lines: dict[tuple[str, str], deque[Call]] = {}
         self._last: Call | None = None  # ends the actor when it is the only one left
+        self._looked = 0.0  # when the waiting calls were looked at
         self._asleep = False
         self._copies = Copies(ordered=False)
         self._running = 0
@@ -111,6 +114,8 @@ class ConcurrentLoop:
             self._turn()
 
     def _turn(self) -> None:
+        if self._waiting and time.monotonic() - self._looked > LOOK_SECONDS:
+            self._look_at_waiting()
         settled, garbage = self._collect()
         want = 0
         if not self._host.stopping and self._last is None and self._inflight.backlog:
@@ -216,6 +221,7 @@ class ConcurrentLoop:
         return not missing
 
     def _look_at_waiting(self) -> None:
+        self._looked = time.monotonic()
         waiting, self._waiting = self._waiting, []
         for call in waiting:
             if self._may_start(call):
@@ -241,8 +247,8 @@ class ConcurrentLoop:
     def start(self, call: Call) -> Started | None:
         """Begin a call: its arguments; None where it ended before it began."""
         message, host = call.prepared.message, self._host
-        if host.leaving:
-            return None  # the process ends; whoever finds the call out of line answers it
+        if host.stopping or host.leaving:
+            return None  # the process ends; whoever finds the call out of line sees to it
         if host.is_revoked(message.call_id):
             error = TaskCancelledError(f"{call.callee.label} was revoked before it started")
             label = call.callee.label
@@ -296,6 +302,11 @@ class ConcurrentLoop:
         """End the process as ``sys.exit`` in a method asks: the main thread raises it."""
         if not self._host.leaving:
             self._host.crash(request)
+
+    def broke(self, error: Exception) -> None:
+        """End the process: a call could not be executed for reasons of ours or of the store."""
+        logger.error("a call could not be executed; this process ends", exc_info=error)
+        self._host.crash(SystemExit(1))
 
     def knows(self, call_id: str, runs: bool) -> str:
         """Return what becomes of a call that was cancelled: RUNNING, FINISHED or DROPPED."""

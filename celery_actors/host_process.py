@@ -61,7 +61,7 @@ class HostProcess:
     ) -> None:
         self.settings = settings
         self.assignment = assignment
-        self.stopping = False
+        self.stopping = self.awakened = False
         self.leaving = ""
         self.crashed: SystemExit | None = None
         self._control = control
@@ -110,12 +110,14 @@ class HostProcess:
 
     def clear_wakeups(self) -> None:
         """Empty the wake-up pipe; look for a word from the supervisor."""
+        self.awakened = False
         with contextlib.suppress(BlockingIOError):
             while os.read(self._wake_read, 512):
                 pass
 
     def wake(self) -> None:
         """Make the main thread look around; callable from any thread and signal handler."""
+        self.awakened = True
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_write, b"w")
 

@@ -31,7 +31,11 @@ class ThreadRunner:
         self._pools[call.group].submit(self._run, call)
 
     def _run(self, call: Call) -> None:
-        started = self._loop.start(call)
+        try:
+            started = self._loop.start(call)
+        except Exception as error:  # noqa: BLE001 - nobody above would see it
+            self._loop.broke(error)
+            return
         if started is None:
             return
         outcome = None
@@ -107,7 +111,11 @@ class AsyncRunner:
 
     async def _run(self, call: Call) -> None:
         async with self._room[call.group]:
-            started = self._loop.start(call)
+            try:
+                started = self._loop.start(call)
+            except Exception as error:  # noqa: BLE001 - nobody above would see it
+                self._loop.broke(error)
+                return
             if started is None:
                 return
             outcome = None
