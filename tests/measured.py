@@ -1,9 +1,9 @@
 """Coverage of every process: a plug-in of coverage.py that ``pyproject.toml`` names.
 
 coverage.py itself saves what a process ran when that process ends by itself, by ``os._exit`` or, if
-nothing else takes the signal, by SIGTERM. Most workers end by SIGKILL: ``kill`` sends it, and so does
-the kernel when a node or a driver dies. So each process below the test run also writes down what is
-new a few times in a second; a killed one then loses the last moment at most.
+nothing else takes it, by SIGTERM. Most workers end by SIGKILL: ``kill`` sends it, and the kernel
+does when a node or a driver dies. So each process below the test run also writes down what is new a
+few times in a second; a killed one then loses the last moment at most.
 """
 
 from __future__ import annotations
