@@ -175,10 +175,12 @@ class Calls:
         if target.pending < target.limit:
             return
         self.flush()
-        if not target.blocks:
+        if not target.blocks or target.unlimited:
+            cure = "create the actor with on_full='block'"
             raise PendingCallsLimitExceeded(
                 f"{target.pending} calls to {target.name} are under way and max_pending_calls is "
-                f"{target.limit}: wait for some of them, or create the actor with on_full='block'"
+                f"{target.limit}: wait for some of them, or "
+                + (cure if not target.unlimited else "call it from elsewhere: it waits for itself")
             )
         self.mux.wait(lambda: target.pending < target.limit, None)
 

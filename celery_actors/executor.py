@@ -13,6 +13,7 @@ from .errors import (
     RayTaskError,
     SerializationError,
     TaskCancelledError,
+    TaskTimeoutError,
     UntrustedPayloadError,
 )
 from .interrupts import Interrupts
@@ -212,6 +213,8 @@ class Executor:
             record = records.error_record(cancelled, message.call_id)
             garbage = [*garbage, routing.cancelled_key(message.call_id)]
         else:
+            if isinstance(error, TaskTimeoutError) and not error.args:
+                error.args = (f"{label} ran longer than its timeout of {message.timelimit[1]} s",)
             record = records.failure_record(
                 error, message.call_id, self._runtime.sealer, label, self._place
             )

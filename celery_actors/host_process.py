@@ -62,7 +62,7 @@ class HostProcess:
     ) -> None:
         self.settings = settings
         self.assignment = assignment
-        self.stopping = False
+        self.stopping = self.awakened = False
         self.leaving = ""
         self.crashed: SystemExit | None = None
         self._control = control
@@ -112,12 +112,14 @@ class HostProcess:
 
     def clear_wakeups(self) -> None:
         """Empty the wake-up pipe; look for a word from the supervisor."""
+        self.awakened = False
         with contextlib.suppress(BlockingIOError):
             while os.read(self._wake_read, 512):
                 pass
 
     def wake(self) -> None:
         """Make the main thread look around; callable from any thread and signal handler."""
+        self.awakened = True
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_write, b"w")
 
@@ -174,24 +176,27 @@ class HostProcess:
                 return
             if not data:
                 return
-            word = json.loads(data)
-            runs = self.interrupts.cancel(word["cancel"])
-            if runs and word["force"]:
-                logger.warning("call %s is cancelled with force", word["cancel"])
-                os._exit(EXIT_CANCELLED)
-            self.wake()
-            self._acknowledge(word, runs)
+            self._cancel(json.loads(data))
 
-    def _acknowledge(self, word: dict[str, Any], runs: bool) -> None:
-        """Tell who cancels a call what becomes of it here; cancel what it has called."""
-        if self.runtime is None or self.knows is None:
+    def _cancel(self, word: dict[str, Any]) -> None:
+        """Stop a call and what it has called; tell who asked what becomes of it here."""
+        call_id, context = word["cancel"], self.runtime
+        if context is None:
             return
-        canceller, call_id = self.runtime.canceller, word["cancel"]
+        canceller = context.canceller
+        # Held from here on: a call that is stopped drops its references.
+        children = context.results.children(call_id) if word["recursive"] else []
         try:
-            if found := self.knows(call_id, runs):
+            if word["force"] and self.interrupts.is_running(call_id):
+                canceller.cancel_all(children)
+                logger.warning("call %s is cancelled with force", call_id)
+                os._exit(EXIT_CANCELLED)
+            runs = self.interrupts.cancel(call_id)
+            self.wake()
+            if self.knows is not None and (found := self.knows(call_id, runs)):
                 canceller.answer(word["channel"], call_id, found)
-            if runs and word["recursive"]:
-                canceller.cancel_children(call_id)
+            if word["recursive"]:
+                canceller.cancel_all({*children, *context.results.children(call_id)})
         except (RayError, StoreError) as error:
             logger.warning("the cancellation of %s: %s", call_id, error)
 

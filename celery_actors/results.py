@@ -86,6 +86,7 @@ class Results:
         self._unwatched: deque[str] = deque()
         self._met: set[str] = set()  # failed calls whose error somebody was given
         self._unmet: deque[Meta] = deque()
+        self._attended: dict[Callable[[ObjectRef[Any]], None], ObjectRef[Any]] = {}
         self._counted: dict[str, Counted] = {}
         self.flush: Callable[[], None] = lambda: None
         self.parent: Callable[[], str] | None = None  # in a worker: the id of the running call
@@ -302,19 +303,25 @@ class Results:
                 self._fetch(ref)
 
     def notify(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> None:
-        """Call back once the value is here, from whichever thread reads; at once if it is."""
+        """Call back once the value is here, from whichever thread reads; at once if it is.
+
+        The reference is held until then: who awaits one may hold nothing else of it.
+        """
 
         def deliver(ref: ObjectRef[Any]) -> None:
+            self._attended.pop(deliver, None)
             self.mux.attend(-1)
             callback(ref)
 
         if not ref.ready:
             self.mux.attend(1)
+            self._attended[deliver] = ref
             if self._add_callback(ref, deliver):
                 self._watch(ref)
                 self.flush()
                 self.mux.kick()
                 return
+            del self._attended[deliver]
             self.mux.attend(-1)
         callback(ref)
 
