@@ -21,7 +21,7 @@ from .cluster_context import ClusterContext
 from .config import Address, KeyRing, resolve_keys
 from .driver_output import DriverOutput
 from .embedded import LocalCluster, newest_address, start_local
-from .errors import ConfigurationError, NodeDiedError, NotInitializedError, RayError
+from .errors import ConfigurationError, LocalRayletDiedError, NotInitializedError, RayError
 from .init_arguments import (
     job_settings,
     refuse_unknown,
@@ -86,7 +86,7 @@ class _Session:
             if not store.run("EXISTS", routing.lease_key(node_id)):
                 node_lost(store, node_id, self.runtime.result_seconds)
         if self.local is not None and self.local.node.poll() is not None:
-            self.runtime.results.fail_pending(NodeDiedError(
+            self.runtime.results.fail_pending(LocalRayletDiedError(
                 f"the local node {self.local.node_id} ended with status "
                 f"{self.local.node.returncode}; call shutdown() and init() to start another. Its "
                         f"log ends:\n{self.local.log_tail()}"
@@ -141,7 +141,8 @@ def init(
             ``working_dir``, ``py_modules``, ``excludes``, ``worker_process_setup_hook``.
         job_config: Ray's ``JobConfig`` or a mapping: ``runtime_env`` and ``ray_namespace`` count.
         ignore_reinit_error: return the present context where ``init`` was called before.
-        log_to_driver: show what workers print, prefixed with ``(Class pid=…)``.
+        log_to_driver: show what workers print, prefixed with ``(Class pid=…)``; the variable
+            ``RAY_LOG_TO_DRIVER=0`` turns that off, too.
         configure_logging: set up the logger ``celery_actors``; it gets a handler only where
             nobody has set one up.
         logging_level: the level of that logger.
@@ -166,6 +167,7 @@ def init(
             TypeError: an unknown argument.
     """
     refuse_unknown(rays_own)
+    log_to_driver = log_to_driver and os.environ.get("RAY_LOG_TO_DRIVER") != "0"
     with _lock:
         if _session is not None and _session.context is not None:
             if ignore_reinit_error:

@@ -107,7 +107,8 @@ def kill_worker(actor: ActorHandle[Any], *, timeout: float = 15.0) -> int:
         RuntimeError: the process is on another machine.
     """
     pid = _pid_of(actor, timeout)
-    os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it ended by itself, this very moment
+        os.kill(pid, signal.SIGKILL)
     _wait_for(lambda: not _runs(pid), f"the process {pid} to end", timeout)
     return pid
 
@@ -138,13 +139,16 @@ def _pid_of(actor: ActorHandle[Any], timeout: float) -> int:
         if record is None or record.state == "DEAD":
             why = record.meta.get("cause", "") if record is not None else "it is not known"
             raise ActorDiedError(f"{actor!r} has no process: {why}", who.actor_id)
-        return record if record.state == "ALIVE" else None
+        # The record of a process that has just died says "alive" until its node has looked.
+        return record if record.state == "ALIVE" and runs_here(record) else None
 
-    record = _wait_for(alive, f"{actor!r} to start", timeout)
-    host = described(store).get(record.incarnation, {}).get("hostname", socket.gethostname())
-    if host != socket.gethostname():
-        raise RuntimeError(f"the process of {actor!r} is on {host}, out of reach of this one")
-    return int(record.meta["pid"])
+    def runs_here(record: directory.ActorRecord) -> bool:
+        host = described(store).get(record.incarnation, {}).get("hostname", socket.gethostname())
+        if host != socket.gethostname():
+            raise RuntimeError(f"the process of {actor!r} is on {host}, out of reach of this one")
+        return _runs(int(record.meta["pid"]))
+
+    return int(_wait_for(alive, f"{actor!r} to start", timeout).meta["pid"])
 
 
 def _runs(pid: int) -> bool:
