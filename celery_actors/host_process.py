@@ -245,13 +245,13 @@ class HostProcess:
                 logger.exception("the __repr__ of %s failed; errors name the class", self._label)
         return RaisedAt(os.getpid(), self.settings.ip, mine.actor_id or None, shown)
 
-    def mailbox(self, source: str) -> Mailbox:
-        """Return the mailbox of the assignment."""
+    def mailbox(self, source: str, *, overlapping: bool = False) -> Mailbox:
+        """Return the mailbox of the assignment; where calls overlap, none begins in line."""
         mine = self.assignment
         return Mailbox(
             self.settings.address, mine.keys, source=source, epoch=mine.epoch, owner=mine.owner,
             position=mine.position, ttl=self.settings.result_seconds, wake_fd=self._wake_read,
-            mark=mine.meta.get("max_restarts", "0") != "0",
+            mark=mine.meta.get("max_restarts", "0") != "0" and not overlapping,
             peek_seconds=10 if mine.resident else 1,
         )  # fmt: skip
 

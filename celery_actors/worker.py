@@ -294,7 +294,7 @@ def _concurrent_loop(actor: _Hosted, executor: Executor) -> tuple[ConcurrentLoop
         context, process.settings.address, mine.keys, mine.epoch, mine.owner, mine.position,
         mark=mine.meta.get("max_restarts", "0") != "0",
     )  # fmt: skip
-    mailbox = process.mailbox("")
+    mailbox = process.mailbox("", overlapping=True)
     loop = ConcurrentLoop(
         context, inflight, mailbox, executor, process, actor.find, actor.group_of, actor.traits,
         _inherited(process, context),
