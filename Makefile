@@ -24,7 +24,7 @@ test: env ## Run every test (ARGS="-k order" picks some)
 	$(BIN)/python -m pytest tests/unit tests/integration tests/acceptance $(ARGS)
 
 check: env ## Check format, style, types and layers
-	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/lint-imports
+	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/basedpyright --pythonpath $(BIN)/python && $(BIN)/lint-imports
 
 format: env ## Format the code and fix what can be fixed safely
 	$(BIN)/ruff format && $(BIN)/ruff check --fix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import errors as exceptions
+from . import function as remote_function
 from .actor import ActorClass, exit_actor, get_actor, kill
 from .errors import (
     ActorAlreadyExistsError,
@@ -64,6 +65,7 @@ __all__ = [
     "nodes",
     "put",
     "remote",
+    "remote_function",
     "shutdown",
     "wait",
 ]
