@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import exceptions, util
+from . import function as remote_function
 from .actor import ActorClass, exit_actor, get_actor, kill
 from .cluster_context import ClusterContext
 from .errors import (
@@ -71,6 +72,7 @@ __all__ = [
     "nodes",
     "put",
     "remote",
+    "remote_function",
     "shutdown",
     "util",
     "wait",
