@@ -87,6 +87,9 @@ class Results:
         self._met: set[str] = set()  # failed calls whose error somebody was given
         self._unmet: deque[Meta] = deque()
         self._attended: dict[Callable[[ObjectRef[Any]], None], ObjectRef[Any]] = {}
+        self._attended: dict[Callable[[ObjectRef[Any]], None], ObjectRef[Any]] = {}
+        self._met: set[str] = set()  # failed calls whose error somebody was given
+        self._unmet: deque[Meta] = deque()
         self._counted: dict[str, Counted] = {}
         self.flush: Callable[[], None] = lambda: None
         self.parent: Callable[[], str] | None = None  # in a worker: the id of the running call
