@@ -84,9 +84,6 @@ class Results:
         self._released: deque[tuple[str, Meta | None]] = deque()
         self._shared_pending: set[str] = set()
         self._unwatched: deque[str] = deque()
-        self._met: set[str] = set()  # failed calls whose error somebody was given
-        self._unmet: deque[Meta] = deque()
-        self._attended: dict[Callable[[ObjectRef[Any]], None], ObjectRef[Any]] = {}
         self._attended: dict[Callable[[ObjectRef[Any]], None], ObjectRef[Any]] = {}
         self._met: set[str] = set()  # failed calls whose error somebody was given
         self._unmet: deque[Meta] = deque()
