@@ -31,7 +31,7 @@ flake: env ## Run the semantics suite N=50 times in random order and count
 	@$(BIN)/python -m tests.flake $(N) $(ARGS)
 
 check: env ## Check format, style, types and layers
-	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/lint-imports
+	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/basedpyright --pythonpath $(BIN)/python && $(BIN)/lint-imports
 
 format: env ## Format the code and fix what can be fixed safely
 	$(BIN)/ruff format && $(BIN)/ruff check --fix

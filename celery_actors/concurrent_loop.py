@@ -180,8 +180,8 @@ class ConcurrentLoop:
             call.due = time.monotonic() + left
             self._host.wake_at(call.due)
             self._waiting.append(call)
-        elif self._hold(call) or not self._ready(call):
-            self._waiting.append(call)
+        elif not self._ready(call) or self._has_line(call):
+            self._hold(call)
         else:
             self._runner.submit(call)
 
@@ -200,19 +200,17 @@ class ConcurrentLoop:
             )
         return Call(taken, prepared, callee, group)
 
-    def _hold(self, call: Call) -> bool:
-        """Put a call in line behind its caller's earlier ones in the group, where order counts."""
+    def _has_line(self, call: Call) -> bool:
+        """Tell whether earlier calls of the same caller to the group wait, where order counts."""
+        return self._ordered and (call.group, call.prepared.message.tag.caller) in self._lines
+
+    def _hold(self, call: Call) -> None:
+        """Let a call wait; where order counts, in line with its caller's others in the group."""
         caller = call.prepared.message.tag.caller
-        if not self._ordered or not caller:
-            return False
-        line = self._lines.get((call.group, caller))
-        if line is None:
-            if self._ready(call):
-                return False
-            line = self._lines[call.group, caller] = deque()
-        call.line = line
-        line.append(call)
-        return True
+        if self._ordered and caller:
+            call.line = self._lines.setdefault((call.group, caller), deque())
+            call.line.append(call)
+        self._waiting.append(call)
 
     def _ready(self, call: Call) -> bool:
         missing = [ref for ref in call.prepared.refs if not ref.ready]

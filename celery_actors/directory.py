@@ -10,7 +10,7 @@ import msgspec
 
 from . import records, routing
 from .broker.remains import queue_remains
-from .errors import ActorDiedError, DeadLetterError, RayError
+from .errors import DeadLetterError, RayError, actor_ended
 from .messages import Envelope, decode_envelope
 from .placement import Need
 from .serialization import Sealer
@@ -184,8 +184,9 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
         meta = store.hash(keys.meta)
         waiting = list(reversed(store.run("LRANGE", queue, -_REAP_CHUNK, -1)))
         if waiting:
-            error = ActorDiedError(
+            error = actor_ended(
                 f"{record.title} died before this call started: {meta.get('cause')}",
+                meta.get("cause"),
                 actor_id,
                 meta.get("init_failed") == "1",
             )

@@ -76,6 +76,11 @@ def log_channel(job: str) -> str:
     return f"{PREFIX}:log:{job}"
 
 
+def env_key(digest: str) -> str:
+    """Return the key of a resolved runtime environment, by content hash."""
+    return f"{PREFIX}:env:{digest}"
+
+
 def code_key(digest: str) -> str:
     """Return the key of a class or function, by content hash."""
     return f"{PREFIX}:code:{digest}"
