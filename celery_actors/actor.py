@@ -97,11 +97,9 @@ class ActorClass(Generic[T]):
         digest, record = dump_code(cls, context.sealer, f"the class {self.__name__}")
         context.export(digest, record)
         describe = f"an argument of {self.__name__}.remote()"
-        spec, blobs = context.sealer.seal(
+        spec = context.sealer.seal(
             (args, kwargs, self._methods), directory.spec_context(actor_id), actor_id, describe
         )
-        for blob_id, data in blobs:
-            context.store.put_blob(blob_id, data, context.result_seconds)
         taken = directory.create(
             context.store,
             actor_id=actor_id,
@@ -160,8 +158,7 @@ class ActorHandle(Generic[T]):
         methods = None
         if raw is not None:
             place = directory.spec_context(record.actor_id)
-            fetch = context.results.fetch_blob(record.actor_id)
-            methods = context.sealer.open(raw, place, fetch)[2]
+            methods = context.sealer.open(raw, place)[2]
         return cls(record.actor_id, record.meta["queue"], record.class_name, record.title, methods)
 
     def __getattr__(self, name: str) -> ActorMethod:

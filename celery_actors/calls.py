@@ -186,10 +186,7 @@ class Calls:
             self._results.share(value)
             stored = b"+" if value.is_stored else b""
             return b'{"__type__":"ca-ref","__value__":"%b%b"}' % (value.id.encode(), stored)
-        raw, blobs = self._sealer.seal(value, place, blob_prefix, describe)
-        for blob_id, data in blobs:
-            self._store.put_blob(blob_id, data, self._seconds)
-        return raw
+        return self._sealer.seal(value, place, blob_prefix, describe)
 
     def flush(self) -> None:
         """Send everything that is still gathered here."""

@@ -19,6 +19,7 @@ __all__ = [
     "NodeDiedError",
     "NotInitializedError",
     "ObjectLostError",
+    "ObjectStoreFullError",
     "RayActorError",
     "RayError",
     "RayTaskError",
@@ -68,6 +69,10 @@ class GetTimeoutError(RayError, TimeoutError):
 
 class ObjectLostError(RayError):
     """Raised when a value was freed, expired, or lost with its store."""
+
+
+class ObjectStoreFullError(RayError):
+    """Raised when neither shared memory nor the store has room for a large value."""
 
 
 class WorkerCrashedError(RayError):
@@ -188,6 +193,7 @@ _SYSTEM: dict[str, type[RayError]] = {
         DeadLetterError,
         NodeDiedError,
         ObjectLostError,
+        ObjectStoreFullError,
         TaskCancelledError,
         UntrustedPayloadError,
         WorkerCrashedError,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from . import records, routing
 from .errors import (
     DeadLetterError,
+    ObjectStoreFullError,
     RayError,
     SerializationError,
     TaskCancelledError,
@@ -18,9 +19,8 @@ from .errors import (
 from .messages import Message, decode_body, decode_envelope
 from .object_ref import ObjectRef
 from .runtime import Runtime
-from .serialization import Sealer, is_sealed
+from .serialization import Blob, Sealer, is_sealed
 from .store import Answer
-from .store.client import blob_keys
 
 __all__ = ["Executor", "Outcome", "Prepared"]
 
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
     """What a call came to: the answer to store, and the argument buffers to free after it."""
 
     answer: Answer
-    garbage: list[str]
+    garbage: list[Blob]
     succeeded: bool
 
 
@@ -95,12 +95,10 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - the user's exception is the result
             return self._failed(message, error, label, garbage)
         try:
-            record, blobs = records.success_record(
+            record = records.success_record(
                 value, message.call_id, self._runtime.sealer, f"the result of {label}"
             )
-            for blob_id, data in blobs:
-                self._runtime.store.put_blob(blob_id, data, self._runtime.result_seconds)
-        except SerializationError as error:
+        except (SerializationError, ObjectStoreFullError) as error:
             return self._failed(message, error, label, garbage)
         return Outcome(self._answer(message.call_id, message.tag.caller, record), garbage, True)
 
@@ -113,7 +111,7 @@ class Executor:
         return Outcome(self._answer(call_id, caller, record), [], False)
 
     def _failed(
-        self, message: Message, error: BaseException, label: str, garbage: list[str]
+        self, message: Message, error: BaseException, label: str, garbage: list[Blob]
     ) -> Outcome:
         record = records.failure_record(
             error, message.call_id, self._runtime.sealer, label, self._pid
@@ -129,18 +127,17 @@ class Executor:
         """Return the reference that a message names; a plus says that its value was stored."""
         return self._runtime.results.borrow(marker.rstrip("+"), stored=marker.endswith("+"))
 
-    def _arguments(self, message: Message) -> tuple[list[Any], dict[str, Any], list[str]]:
+    def _arguments(self, message: Message) -> tuple[list[Any], dict[str, Any], list[Blob]]:
         if b"__type__" not in message.raw:
             return message.args, message.kwargs, []
-        garbage: list[str] = []
+        garbage: list[Blob] = []
         values = [*message.args, *message.kwargs.values()]
         for position, value in enumerate(values):
             if is_sealed(value):
                 place = ("argument", str(position), self._owner, message.tag.caller,
                          str(message.tag.sequence), message.call_id, message.task)  # fmt: skip
-                garbage += blob_keys(Sealer.blob_ids(value))
-                fetch = self._runtime.results.fetch_blob(message.call_id)
-                values[position] = self._runtime.sealer.open(value, place, fetch)
+                garbage += Sealer.blobs(value)
+                values[position] = self._runtime.sealer.open(value, place)
             elif _is_ref(value):
                 values[position] = self._runtime.results.value(self._borrow(value["__value__"]))
             elif isinstance(value, dict) and "__type__" in value:

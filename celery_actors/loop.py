@@ -17,6 +17,7 @@ from .executor import Executor, Outcome, Prepared
 from .mailbox import Mailbox
 from .messages import decode_envelope
 from .runtime import Runtime
+from .serialization import Blob
 from .store import Answer
 
 __all__ = ["NEVER_RUNS", "Host", "Loop"]
@@ -63,7 +64,7 @@ class Loop:
         self._host = host
         self._window: deque[bytes] = deque()
         self._answers: list[Answer] = []
-        self._garbage: list[str] = []
+        self._garbage: list[Blob] = []
         self._lock = threading.Lock()  # mailbox, window and answers: main thread and flusher
         self._oldest = 0.0  # when the oldest answer was finished
         self._since = 0.0  # when the running call began; 0 between calls
@@ -209,7 +210,7 @@ class Loop:
     def _free_garbage(self) -> None:
         if self._garbage:
             garbage, self._garbage = self._garbage, []
-            self._runtime.store.run("UNLINK", *garbage)
+            self._runtime.buffers.free(garbage)
 
     def _flusher(self) -> None:
         """Commit finished calls while a long one runs after them."""

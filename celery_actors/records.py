@@ -22,9 +22,10 @@ from .errors import (
     system_error,
 )
 from .messages import Meta
-from .serialization import Blob, FetchBlob, Sealer, encode_plain
+from .serialization import Blob, Sealer, encode_plain
 
 __all__ = [
+    "blobs_of",
     "error_record",
     "failure_record",
     "read_result",
@@ -56,22 +57,19 @@ def _now() -> bytes:
     return datetime.now(UTC).isoformat().encode()
 
 
-def success_record(
-    value: Any, call_id: str, sealer: Sealer, describe: str
-) -> tuple[bytes, list[Blob]]:
-    """Return the record of a returned value and the blobs to store before it.
+def success_record(value: Any, call_id: str, sealer: Sealer, describe: str) -> bytes:
+    """Return the record of a returned value.
 
     Raises:
-        SerializationError: the value cannot be pickled.
+        SerializationError: the value cannot be pickled. ObjectStoreFullError: it has no room.
     """
     result = encode_plain(value)
-    blobs: list[Blob] = []
     if result is None:
-        result, blobs = sealer.seal(value, result_context(call_id), call_id, describe)
+        result = sealer.seal(value, result_context(call_id), call_id, describe)
     return (
         b'{"status":"SUCCESS","result":%b,"traceback":null,"children":[],"date_done":"%b",'
         b'"task_id":%b}' % (result, _now(), _encode(call_id))
-    ), blobs
+    )
 
 
 def failure_record(
@@ -85,13 +83,13 @@ def failure_record(
     cause = error.cause if isinstance(error, RayTaskError) else error
     remote = RayTaskError(function_name, text, cause, pid)
     try:
-        sealed, _ = sealer.seal(remote, result_context(call_id), call_id, "the exception")
+        sealed = sealer.seal(remote, result_context(call_id), call_id, "the exception")
     except SerializationError:
         replaced = RayError(
             f"Exception {type(error).__name__} isn't serializable. Original details: {text}"
         )
         remote = RayTaskError(function_name, text, replaced, pid)
-        sealed, _ = sealer.seal(remote, result_context(call_id), call_id, "the exception")
+        sealed = sealer.seal(remote, result_context(call_id), call_id, "the exception")
     arguments = encode_plain([_text_of(argument) for argument in cause.args]) or b"[]"
     return _failure(
         call_id, type(cause).__name__, arguments, type(cause).__module__, text, b'{"x":%b}' % sealed
@@ -137,7 +135,7 @@ def _readable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def read_result(meta: Meta, call_id: str, sealer: Sealer, fetch_blob: FetchBlob) -> Any:
+def read_result(meta: Meta, call_id: str, sealer: Sealer) -> Any:
     """Return the value of a record, or raise its error.
 
     Raises:
@@ -147,23 +145,21 @@ def read_result(meta: Meta, call_id: str, sealer: Sealer, fetch_blob: FetchBlob)
     if meta.status == "SUCCESS":
         raw = bytes(meta.result)
         if raw.startswith(b'{"__type__"'):
-            return sealer.open(raw, result_context(call_id), fetch_blob)
+            return sealer.open(raw, result_context(call_id))
         return _decode_any(raw)
     failure = _decode_failure(meta.ca) if bytes(meta.ca) != b"null" else _SystemFailure()
     if bytes(failure.x):
-        raise _open_error(meta, failure.x, call_id, sealer, fetch_blob)
+        raise _open_error(meta, failure.x, call_id, sealer)
     if failure.e:
         raise system_error(failure.e, failure.m, failure.a, failure.i)
     # Written by a stock Celery worker or client: no pickle, so name and text are all there is.
     raise RayError(f"call {call_id} ended as {meta.status}: {bytes(meta.result).decode()}")
 
 
-def _open_error(
-    meta: Meta, sealed: msgspec.Raw, call_id: str, sealer: Sealer, fetch_blob: FetchBlob
-) -> RayError:
+def _open_error(meta: Meta, sealed: msgspec.Raw, call_id: str, sealer: Sealer) -> RayError:
     """Return the exception that a call raised; its text alone where it cannot be unpickled."""
     try:
-        error = sealer.open(bytes(sealed), result_context(call_id), fetch_blob)
+        error = sealer.open(bytes(sealed), result_context(call_id))
         return cast("RayTaskError", error).as_instanceof_cause()
     except UntrustedPayloadError:
         raise
@@ -172,6 +168,17 @@ def _open_error(
             f"call {call_id} raised an exception that this process cannot unpickle "
             f"({type(problem).__name__}: {problem}). Its traceback:\n{meta.traceback}"
         )
+
+
+def blobs_of(meta: Meta) -> list[Blob]:
+    """Return what a record keeps beside itself."""
+    raw = bytes(meta.result)
+    if raw.startswith(b'{"__type__":"ca"'):
+        return Sealer.blobs(raw)
+    if bytes(meta.ca) == b"null":
+        return []
+    raised = bytes(_decode_failure(meta.ca).x)
+    return Sealer.blobs(raised) if raised else []
 
 
 def lost(call_id: str) -> ObjectLostError:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import records, routing
+from .buffers import Buffers
 from .calls import Calls, Target
 from .config import Address, KeyRing
 from .errors import GetTimeoutError, NotInitializedError, RayError
@@ -59,12 +60,17 @@ class Runtime:
         self.node_id = node_id
         self.result_seconds = result_seconds
         self.store = Store(address)
+        self.buffers = Buffers(self.store, self.sealer, node_id, result_seconds)
+        self.sealer.buffers = self.buffers
         self._origin = f"{os.getpid()}@{node_id or 'driver'}"
         self._on_log = on_log
         self._on_tick = on_tick
         self._exported: set[str] = set()
         lock = threading.RLock()
-        self.results = Results(self.session, self.sealer, self.store, lock, result_seconds)
+        self.results = Results(
+            self.session, self.sealer, self.store, self.buffers, lock, result_seconds
+        )
+        self.buffers.reclaim = self.results.reclaim
         self.calls = Calls(
             self.session, self.sealer, self.store, self.results, lock, result_seconds
         )
@@ -114,9 +120,7 @@ class Runtime:
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value and return its reference."""
         call_id = self.calls.next_id().decode()
-        record, blobs = records.success_record(value, call_id, self.sealer, "the value")
-        for blob_id, data in blobs:
-            self.store.put_blob(blob_id, data, self.result_seconds)
+        record = records.success_record(value, call_id, self.sealer, "the value")
         self.mux.post(pack(("SET", routing.result_key(call_id), record, "EX", self.result_seconds)))
         ref = self.results.new(call_id)
         self.results.complete(ref, decode_meta(record), None)

@@ -58,10 +58,7 @@ class ClusterContext(Mapping[str, Any]):
         from .broker.app import make_app  # half a second of imports that few drivers need
 
         context = self._runtime
-        return make_app(
-            context.address, context.sealer, context.store.need_blob,
-            result_seconds=context.result_seconds,
-        )  # fmt: skip
+        return make_app(context.address, context.sealer, result_seconds=context.result_seconds)
 
     def _fields(self) -> dict[str, Any]:
         return {"address": self.address, "namespace": self.namespace, "node_id": self.node_id,

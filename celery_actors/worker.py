@@ -220,9 +220,7 @@ def _construct(context: Runtime, mine: Assignment) -> tuple[Any, dict[str, Any]]
     spec = context.store.get(mine.keys.spec)
     if spec is None:
         raise RayError("the creation record is not in the store any more")
-    args, kwargs, methods = context.sealer.open(
-        spec, spec_context(mine.actor_id), context.results.fetch_blob(mine.actor_id)
-    )
+    args, kwargs, methods = context.sealer.open(spec, spec_context(mine.actor_id))
     args, kwargs = _resolve(context, args, kwargs)
     return cls(*args, **kwargs), methods
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ..assignment import NodeSettings
 from ..config import Address, KeyRing
+from .shared_folder import open_folder
 from .supervisor import Supervisor, SupervisorOptions
 from .zygote import set_title, start_zygote
 
@@ -38,5 +39,10 @@ def run_node(
         address, ring, f"{host}-{secrets.token_hex(4)}", host, task_events, result_seconds
     )
     set_title("ca-node")
-    zygote = start_zygote(settings, preload)
-    return Supervisor(settings, options, zygote).run()
+    shared = open_folder(settings.node_id)
+    try:
+        zygote = start_zygote(settings, preload)
+        return Supervisor(settings, options, zygote, shared.folder if shared else None).run()
+    finally:
+        if shared is not None:
+            shared.remove()

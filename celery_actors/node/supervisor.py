@@ -23,8 +23,10 @@ from .. import routing
 from ..assignment import Assignment, LogBatch, NodeSettings
 from ..errors import ClusterUnreachableError
 from ..placement import Allocation, Ledger
+from ..shared_memory import SharedFolder, host_id
 from ..store import Scripts, Store, StoreError, Wire
 from ..store.wire import PUSH, pack
+from .buffer_server import BufferServer
 from .intake import Intake
 from .output import Output
 from .process import WorkerProcess, launch
@@ -59,11 +61,14 @@ class Supervisor:
     """One run of one node."""
 
     def __init__(
-        self, settings: NodeSettings, options: SupervisorOptions, zygote: ZygoteLink
-    ) -> None:
+        self, settings: NodeSettings, options: SupervisorOptions, zygote: ZygoteLink,
+        shared: SharedFolder | None,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._options = options
         self._zygote = zygote
+        self._shared = shared
+        self._buffers = BufferServer(settings, shared) if shared is not None else None
         self._store = Store(settings.address)
         self._ttl = settings.result_seconds
         self._incarnation = settings.node_id
@@ -94,6 +99,8 @@ class Supervisor:
         Scripts.load(self._store.run)
         self._connect_bells()
         self._tick(first=True)
+        if self._buffers is not None:
+            self._buffers.start()
         if self._options.ready is not None:
             os.write(
                 self._options.ready, json.dumps({"node_id": self._incarnation}).encode() + b"\n"
@@ -204,7 +211,8 @@ class Supervisor:
     def _describe(self) -> str:
         return json.dumps({
             "host": self._settings.host, "pid": os.getpid(), "total": self._ledger.total,
-            "free": self._ledger.free, "workers": len(self._workers),
+            "free": self._ledger.free, "workers": len(self._workers), "host_id": host_id(),
+            "folder": str(self._shared.path) if self._shared is not None else "",
         })  # fmt: skip
 
     def _kill_actor(self, actor_id: str) -> None:
@@ -321,5 +329,7 @@ class Supervisor:
             with contextlib.suppress(*_STORE_TROUBLE):
                 node_lost(self._store, self._incarnation, self._ttl)
                 self._store.run("UNLINK", routing.lease_key(self._incarnation))
+        if self._buffers is not None:
+            self._buffers.stop()
         self._zygote.sock.close()
         self._store.close()

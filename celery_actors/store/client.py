@@ -94,11 +94,9 @@ class Store:
         """Run a command that returns a list or set of names."""
         return [_text(item) for item in self.run(*command)]
 
-    def put_blob(self, blob_id: str, data: memoryview, ttl: int) -> None:
-        """Store a large buffer in chunks."""
-        for number, start in enumerate(range(0, len(data), CHUNK_BYTES)):
-            chunk = data[start : start + CHUNK_BYTES]
-            self.run("SET", routing.blob_key(blob_id, number), chunk, "EX", ttl)
+    def put_chunk(self, blob_id: str, number: int, chunk: bytes | memoryview, ttl: int) -> None:
+        """Store one chunk of a large buffer."""
+        self.run("SET", routing.blob_key(blob_id, number), chunk, "EX", ttl)
 
     def need_blob(self, blob_id: str, size: int) -> memoryview:
         """Return a large buffer, read-only.
@@ -110,7 +108,11 @@ class Store:
         for number, start in enumerate(range(0, size, CHUNK_BYTES)):
             chunk = self.run("GET", routing.blob_key(blob_id, number))
             if chunk is None or len(chunk) != min(CHUNK_BYTES, size - start):
-                raise ObjectLostError(f"chunk {number} of the buffer {blob_id} is gone")
+                raise ObjectLostError(
+                    f"the buffer {blob_id} of {size} bytes is not in the store any more (chunk "
+                    f"{number} is missing): its last holder dropped it, it expired "
+                    "(result_expires), or the store lost it. Keep a reference, or store it longer"
+                )
             whole[start : start + len(chunk)] = chunk
         return memoryview(whole).toreadonly()
 
@@ -128,13 +130,9 @@ class Store:
         self._redis.close()
 
 
-def blob_keys(blobs: Iterable[tuple[str, int]]) -> list[str]:
-    """Return the keys of every chunk of the given (blob id, bytes)."""
-    return [
-        routing.blob_key(blob_id, number)
-        for blob_id, size in blobs
-        for number in range(-(-size // CHUNK_BYTES))
-    ]
+def chunk_keys(blob_id: str, size: int) -> list[str]:
+    """Return the keys of every chunk of a large buffer."""
+    return [routing.blob_key(blob_id, number) for number in range(-(-size // CHUNK_BYTES))]
 
 
 def _text(value: Any) -> str:
