@@ -22,7 +22,7 @@ from .errors import (
     system_error,
 )
 from .messages import Meta
-from .serialization import Blob, Sealer, encode_plain
+from .serialization import SEALED, Blob, Sealer, encode_plain
 
 __all__ = [
     "blobs_of",
@@ -173,7 +173,7 @@ def _open_error(meta: Meta, sealed: msgspec.Raw, call_id: str, sealer: Sealer) -
 def blobs_of(meta: Meta) -> list[Blob]:
     """Return what a record keeps beside itself."""
     raw = bytes(meta.result)
-    if raw.startswith(b'{"__type__":"ca"'):
+    if raw.startswith(SEALED):
         return Sealer.blobs(raw)
     if bytes(meta.ca) == b"null":
         return []

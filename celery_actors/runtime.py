@@ -72,7 +72,7 @@ class Runtime:
         )
         self.buffers.reclaim = self.results.reclaim
         self.calls = Calls(
-            self.session, self.sealer, self.store, self.results, lock, result_seconds
+            self.session, self.sealer, self.buffers, self.results, lock, result_seconds
         )
         self._log_channel = routing.log_channel(self.session).encode() if on_log else b""
         channels = [routing.reply_channel(self.session), self._log_channel.decode()]

@@ -37,6 +37,7 @@ from .errors import SerializationError, UntrustedPayloadError
 __all__ = [
     "BLOB_BYTES",
     "MARKER",
+    "SEALED",
     "Blob",
     "BufferStore",
     "Context",
@@ -47,6 +48,8 @@ __all__ = [
 ]
 
 MARKER = "ca"
+#: How every sealed value begins.
+SEALED = b'{"__type__":"ca"'
 #: What is larger travels beside the message, as in Ray. Base64 would add a third, and one Redis
 #: string holds 512 MB at most.
 BLOB_BYTES = 100 * 1024
