@@ -13,7 +13,7 @@ from . import routing, transfers
 from .errors import ObjectStoreFullError, RayError
 from .serialization import Blob, Sealer, offsets
 from .shared_memory import NoSpaceError, SharedFolder, copy_name, host_id
-from .store import Store, StoreError
+from .store import Store, StoreFullError
 from .store.client import CHUNK_BYTES, chunk_keys
 
 __all__ = ["Buffers", "free_commands"]
@@ -78,7 +78,7 @@ class Buffers:
         except BaseException as error:
             with contextlib.suppress(RayError):
                 self._store.run("UNLINK", *chunk_keys(name, size))
-            if isinstance(error, StoreError) and "OOM" in str(error):
+            if isinstance(error, StoreFullError):
                 shared = (
                     "no node's shared memory is on this host"
                     if left is None

@@ -138,7 +138,10 @@ class SharedFolder:
 
     def has(self, name: str) -> bool:
         """Tell whether a file is there."""
-        return self._file(name).exists()
+        try:
+            return self._file(name).exists()
+        except FileNotFoundError:
+            return False
 
     def rename(self, name: str, wanted: str) -> None:
         """Give a file another name, in place of one that has it."""
@@ -147,8 +150,8 @@ class SharedFolder:
 
     def free(self, name: str) -> None:
         """Give a file up. What is mapped stays readable; a second call does nothing."""
-        path = self._file(name)
         with contextlib.suppress(FileNotFoundError):
+            path = self._file(name)
             size = path.stat().st_size
             if size >= SPARE_FROM_BYTES and self._has_spare_room(size):
                 path.rename(self._spare / f"{size}-{secrets.token_hex(4)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .client import Store
 from .mux import Mux
 from .scripts import Answer, Claim, Scripts
-from .wire import StoreError, StoreUnreachableError, Wire
+from .wire import StoreError, StoreFullError, StoreUnreachableError, Wire
 
 __all__ = [
     "Answer",
@@ -14,6 +14,7 @@ __all__ = [
     "Scripts",
     "Store",
     "StoreError",
+    "StoreFullError",
     "StoreUnreachableError",
     "Wire",
 ]

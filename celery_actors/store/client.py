@@ -7,14 +7,14 @@ from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, OutOfMemoryError
 from redis.retry import Retry
 
 from .. import routing
 from ..config import Address
 from ..errors import ObjectLostError
 from .scripts import Scripts
-from .wire import CONNECT_TIMEOUT, StoreError, connect_error
+from .wire import CONNECT_TIMEOUT, StoreError, StoreFullError, connect_error
 
 __all__ = ["CHUNK_BYTES", "Store"]
 
@@ -54,6 +54,8 @@ class Store:
                 return self._redis.execute_command(*command)
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
             raise connect_error(self.address, error) from None
+        except OutOfMemoryError as error:
+            raise StoreFullError(f"{self.address.public}: {error}") from None
         except redis.RedisError as error:
             raise StoreError(f"{self.address.public}: {error}") from None
 
