@@ -97,7 +97,7 @@ def sent_key(transfer: str) -> str:
 
 
 def wanted_key(transfer: str) -> str:
-    """Return the list with one word for each chunk that the reader of a transfer has room for."""
+    """Return the list of how many more chunks the reader of a transfer has room for."""
     return f"{PREFIX}:transfer:{transfer}:wanted"
 
 

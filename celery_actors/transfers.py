@@ -1,8 +1,8 @@
 """Large buffers from one node's shared memory to another host, streamed through the store.
 
-The reader asks the owning node and says for how many chunks it has room; the node stores one chunk
-for each such word and announces it with its signature. So a transfer holds a few chunks in the
-store, whatever its size, and one that its reader or sender leaves expires.
+The reader asks the owning node and says for how many chunks it has room; the node stores that many
+and announces each with its signature. So a transfer holds a few chunks in the store, whatever its
+size, and one that its reader or sender leaves expires.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from .store.client import CHUNK_BYTES
 
 __all__ = ["ask_to_free", "lost", "receive", "send"]
 
-#: Chunks that may lie in the store at once.
-AHEAD = 4
+#: Chunks that may lie in the store at once, and after how many the reader makes room for more.
+AHEAD = 16
+STEP = AHEAD // 2
 #: Seconds for which what a transfer has in the store outlives its last sign of life.
 EXPIRE_SECONDS = 60
 #: Seconds for which a sender waits for its reader, and a reader for a node that lives.
@@ -60,7 +61,7 @@ def receive(store: Store, sealer: Sealer, blob: Blob, reader: str, sink: Sink) -
     transfer = secrets.token_hex(12)
     sent, wanted = routing.sent_key(transfer), routing.wanted_key(transfer)
     try:
-        store.scripts.tell(wanted, EXPIRE_SECONDS, *["c"] * AHEAD)
+        store.scripts.tell(wanted, EXPIRE_SECONDS, AHEAD)
         ask = {"send": [blob.id, blob.size, transfer, reader]}
         store.scripts.tell(routing.asks_key(blob.node), EXPIRE_SECONDS, json.dumps(ask))
         for number, start in enumerate(range(0, blob.size, CHUNK_BYTES)):
@@ -75,7 +76,8 @@ def receive(store: Store, sealer: Sealer, blob: Blob, reader: str, sink: Sink) -
             data = memoryview(chunk)
             sealer.check_tag(_context(blob.id, transfer, number), data, tag)
             sink.write(start, data)
-            store.scripts.tell(wanted, EXPIRE_SECONDS, "c")
+            if number % STEP == STEP - 1:
+                store.scripts.tell(wanted, EXPIRE_SECONDS, STEP)
     finally:
         store.run("UNLINK", sent, wanted)
 
@@ -117,9 +119,14 @@ def send(
     except OSError:
         store.scripts.tell(sent, EXPIRE_SECONDS, _GONE)
         return
+    room = 0
     for number, start in enumerate(range(0, size, CHUNK_BYTES)):
-        if store.run("BLPOP", wanted, PATIENCE_SECONDS / 2) is None:
-            return
+        if room == 0:
+            found = store.run("BLPOP", wanted, PATIENCE_SECONDS / 2)
+            if found is None:
+                return
+            room = int(found[1])
+        room -= 1
         chunk = whole[start : start + CHUNK_BYTES]
         store.put_chunk(transfer, number, chunk, EXPIRE_SECONDS)
         tag = sealer.tag(_context(name, transfer, number), chunk)

@@ -18,9 +18,9 @@ from .wire import CONNECT_TIMEOUT, StoreError, StoreFullError, connect_error
 
 __all__ = ["CHUNK_BYTES", "Store"]
 
-#: Size of one stored chunk of a large buffer: well under Redis' 512 MB string limit, large
-#: enough that the round trip does not count.
-CHUNK_BYTES = 8 * 1024 * 1024
+#: Size of one stored chunk of a large buffer. Written and read again, 512 KB pass at 1,000 MB/s,
+#: 1 MB at 470 and 8 MB at 150: from about a megabyte on, the server gets fresh pages each time.
+CHUNK_BYTES = 512 * 1024
 
 
 class Store:

@@ -94,7 +94,7 @@ def test_a_large_value_is_gone_with_its_last_reference(new_buffers: Buffers):
     assert kept.sum() == 2 * MEGABYTE
 
 
-def test_an_argument_is_gone_after_its_call_and_stays_readable_where_it_is_kept(
+def test_an_argument_is_gone_after_its_call_and_readable_where_it_is_kept(
     new_buffers: Buffers,
 ):
     keeper = Keeper.remote()

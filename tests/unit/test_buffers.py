@@ -23,8 +23,8 @@ from celery_actors.shared_memory import NoSpaceError, SharedFolder
 from celery_actors.store import Store, StoreError
 from tests.unit.conftest import RING
 
-CHUNK = 64 * 1024
-DATA = memoryview(bytes(range(256)) * 4096)  # a megabyte: 16 of these chunks
+CHUNK = 16 * 1024
+DATA = memoryview(bytes(range(256)) * 4096)  # a megabyte: 64 of these chunks
 Host = Callable[[str], SharedFolder]
 
 
@@ -366,7 +366,7 @@ def test_a_sender_gives_up_on_a_reader_that_is_gone(
     monkeypatch.setattr(transfers, "PATIENCE_SECONDS", 0.2)
     folder = host("a")
     blob = on("a", store, monkeypatch).keep("call.0", [DATA])
-    store.scripts.tell(routing.wanted_key("t"), 60, "c")
+    store.scripts.tell(routing.wanted_key("t"), 60, 1)
     transfers.send(store, Sealer(RING), folder, blob.id, blob.size, "t")
     assert [key for key in chunks(store) if int(store.run("TTL", key)) > 0] == chunks(store)
     assert len(store.texts("KEYS", "ca:blob:*")) == 1
