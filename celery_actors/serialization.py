@@ -292,7 +292,8 @@ def _mac(key: bytes, context: Context, sealed: _Sealed) -> bytes:
     for buffer in sealed.b:
         mac.update(len(buffer).to_bytes(8, "big"))
         mac.update(buffer)
-    mac.update(_encode([sealed.n, sealed.o, sealed.s, sealed.d, len(sealed.b)]))
+    if sealed.n or sealed.o is not None or sealed.s or sealed.d:  # a small value has none of them
+        mac.update(_encode([sealed.n, sealed.o, sealed.s, sealed.d, len(sealed.b)]))
     return mac.digest()
 
 

@@ -39,7 +39,7 @@ SPARE_FILES = 32
 SPARE_SECONDS = 5.0
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*", re.ASCII)
-_OPEN = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+_OPEN = getattr(os, "O_NOFOLLOW", 0)
 
 
 class NoSpaceError(Exception):

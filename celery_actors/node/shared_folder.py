@@ -54,7 +54,7 @@ def open_folder(incarnation: str) -> NodeFolder | None:
         owner = path / OWNER_FILE
         owner.write_text(incarnation)
         (path / SPARE_FOLDER).mkdir(mode=0o700)
-        lock = os.open(owner, os.O_RDONLY | os.O_CLOEXEC)
+        lock = os.open(owner, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path = path.rename(base / f"{_PREFIX}{incarnation}")
     except OSError as error:
@@ -83,7 +83,7 @@ def _remove_dead(base: Path) -> None:
         with contextlib.suppress(OSError):  # another user's; gone meanwhile; its node lives
             if path.parent.stat().st_uid != os.geteuid():
                 continue
-            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(path.parent, ignore_errors=True)

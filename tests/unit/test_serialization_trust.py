@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import pickle
 from collections.abc import Callable, Iterator
@@ -194,6 +195,20 @@ def test_another_order_of_what_is_in_a_blob_is_refused(
     trap = json.loads(sealer.seal([Tripwire(), "x" * BLOB_BYTES], CONTEXT, "call-1.0"))
     trap["__value__"][field] = forged
     assert refused(sealer, trap)
+
+
+@pytest.mark.parametrize("field", ["n", "s", "d", "o"])
+def test_fields_of_large_values_added_to_a_small_one_are_refused(
+    sealer: Sealer, trap: dict[str, Any], field: str
+) -> None:
+    # Else a buffer, which may hold anything, could be passed off as the pickle.
+    first = base64.b64decode(trap["__value__"]["b"][0])
+    digest = hashlib.sha256(first).hexdigest()
+    added = {"n": 1, "s": [1], "d": digest, "o": ["call-1.0", 3, "", digest]}
+    held = sealer.buffers = Held()
+    held.blobs["call-1.0"] = bytearray(first)
+    assert refused(sealer, {**trap, "__value__": {**trap["__value__"], field: added[field]}})
+    assert refused(sealer, {**trap, "__value__": {**trap["__value__"], **added}})
 
 
 def test_a_value_with_a_blob_is_refused_where_none_may_be(sealer: Sealer) -> None:
