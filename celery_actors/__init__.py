@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from . import errors as exceptions
-from .actor import ActorClass, ActorHandle, get_actor, kill
+from . import exceptions, util
+from .actor import ActorClass, exit_actor, get_actor, kill
+from .cluster_context import ClusterContext
 from .errors import (
     ActorAlreadyExistsError,
     ActorDiedError,
@@ -22,12 +23,15 @@ from .errors import (
     UntrustedPayloadError,
     WorkerCrashedError,
 )
+from .handle import ActorHandle
 from .inventory import available_resources, cluster_resources, nodes
 from .object_ref import ObjectRef
-from .objects import get, put, wait
-from .remote import remote
+from .objects import cancel, get, put, wait
+from .remote import method, remote
 from .routing import actor_queue
-from .session import ClusterContext, init, is_initialized, shutdown
+from .runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
+from .runtime_env import RuntimeEnv
+from .session import init, is_initialized, shutdown
 
 __all__ = [
     "ActorAlreadyExistsError",
@@ -46,22 +50,30 @@ __all__ = [
     "RayActorError",
     "RayError",
     "RayTaskError",
+    "RuntimeContext",
+    "RuntimeEnv",
     "SerializationError",
     "TaskCancelledError",
     "UntrustedPayloadError",
     "WorkerCrashedError",
     "actor_queue",
     "available_resources",
+    "cancel",
     "cluster_resources",
     "exceptions",
+    "exit_actor",
     "get",
     "get_actor",
+    "get_gpu_ids",
+    "get_runtime_context",
     "init",
     "is_initialized",
     "kill",
+    "method",
     "nodes",
     "put",
     "remote",
     "shutdown",
+    "util",
     "wait",
 ]

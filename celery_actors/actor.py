@@ -1,23 +1,24 @@
-"""``@remote`` on a class: actors, their handles and their methods."""
+"""``@remote`` on a class: how actors are created, found and ended."""
 
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from . import directory, routing, runtime
+from . import directory, environment, routing, runtime
 from .code import WRAPPED, dump_code
-from .errors import ActorAlreadyExistsError
-from .object_ref import ObjectRef
+from .errors import ActorAlreadyExistsError, ActorHandleNotFoundError
+from .handle import ActorHandle, Identity
+from .methods import ActorTraits, class_methods, is_async_class
 from .options import ActorOptions, actor_options
-from .signatures import Signature, class_methods
+from .signatures import Signature
 
-__all__ = ["ActorClass", "ActorClassInheritanceException", "ActorHandle", "get_actor", "kill"]
+__all__ = ["ActorClass", "ActorClassInheritanceException", "exit_actor", "get_actor", "kill"]
 
 T = TypeVar("T")
-_READY = "__ray_ready__"
-#: Methods that every actor has, beside its class's own.
-_EXTRA = {_READY: Signature(())}
+#: Calls of an async actor that may be under way at once, as in Ray.
+ASYNC_CONCURRENCY = 1000
 
 
 class ActorClassInheritanceException(TypeError):  # noqa: N818 - Ray's name
@@ -31,7 +32,7 @@ class ActorClass(Generic[T]):
         self.__celery_actors_wrapped__ = cls
         self._options = options
         self._init = Signature.of(cls, skip_first=False)
-        self._methods = {**class_methods(cls), **_EXTRA}
+        self._traits = _traits(cls, options)
         self.__name__ = cls.__name__
         self.__doc__ = cls.__doc__
         self.__module__ = cls.__module__
@@ -59,6 +60,10 @@ class ActorClass(Generic[T]):
         Raises:
             ValueError: an unknown option or an impossible value. TypeError: a wrong type.
         """
+        if "concurrency_groups" in given:
+            raise ValueError(
+                "concurrency_groups belong to the class: give them to @remote, not to .options()"
+            )
         cls: type[T] = getattr(self, WRAPPED)
         return ActorClass(cls, actor_options(self._options, given))
 
@@ -79,6 +84,9 @@ class ActorClass(Generic[T]):
                 return ActorHandle.of(found)
         return self._create(context, namespace, args, kwargs)
 
+    def _remote(self, args: Any = (), kwargs: Any = None, **options: Any) -> ActorHandle[T]:
+        return self.options(**options).remote(*args, **(kwargs or {}))
+
     def _create(
         self,
         context: runtime.Runtime,
@@ -98,15 +106,17 @@ class ActorClass(Generic[T]):
         context.export(digest, record)
         describe = f"an argument of {self.__name__}.remote()"
         spec = context.sealer.seal(
-            (args, kwargs, self._methods), directory.spec_context(actor_id), actor_id, describe
+            (args, kwargs), directory.spec_context(actor_id), actor_id, describe
         )
+        place = directory.traits_context(actor_id)
+        traits = context.sealer.seal(self._traits, place, actor_id, inline=True)
         taken = directory.create(
             context.store,
             actor_id=actor_id,
             queue=queue,
             name_field=routing.name_field(namespace, options.name) if options.name else "",
             spec=spec,
-            need=options.need,
+            need=replace(options.need, env=environment.resolve(context, options.runtime_env)),
             job=context.job,
             detached=options.lifetime == "detached",
             fields={
@@ -114,12 +124,14 @@ class ActorClass(Generic[T]):
                 "code": digest,
                 "max_restarts": options.max_restarts,
                 "max_task_retries": options.max_task_retries,
+                "concurrent": int(self._traits.is_concurrent),
                 "namespace": namespace,
+                "traits": traits.decode(),
             },
         )
         if taken is None:
             title = f"actor {self.__name__}({options.name or actor_id[:8]})"
-            return ActorHandle(actor_id, queue, self.__name__, title, self._methods)
+            return ActorHandle(Identity(actor_id, queue, self.__name__, title, self._traits))
         if options.get_if_exists:
             found = directory.find(context.store, taken)
             if found is not None:
@@ -137,104 +149,34 @@ class ActorClass(Generic[T]):
         return f"ActorClass({self.__name__})"
 
 
-class ActorHandle(Generic[T]):
-    """A reference to an actor. Pass it anywhere: arguments, containers, results, ``put``."""
+def _traits(cls: type, options: ActorOptions) -> ActorTraits:
+    """Return what callers and the process must know.
 
-    def __init__(
-        self, actor_id: str, queue: str, class_name: str, title: str,
-        methods: dict[str, Signature] | None,
-    ) -> None:  # fmt: skip
-        self._actor_id = actor_id
-        self._queue = queue
-        self._class_name = class_name
-        self._title = title
-        self._methods = methods
-
-    @classmethod
-    def of(cls, record: directory.ActorRecord) -> ActorHandle[Any]:
-        """Return a handle from the actor's record; its methods come with its creation record."""
-        context = runtime.current()
-        raw = context.store.get(record.keys.spec)
-        methods = None
-        if raw is not None:
-            place = directory.spec_context(record.actor_id)
-            methods = context.sealer.open(raw, place)[2]
-        return cls(record.actor_id, record.meta["queue"], record.class_name, record.title, methods)
-
-    def __getattr__(self, name: str) -> ActorMethod:
-        methods = self.__dict__.get("_methods")
-        if methods is None or (name not in methods and name != _READY):
-            if methods is None and not name.startswith("_"):
-                method = ActorMethod(self, name, Signature(None))
-                self.__dict__[name] = method
-                return method
-            raise AttributeError(
-                f"'{self.__dict__.get('_class_name', 'actor')}' object has no attribute '{name}'"
+    Raises:
+        ValueError: options that contradict each other or the class.
+    """
+    is_async = is_async_class(cls)
+    limit = options.max_concurrency or (ASYNC_CONCURRENCY if is_async else 1)
+    groups = dict(options.concurrency_groups or {})
+    methods = class_methods(cls)
+    for name, method in methods.items():
+        group = method.options.concurrency_group if method.options else None
+        if group is not None and group not in groups:
+            raise ValueError(
+                f"{cls.__name__}.{name} is in the concurrency group {group!r}, which @remote does "
+                f"not define; concurrency_groups={groups}"
             )
-        method = self.__dict__[name] = ActorMethod(self, name, methods[name])
-        return method
-
-    def __dir__(self) -> list[str]:
-        return sorted({*(self._methods or ()), "__init__", _READY})
-
-    def __hash__(self) -> int:
-        return hash(self._actor_id)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ActorHandle) and other._actor_id == self._actor_id
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ActorHandle, (
-            self._actor_id, self._queue, self._class_name, self._title, self._methods,
-        )  # fmt: skip
-
-    def __repr__(self) -> str:
-        return f"ActorHandle({self._class_name}, {self._actor_id})"
-
-
-class ActorMethod:
-    """One method of one actor, ready to be called."""
-
-    __slots__ = ("_bounds", "_handle", "_name", "_prepared", "_signature")
-
-    def __init__(self, handle: ActorHandle[Any], name: str, signature: Signature) -> None:
-        self._handle = handle
-        self._name = name
-        self._signature = signature
-        self._bounds = signature.positional_bounds()
-        self._prepared: tuple[Any, ...] | None = None
-
-    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
-        raise TypeError(
-            f"Actor methods cannot be called directly. Instead of running "
-            f"'object.{self._name}()', try 'object.{self._name}.remote()'."
+    overlapping = is_async or limit > 1
+    if overlapping and options.allow_out_of_order_execution is False:
+        raise ValueError(
+            f"{cls.__name__} is async or threaded, so its calls overlap: "
+            "allow_out_of_order_execution=False cannot be kept. Leave it out"
         )
-
-    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[Any]:
-        """Send one call and return the reference to its result at once.
-
-        Raises:
-            TypeError: the arguments do not fit. SerializationError: one cannot be pickled.
-        """
-        prepared = self._prepared
-        context = runtime.current()
-        if prepared is None or prepared[0] is not context or prepared[3] != context.job:
-            prepared = self._prepare()
-        if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
-            what = f"{self._handle._class_name}.{self._name}()"
-            self._signature.check(what, args, kwargs)
-        return context.calls.submit(prepared[1], prepared[2], args, kwargs)
-
-    def _prepare(self) -> tuple[Any, ...]:
-        context = runtime.current()
-        handle = self._handle
-        target = context.calls.actor(handle._queue, handle._actor_id, handle._title)
-        template = context.template(target, routing.task_name(handle._class_name, self._name))
-        self._prepared = (context, target, template, context.job)
-        return self._prepared
-
-    def __repr__(self) -> str:
-        return f"ActorMethod({self._handle._class_name}.{self._name})"
+    return ActorTraits(
+        methods, options.max_task_retries, options.max_pending_calls, options.on_full == "block",
+        is_async, limit, groups, overlapping or bool(options.allow_out_of_order_execution),
+        options.enable_task_events,
+    )  # fmt: skip
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
@@ -254,18 +196,48 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
     return ActorHandle.of(record)
 
 
-def kill(actor: ActorHandle[Any]) -> None:
-    """End an actor at once, like ``kill -9``: running and waiting calls fail with ActorDiedError.
+def exit_actor() -> None:
+    """End the present actor from inside one of its methods, for good.
+
+    Calls that run at the same time end first; waiting ones fail with ActorDiedError, and so does
+    the present one. Exit handlers (``atexit``) run.
 
     Raises:
-        ValueError: the argument is not an actor handle.
+        TypeError: outside an actor. SystemExit, AsyncioActorExit: to end the call.
+    """
+    context = runtime.current() if runtime.is_current() else None
+    if context is None or context.exit_actor is None:
+        raise TypeError("exit_actor API is called on a non-actor worker: call it in a method")
+    context.exit_actor("exit_actor() was called")
+
+
+def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
+    """End an actor's process at once, like ``kill -9``: neither atexit nor shutdown hooks run.
+
+    Running and waiting calls fail with ActorDiedError. With ``no_restart=False`` only the process
+    is ended: the actor restarts if ``max_restarts`` allows it, and waiting calls survive.
+
+    Raises:
+        ValueError: the argument is not an actor handle. ActorHandleNotFoundError: the store does
+            not know the actor; the handle is from another cluster.
     """
     if not isinstance(actor, ActorHandle):
         raise ValueError(  # noqa: TRY004 - Ray raises ValueError here
             f"celery_actors.kill() takes an actor handle, not {type(actor).__name__}. To stop a "
-            "call of a function, let it end"
+            "call, use celery_actors.cancel() with its reference"
         )
     context = runtime.current()
     context.calls.flush()
+    identity = actor._identity
+    if directory.find(context.store, identity.actor_id, identity.queue) is None:
+        raise ActorHandleNotFoundError(
+            f"{identity.title} is not known to this cluster: the handle is from another one, or "
+            "the actor ended long ago"
+        )
     cause = "it was ended by celery_actors.kill()"
-    directory.end(context.store, actor._actor_id, actor._queue, cause, context.result_seconds)
+    if no_restart:
+        directory.end(
+            context.store, identity.actor_id, identity.queue, cause, context.result_seconds
+        )
+    else:
+        directory.end_process(context.store, identity.actor_id, identity.queue)

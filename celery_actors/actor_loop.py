@@ -1,27 +1,32 @@
-"""The loop of an actor: its calls in order, those with an unready argument set aside."""
+"""The loop of an actor whose calls run one at a time: in order, those that must wait set aside."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NamedTuple, NoReturn
 
 from . import routing
 from .errors import DeadLetterError, FencedError, UntrustedPayloadError
-from .executor import Executor, Prepared
+from .executor import Callee, Executor, Prepared, seconds_until
 from .loop import NEVER_RUNS, Host, Loop
 from .mailbox import Mailbox
 from .messages import Message
 from .runtime import Runtime
 from .store import Answer
 
-__all__ = ["ActorLoop", "Aside"]
+__all__ = ["TERMINATE", "ActorLoop", "Aside", "Copies"]
 
 #: Calls fetched ahead of execution.
 READ_AHEAD = 128
 #: Calls whose ids an actor remembers, to refuse copies of their messages.
 SEEN_CALLS = 4096
+#: The method that ends an actor once the calls before it are done.
+TERMINATE = "__ray_terminate__"
+#: Stands for a caller in the table of calls set aside: it waits for all the others.
+_LAST = "\x00last"
 
 
 class Aside:
@@ -34,22 +39,85 @@ class Aside:
 
     def start(self, position: int) -> None:
         """Note that the call begins, so that a crash knows it may have taken effect."""
-        words: dict[str, bytes | str | int | float] = {"parked_go": position}
-        scripts = self._runtime.store.scripts
-        if not scripts.mark(self._keys.meta, self._epoch, self._owner, words):
+        keys, scripts = self._keys, self._runtime.store.scripts
+        if not scripts.begin(keys.meta, keys.begun, self._epoch, self._owner, [position]):
             raise FencedError("another process owns this actor now")
 
     def settle(self, position: int, answer: Answer) -> None:
         """Store the call's result and forget the call, in one step."""
-        if not self._runtime.store.scripts.settle_parked(
-            self._keys.meta, self._keys.parked, self._epoch, self._owner, position,
+        keys = self._keys
+        if not self._runtime.store.scripts.settle_aside(
+            [keys.queue, keys.meta, keys.parked, keys.begun], self._epoch, self._owner, position,
             self._runtime.result_seconds, answer,
         ):  # fmt: skip
             raise FencedError("another process owns this actor now")
 
 
+class Copies:
+    """Refuses messages that somebody put on an actor's queue a second time.
+
+    A call with signed arguments is refused for good where each caller's come in ascending order. A
+    plain one carries no secret, anybody with access may write its like; its copy is refused as long
+    as its id is remembered, and so is a signed one where calls overlap.
+    """
+
+    def __init__(self, *, ordered: bool) -> None:
+        self._ordered = ordered
+        self._signed: dict[str, int] = {}  # caller -> its last call with signed arguments
+        self._seen: dict[str, None] = {}  # ids of recent calls, oldest first
+        self._lock = threading.Lock()
+
+    def check(self, prepared: Prepared) -> None:
+        """Let a first message pass.
+
+        Raises:
+            UntrustedPayloadError: it is a copy.
+        """
+        message = prepared.message
+        tag = message.tag
+        signed = (
+            self._ordered
+            and b"__type__" in message.raw
+            and tag.sequence <= self._signed.get(tag.caller, 0)
+        )
+        if tag.caller and (signed or message.call_id in self._seen):
+            raise UntrustedPayloadError(
+                f"call {tag.sequence} of {tag.caller} to this actor has run already: somebody put "
+                "a copy of its message on the queue"
+            )
+
+    def note(self, message: Message) -> None:
+        """Remember a call that runs."""
+        tag = message.tag
+        if tag.caller:
+            with self._lock:
+                self._seen[message.call_id] = None
+                if len(self._seen) > SEEN_CALLS:
+                    del self._seen[next(iter(self._seen))]
+            if self._ordered and b"__type__" in message.raw and message.eta is None:
+                self._signed[tag.caller] = tag.sequence
+
+    def state(self, call_id: str, runs: bool) -> str:
+        """Return what becomes of a call that was cancelled: RUNNING, FINISHED or DROPPED."""
+        if runs:
+            return "RUNNING"
+        return "FINISHED" if call_id in self._seen else "DROPPED"
+
+
+class _Waiting(NamedTuple):
+    """A call out of line, and when it may start at the earliest (``time.monotonic``)."""
+
+    position: int
+    prepared: Prepared
+    due: float
+
+
 class ActorLoop(Loop):
-    """Runs one actor's calls, oldest first; a call with an unready argument steps aside."""
+    """Runs one actor's calls, oldest first; a call that must wait steps aside.
+
+    Behind a call with an unready argument its own caller's later calls wait, too, unless
+    ``out_of_order``. A call for later holds nobody back.
+    """
 
     def __init__(
         self,
@@ -57,18 +125,20 @@ class ActorLoop(Loop):
         mailbox: Mailbox,
         executor: Executor,
         host: Host,
-        find: Callable[[str], tuple[Callable[..., Any], str] | None],
+        find: Callable[[str], Callee | None],
         aside: Aside,
-        wake: Callable[[], None],
+        *,
+        out_of_order: bool,
+        inherited: int,
     ) -> None:
         super().__init__(runtime, mailbox, executor, host)
         self._find = find
         self._aside = aside
-        self._wake = wake
-        self._parked: dict[str, deque[tuple[int, Prepared]]] = {}  # by caller
-        self._signed: dict[str, int] = {}  # caller -> its last call with signed arguments
-        self._seen: dict[str, None] = {}  # ids of recent calls, oldest first
-        executor.on_accepted = self._accepted
+        self._out_of_order = out_of_order
+        self._inherited = inherited  # calls that a former process may have left cancelled
+        self._parked: dict[str, deque[_Waiting]] = {}  # by caller, or by call
+        self._copies = Copies(ordered=not out_of_order)
+        executor.on_accepted = self._copies.note
 
     def _want(self) -> int:
         return READ_AHEAD
@@ -76,83 +146,89 @@ class ActorLoop(Loop):
     def _one(self, raw: bytes) -> None:
         try:
             prepared = self._executor.prepare(raw)
-            self._refuse_copies(prepared)
-            found = self._find(prepared.message.method)
-            if found is None:
+            self._copies.check(prepared)
+            callee = self._find(prepared.message.method)
+            if callee is None:
                 raise DeadLetterError(
                     f"{prepared.message.task} names no method of this actor; check the name"
                 )
         except NEVER_RUNS as error:
             self._finish(self._dead_letter(raw, error), time.monotonic())
             return
-        caller = prepared.message.tag.caller
-        if (caller and caller in self._parked) or not self._ready(prepared):
-            self._park(prepared)
-            return
-        self._execute(prepared, *found)
+        if self._inherited:
+            self._inherited -= 1
+            self._executor.recall(prepared.message)
+        line, due = self._line_of(prepared)
+        if line is None:
+            self._execute(prepared, callee)
+        else:
+            self._park(line, prepared, due)
 
-    def _refuse_copies(self, prepared: Prepared) -> None:
-        """Refuse a message that somebody put on the queue a second time.
+    def knows(self, call_id: str, runs: bool) -> str:
+        """Return what becomes of a call that was cancelled: RUNNING, FINISHED or DROPPED."""
+        return self._copies.state(call_id, runs)
 
-        A call with signed arguments is refused for good: each caller's come in ascending order.
-        A plain one carries no secret, anybody with access may write its like; its copy is refused
-        as long as its id is remembered.
-        """
+    def _line_of(self, prepared: Prepared) -> tuple[str | None, float]:
+        """Return the line in which a call must wait, None to run it now, and when it is due."""
         message = prepared.message
-        tag = message.tag
-        signed = b"__type__" in message.raw and tag.sequence <= self._signed.get(tag.caller, 0)
-        if tag.caller and (signed or message.call_id in self._seen):
-            raise UntrustedPayloadError(
-                f"call {tag.sequence} of {tag.caller} to this actor has run already: somebody put "
-                "a copy of its message on the queue"
-            )
-
-    def _accepted(self, message: Message) -> None:
-        tag = message.tag
-        if tag.caller:
-            self._seen[message.call_id] = None
-            if len(self._seen) > SEEN_CALLS:
-                del self._seen[next(iter(self._seen))]
-            if b"__type__" in message.raw:
-                self._signed[tag.caller] = tag.sequence
+        caller = message.tag.caller
+        if message.eta is not None and (left := seconds_until(message.eta)) > 0:
+            return message.call_id, time.monotonic() + left
+        if message.method == TERMINATE and self._parked:
+            return _LAST, 0.0
+        held = caller and caller in self._parked and not self._out_of_order
+        if not held and (self._ready(prepared) or self._executor.is_cancelled(message)):
+            return None, 0.0
+        return (caller if caller and not self._out_of_order else message.call_id), 0.0
 
     def _ready(self, prepared: Prepared) -> bool:
         """Tell whether every argument is here, after one look into the store."""
         waiting = [ref for ref in prepared.refs if not ref.ready]
         return not waiting or self._runtime.results.wait_stored(waiting)
 
-    def _park(self, prepared: Prepared) -> None:
+    def _park(self, line: str, prepared: Prepared, due: float) -> None:
         with self._lock:
             self._commit_locked()
             position = self._mailbox.position
             self._mailbox.park()
             self._current = 0
-        self._parked.setdefault(prepared.message.tag.caller, deque()).append((position, prepared))
+        self._parked.setdefault(line, deque()).append(_Waiting(position, prepared, due))
         for ref in prepared.refs:
-            self._runtime.results.notify(ref, lambda _ref: self._wake())
+            self._runtime.results.notify(ref, lambda _ref: self._host.wake())
+        if due:
+            self._host.wake_at(due)
 
     def _woken(self) -> None:
-        for caller in list(self._parked):
-            line = self._parked[caller]
-            while line and all(ref.ready for ref in line[0][1].refs):
-                position, prepared = line.popleft()
-                self._run_one_parked(position, prepared)
+        for line in list(self._parked):
+            waiting = self._parked[line]
+            while waiting and self._may_start(line, waiting[0]):
+                call = waiting.popleft()
+                self._run_one_parked(call.position, call.prepared)
                 if self._host.stopping:
                     return
-            if not line:
-                del self._parked[caller]
+            if not waiting:
+                del self._parked[line]
+
+    def _may_start(self, line: str, call: _Waiting) -> bool:
+        if line == _LAST:
+            return len(self._parked) == 1
+        if self._executor.is_cancelled(call.prepared.message):
+            return True
+        if time.monotonic() < call.due:
+            return False
+        return all(ref.ready for ref in call.prepared.refs)
 
     def _run_one_parked(self, position: int, prepared: Prepared) -> None:
-        function, label = self._find(prepared.message.method) or _gone(prepared)
+        callee = self._find(prepared.message.method) or _gone(prepared)
         self._aside.start(position)
-        self._host.begin(prepared, label)
         begun = time.monotonic()
-        outcome = self._run(prepared, function, label)
+        self._host.begin(prepared, callee.label)
+        outcome = self._run(prepared, callee)
         self._host.end(prepared, outcome, time.monotonic() - begun)
         self._runtime.calls.settle()
         self._aside.settle(position, outcome.answer)
         if outcome.garbage:
-            self._runtime.buffers.free(outcome.garbage)
+            self._runtime.discard(outcome.garbage)
 
 
 def _gone(prepared: Prepared) -> NoReturn:

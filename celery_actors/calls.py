@@ -10,7 +10,7 @@ from typing import Any
 
 from . import routing
 from .buffers import Buffers
-from .errors import ActorDiedError, RayError
+from .errors import ActorDiedError, PendingCallsLimitExceeded, RayError, actor_ended
 from .messages import MessageTemplate, encode_body
 from .object_ref import ObjectRef
 from .placement import Need
@@ -38,12 +38,15 @@ class Target:
         "actor_id",
         "ahead",
         "bell",
+        "blocks",
         "buffer",
         "first",
         "ids",
         "keys",
+        "limit",
         "name",
         "order",
+        "pending",
         "queue",
         "sequence",
         "unlimited",
@@ -65,6 +68,9 @@ class Target:
         self.buffer: list[bytes] = []
         self.ids: list[str] = []
         self.ahead = 0
+        self.limit = 0  # calls that may be under way; 0: any number
+        self.blocks = False  # wait at the limit instead of raising
+        self.pending = 0  # calls under way, counted where there is a limit
         self.unlimited = False  # a call to oneself must never wait for oneself
 
     @property
@@ -137,7 +143,10 @@ class Calls:
 
         Raises:
             SerializationError: an argument cannot be pickled; nothing was sent.
+            PendingCallsLimitExceeded: as many calls are under way as there may be.
         """
+        if target.limit:
+            self._make_room(target)
         with target.order:
             sequence = target.sequence + 1
             call_id = self.next_id()
@@ -147,6 +156,9 @@ class Calls:
                 body = self._body(target, template.task, sequence, name, args, kwargs)
             message = template.build(call_id, sequence, body)
             ref = self._results.new(name)
+            ref._target = target
+            if target.limit:
+                self._results.count(name, target)
             target.sequence = sequence
             with self._lock:
                 if not target.buffer:
@@ -160,6 +172,19 @@ class Calls:
         if target.ahead > AHEAD_CALLS or sequence - target.acknowledged > UNACKNOWLEDGED_CALLS:
             self._throttle(target)
         return ref
+
+    def _make_room(self, target: Target) -> None:
+        if target.pending < target.limit:
+            return
+        self.flush()
+        if not target.blocks or target.unlimited:
+            cure = "create the actor with on_full='block'"
+            raise PendingCallsLimitExceeded(
+                f"{target.pending} calls to {target.name} are under way and max_pending_calls is "
+                f"{target.limit}: wait for some of them, or "
+                + (cure if not target.unlimited else "call it from elsewhere: it waits for itself")
+            )
+        self.mux.wait(lambda: target.pending < target.limit, None)
 
     def _body(
         self, target: Target, task: str, sequence: int, call_id: str,
@@ -258,9 +283,8 @@ class _Acknowledge:
             return RayError(f"the store refused {len(self.ids)} calls to {target.name}: {reply}")
         if reply[0] == -2:
             cause = reply[1].decode() or "it was ended"
-            return ActorDiedError(
-                f"{target.name} is dead: {cause}", target.actor_id, reply[2] == b"1"
-            )
+            text = f"{target.name} is dead: {cause}"
+            return actor_ended(text, cause, target.actor_id, reply[2] == b"1")
         if reply[0] == -1:
             return ActorDiedError(
                 f"{target.name} is not known to this store: it ended long ago, or the store was "

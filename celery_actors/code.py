@@ -16,9 +16,10 @@ from typing import Any
 import cloudpickle
 
 from .errors import ObjectLostError, SerializationError
+from .pickling import dumps
 from .serialization import Sealer
 
-__all__ = ["dump_code", "load_code"]
+__all__ = ["dump_code", "dump_types", "load_code"]
 
 #: What `@remote` leaves in the module in place of the class or function keeps it here.
 WRAPPED = "__celery_actors_wrapped__"
@@ -35,7 +36,7 @@ def dump_code(code: Any, sealer: Sealer, describe: str) -> tuple[str, bytes]:
     if name is None and module is not None and not _can_be_found(code.__module__):
         cloudpickle.register_pickle_by_value(module)
     try:
-        data = pickle.dumps(name) if name else cloudpickle.dumps(code)
+        data = pickle.dumps(name) if name else dumps(code)
     except Exception as error:
         raise SerializationError(
             f"{describe} cannot be sent to a worker: {error}. It refers to something unpicklable "
@@ -44,6 +45,20 @@ def dump_code(code: Any, sealer: Sealer, describe: str) -> tuple[str, bytes]:
     digest = hashlib.sha256(data).hexdigest()[:32]
     record = sealer.seal(data, ("code", digest), digest, describe, inline=True)
     return digest, record
+
+
+def dump_types(
+    chosen: bool | tuple[type, ...] | None, sealer: Sealer, export: Callable[[str, bytes], None]
+) -> bool | list[str] | None:
+    """Return exception types as content hashes, exported; True, False and None as they are."""
+    if chosen is None or isinstance(chosen, bool):
+        return chosen
+    digests = []
+    for kind in chosen:
+        digest, record = dump_code(kind, sealer, f"the exception type {kind.__name__}")
+        export(digest, record)
+        digests.append(digest)
+    return digests
 
 
 def load_code(digest: str, fetch: Callable[[str], bytes | None], sealer: Sealer) -> Any:

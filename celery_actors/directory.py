@@ -11,13 +11,23 @@ import msgspec
 from . import records, routing
 from .broker.remains import queue_remains
 from .buffers import free_commands
-from .errors import ActorDiedError, DeadLetterError, RayError
+from .errors import DeadLetterError, RayError, actor_ended
 from .messages import Envelope, decode_envelope
 from .placement import Need
 from .serialization import Sealer
 from .store import Answer, Store
 
-__all__ = ["ActorRecord", "actors", "create", "end", "find", "reap", "spec_context"]
+__all__ = [
+    "ActorRecord",
+    "actors",
+    "create",
+    "end",
+    "end_process",
+    "find",
+    "reap",
+    "spec_context",
+    "traits_context",
+]
 
 #: Seconds for which a dead actor's record is kept, so that late calls learn why it died.
 REMEMBER_SECONDS = 24 * 3600
@@ -64,6 +74,11 @@ class ActorRecord:
 def spec_context(actor_id: str) -> tuple[str, ...]:
     """Return what a creation record is signed for."""
     return ("spec", actor_id)
+
+
+def traits_context(actor_id: str) -> tuple[str, ...]:
+    """Return what an actor's traits are signed for."""
+    return ("traits", actor_id)
 
 
 def creation_message(actor_id: str, queue: str, need: str, class_name: str) -> bytes:
@@ -122,6 +137,18 @@ def find_named(store: Store, namespace: str, name: str) -> ActorRecord | None:
     return record if record is not None and record.state != "DEAD" else None
 
 
+def names(store: Store, namespace: str | None = None) -> list[tuple[str, str]]:
+    """Return the (namespace, name) of every living named actor, or of those in one namespace."""
+    found = []
+    for field, actor_id in store.hash(routing.NAMES).items():
+        space, name = routing.split_name_field(field)
+        if namespace is None or namespace == space:
+            record = find(store, actor_id)
+            if record is not None and record.state != "DEAD":
+                found.append((space, name))
+    return found
+
+
 def actors(store: Store) -> list[ActorRecord]:
     """Return every actor that is not buried."""
     listed = store.hash(routing.ACTORS)
@@ -136,6 +163,14 @@ def end(store: Store, actor_id: str, queue: str, cause: str, ttl: int) -> None:
     reap(store, actor_id, queue, ttl)
 
 
+def end_process(store: Store, actor_id: str, queue: str) -> None:
+    """Have an actor's process killed by its node; the actor restarts by its rules."""
+    record = find(store, actor_id, queue)
+    if record is not None and record.incarnation and record.state != "DEAD":
+        store.run("SADD", routing.kill_key(record.incarnation), actor_id)
+        store.run("PUBLISH", routing.node_channel(record.incarnation), "kill")
+
+
 def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
     """Answer every waiting call of a dead actor, then free its keys. Any process may help."""
     keys = routing.ActorKeys(queue, actor_id)
@@ -145,12 +180,13 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
         if meta.get("st") != "dead":
             return
         record = ActorRecord(actor_id, meta)
-        store.scripts.unpark(queue, keys.meta, keys.parked, meta["ep"])
+        store.scripts.unpark(queue, keys.meta, keys.parked, keys.begun, meta["ep"])
         meta = store.hash(keys.meta)
         waiting = list(reversed(store.run("LRANGE", queue, -_REAP_CHUNK, -1)))
         if waiting:
-            error = ActorDiedError(
+            error = actor_ended(
                 f"{record.title} died before this call started: {meta.get('cause')}",
+                meta.get("cause"),
                 actor_id,
                 meta.get("init_failed") == "1",
             )

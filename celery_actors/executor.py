@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -12,19 +11,35 @@ from .errors import (
     DeadLetterError,
     ObjectStoreFullError,
     RayError,
+    RayTaskError,
     SerializationError,
     TaskCancelledError,
+    TaskTimeoutError,
     UntrustedPayloadError,
 )
+from .interrupts import Interrupts
 from .messages import Message, decode_body, decode_envelope
 from .object_ref import ObjectRef
+from .options import RetryOn
 from .runtime import Runtime
 from .serialization import Blob, Sealer, is_sealed
 from .store import Answer
 
-__all__ = ["Executor", "Outcome", "Prepared"]
+__all__ = [
+    "Callee",
+    "Executor",
+    "Garbage",
+    "Outcome",
+    "Prepared",
+    "Retries",
+    "Started",
+    "seconds_until",
+]
 
 _REF = "ca-ref"
+
+#: What a call leaves: keys of the store, and what its arguments kept beside the message.
+Garbage = list[str | Blob]
 
 
 class Prepared(NamedTuple):
@@ -38,8 +53,58 @@ class Outcome(NamedTuple):
     """What a call came to: the answer to store, and the argument buffers to free after it."""
 
     answer: Answer
-    garbage: list[Blob]
+    garbage: Garbage
     succeeded: bool
+
+
+class Started(NamedTuple):
+    """The arguments of a call that starts, and their buffers to free after it."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+    garbage: Garbage
+
+
+class Callee(NamedTuple):
+    """What a message names: the function, how users know it, when to run it again."""
+
+    function: Callable[..., Any]
+    label: str
+    retry_on: RetryOn = False
+
+
+class Retries:
+    """How often one call may run again because of the exceptions it raises.
+
+    ``before`` counts the runs that a crash ended. Ray counts both together.
+    """
+
+    def __init__(
+        self, message: Message, own: RetryOn, load: Callable[[str], Any],
+        on_retry: Callable[[int], None],
+    ) -> None:  # fmt: skip
+        self._limit = message.tag.max_retries
+        self._wanted = message.options.retry_on
+        self._own = own
+        self._load = load
+        self._on_retry = on_retry
+        self._before = message.retries
+        self.count = 0
+
+    def another(self, error: BaseException) -> bool:
+        """Count one more run; False where the exception or the limit does not allow it."""
+        if 0 <= self._limit <= self._before + self.count or not self._covers(error):
+            return False
+        self.count += 1
+        self._on_retry(self.count)
+        return True
+
+    def _covers(self, error: BaseException) -> bool:
+        wanted: Any = self._own if self._wanted is None else self._wanted
+        if isinstance(wanted, bool):
+            return wanted and isinstance(error, Exception)
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        return isinstance(cause, tuple(self._load(k) if isinstance(k, str) else k for k in wanted))
 
 
 class Executor:
@@ -48,10 +113,13 @@ class Executor:
     ``owner`` is what arguments must be signed for: the actor's id, or the shared queue.
     """
 
-    def __init__(self, runtime: Runtime, owner: str) -> None:
+    def __init__(
+        self, runtime: Runtime, owner: str, interrupts: Interrupts, place: records.RaisedAt
+    ) -> None:
         self._runtime = runtime
+        self.interrupts = interrupts
         self._owner = owner
-        self._pid = os.getpid()
+        self._place = place
         self.on_accepted: Callable[[Message], None] = lambda _message: None
 
     def prepare(self, raw: bytes) -> Prepared:
@@ -67,56 +135,108 @@ class Executor:
             refs = [self._borrow(v["__value__"]) for v in values if _is_ref(v)]
         return Prepared(message, refs)
 
-    def run(self, prepared: Prepared, function: Callable[..., Any], label: str) -> Outcome:
-        """Run a call and return its outcome.
+    def run(self, prepared: Prepared, callee: Callee, retries: Retries) -> Outcome:
+        """Run a call in the main thread and return its outcome.
 
         Raises:
             SystemExit: the user's code asked for it. DeadLetterError, UntrustedPayloadError: an
                 argument cannot be read or trusted; the call did not start.
         """
+        label = callee.label
+        while True:
+            started = self.start(prepared, label)
+            if isinstance(started, Outcome):
+                return started
+            try:
+                value = self._call(prepared.message, callee.function, started)
+            except SystemExit:
+                raise
+            except BaseException as error:  # noqa: BLE001 - the user's exception is the result
+                if not self.is_cancelled(prepared.message) and retries.another(error):
+                    continue
+                return self.fail(prepared.message, error, label, started.garbage)
+            return self.finish(prepared.message, value, label, started.garbage)
+
+    def _call(self, message: Message, function: Callable[..., Any], started: Started) -> Any:
+        interrupts = self.interrupts
+        try:
+            interrupts.enter_main(message, Executor._call.__code__)
+            return function(*started.args, **started.kwargs)
+        finally:
+            interrupts.leave_main(message)
+
+    def start(self, prepared: Prepared, label: str) -> Started | Outcome:
+        """Return the arguments of a call, or the outcome of one that must not start.
+
+        Raises:
+            DeadLetterError, UntrustedPayloadError: an argument cannot be read or trusted.
+        """
         message = prepared.message
-        if message.expires is not None and _is_past(message.expires):
+        if message.expires is not None and seconds_until(message.expires) < 0:
             late = TaskCancelledError(f"{label} expired at {message.expires} before it started")
             return self.refuse(message.call_id, message.tag.caller, late, label)
+        if self.is_cancelled(message):
+            self.interrupts.forget(message.call_id)
+            error = TaskCancelledError(f"{label} was cancelled before it started")
+            refusal = self.refuse(message.call_id, message.tag.caller, error, label)
+            return refusal._replace(garbage=[routing.cancelled_key(message.call_id)])
         try:
             for ref in prepared.refs:
                 if ref.failed:
                     self._runtime.results.value(ref)
-            args, kwargs, garbage = self._arguments(message)
+            started = Started(*self._arguments(message))
         except (DeadLetterError, UntrustedPayloadError):
             raise
         except Exception as error:  # noqa: BLE001 - a failed dependency raises the user's own error
             return self.refuse(message.call_id, message.tag.caller, error, label)
         self.on_accepted(message)
-        try:
-            value = function(*args, **kwargs)
-        except SystemExit:
-            raise
-        except BaseException as error:  # noqa: BLE001 - the user's exception is the result
-            return self._failed(message, error, label, garbage)
+        return started
+
+    def recall(self, message: Message) -> None:
+        """Look into the store for a cancellation that this process could not hear."""
+        if self._runtime.store.run("EXISTS", routing.cancelled_key(message.call_id)):
+            self.interrupts.cancel(message.call_id)
+
+    def is_cancelled(self, message: Message) -> bool:
+        """Tell whether somebody cancelled the call."""
+        return self.interrupts.is_cancelled(message.call_id)
+
+    def finish(self, message: Message, value: Any, label: str, garbage: Garbage) -> Outcome:
+        """Return the outcome of a call that returned a value."""
+        if self.is_cancelled(message):
+            return self.fail(message, KeyboardInterrupt(), label, garbage)
         try:
             record = records.success_record(
                 value, message.call_id, self._runtime.sealer, f"the result of {label}"
             )
         except (SerializationError, ObjectStoreFullError) as error:
-            return self._failed(message, error, label, garbage)
+            return self.fail(message, error, label, garbage)
         return Outcome(self._answer(message.call_id, message.tag.caller, record), garbage, True)
+
+    def fail(self, message: Message, error: BaseException, label: str, garbage: Garbage) -> Outcome:
+        """Return the outcome of a call that raised."""
+        if self.is_cancelled(message):
+            self.interrupts.forget(message.call_id)
+            cancelled = TaskCancelledError(f"{label} was cancelled while it ran")
+            record = records.error_record(cancelled, message.call_id)
+            garbage = [*garbage, routing.cancelled_key(message.call_id)]
+        else:
+            if isinstance(error, TaskTimeoutError) and not error.args:
+                error.args = (f"{label} ran longer than its timeout of {message.timelimit[1]} s",)
+            record = records.failure_record(
+                error, message.call_id, self._runtime.sealer, label, self._place
+            )
+        return Outcome(self._answer(message.call_id, message.tag.caller, record), garbage, False)
 
     def refuse(self, call_id: str, caller: str, error: Exception, label: str) -> Outcome:
         """Return the outcome of a call that did not start."""
         if isinstance(error, RayError) and not hasattr(error, "cause"):
             record = records.error_record(error, call_id)
         else:
-            record = records.failure_record(error, call_id, self._runtime.sealer, label, self._pid)
+            record = records.failure_record(
+                error, call_id, self._runtime.sealer, label, self._place
+            )
         return Outcome(self._answer(call_id, caller, record), [], False)
-
-    def _failed(
-        self, message: Message, error: BaseException, label: str, garbage: list[Blob]
-    ) -> Outcome:
-        record = records.failure_record(
-            error, message.call_id, self._runtime.sealer, label, self._pid
-        )
-        return Outcome(self._answer(message.call_id, message.tag.caller, record), garbage, False)
 
     @staticmethod
     def _answer(call_id: str, caller: str, record: bytes) -> Answer:
@@ -127,10 +247,10 @@ class Executor:
         """Return the reference that a message names; a plus says that its value was stored."""
         return self._runtime.results.borrow(marker.rstrip("+"), stored=marker.endswith("+"))
 
-    def _arguments(self, message: Message) -> tuple[list[Any], dict[str, Any], list[Blob]]:
+    def _arguments(self, message: Message) -> tuple[list[Any], dict[str, Any], Garbage]:
         if b"__type__" not in message.raw:
             return message.args, message.kwargs, []
-        garbage: list[Blob] = []
+        garbage: Garbage = []
         values = [*message.args, *message.kwargs.values()]
         for position, value in enumerate(values):
             if is_sealed(value):
@@ -150,9 +270,10 @@ def _is_ref(value: Any) -> bool:
     return type(value) is dict and value.get("__type__") == _REF and "__value__" in value
 
 
-def _is_past(moment: str) -> bool:
+def seconds_until(moment: str) -> float:
+    """Return the seconds until a moment in ISO format; 0 where that cannot be read."""
     try:
         when = datetime.fromisoformat(moment)
     except ValueError:
-        return False
-    return when.astimezone(UTC) < datetime.now(UTC)
+        return 0.0
+    return (when.astimezone(UTC) - datetime.now(UTC)).total_seconds()

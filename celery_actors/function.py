@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from . import routing, runtime
-from .code import dump_code
+from . import environment, routing, runtime
+from .code import dump_code, dump_types
+from .messages import CallOptions
+from .methods import is_stream, returns_of
 from .object_ref import ObjectRef
 from .options import FunctionOptions, function_options
 from .signatures import Signature
@@ -33,6 +36,7 @@ class RemoteFunction(Generic[P, R]):
         self._name = options.name or function.__qualname__.replace("<locals>.", "")
         self._signature = Signature.of(function, skip_first=False)
         self._bounds = self._signature.positional_bounds()
+        self._returns = returns_of(options.num_returns, stream=is_stream(function))
         self._prepared: tuple[Any, ...] | None = None
         self.__celery_actors_wrapped__ = function
         functools.update_wrapper(self, function)
@@ -50,6 +54,8 @@ class RemoteFunction(Generic[P, R]):
         Raises:
             ValueError: an unknown option or an impossible value. TypeError: a wrong type.
         """
+        if "max_calls" in given:
+            raise ValueError("max_calls belongs to the function: give it to @remote")
         return RemoteFunction(self._function, function_options(self._options, given))
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
@@ -66,19 +72,30 @@ class RemoteFunction(Generic[P, R]):
             self._signature.check(f"{self._name}()", args, kwargs)
         return context.calls.submit(prepared[1], prepared[2], args, kwargs)
 
+    def _remote(self, args: Any = (), kwargs: Any = None, **options: Any) -> Any:
+        return self.options(**options).remote(*args, **(kwargs or {}))
+
     def _prepare(self) -> tuple[Any, ...]:
         context = runtime.current()
         digest, record = dump_code(self._function, context.sealer, f"the function {self._name}")
         context.export(digest, record)
-        need = self._options.need
+        options = self._options
+        need = replace(options.need, env=environment.resolve(context, options.runtime_env))
         label = need.label
         resident = label == FunctionOptions().need.label
         target = context.calls.shared(
             routing.shared_queue(label), self._name, None if resident else need
         )
         template = context.template(
-            target, routing.task_name(None, self._name), digest, self._options.max_retries
-        )
+            target, routing.task_name(None, self._name), digest, options.max_retries,
+            options=CallOptions(
+                returns=self._returns,
+                retry_on=dump_types(options.retry_exceptions, context.sealer, context.export),
+                backpressure=options.backpressure,
+                max_calls=options.calls_per_process,
+            ),
+            timelimit=(options.deadline, options.timeout),
+        )  # fmt: skip
         self._prepared = (context, target, template, context.job)
         return self._prepared
 

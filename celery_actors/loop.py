@@ -6,21 +6,20 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from . import routing
 from .directory import dead_letter
 from .errors import DeadLetterError, FencedError, TaskCancelledError, UntrustedPayloadError
-from .executor import Executor, Outcome, Prepared
+from .executor import Callee, Executor, Garbage, Outcome, Prepared, Retries
 from .mailbox import Mailbox
 from .messages import decode_envelope
 from .runtime import Runtime
-from .serialization import Blob
 from .store import Answer
 
-__all__ = ["NEVER_RUNS", "Host", "Loop"]
+__all__ = ["NEVER_RUNS", "Host", "Loop", "set_aside"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,21 +36,54 @@ class Host(Protocol):
     """What a loop needs from the process it runs in."""
 
     stopping: bool
+    awakened: bool  # somebody woke the loop since it cleared its wake-ups
+    leaving: str  # why the process ends by its own wish; empty: it does not
+    crashed: SystemExit | None  # what a call raised to end the process
 
     def started(self, position: int) -> None:
         """Note in memory that outlives the process that the call at this position begins."""
 
+    def retried(self, count: int) -> None:
+        """Note there that the running call runs again because of what it raised."""
+
+    def load_type(self, digest: str) -> Any:
+        """Return a class by its content hash."""
+
+    def wake(self) -> None:
+        """Make the loop look around; callable from any thread."""
+
+    def wake_at(self, when: float) -> None:
+        """Make the loop look around at a moment (``time.monotonic``)."""
+
     def clear_wakeups(self) -> None:
         """Forget wake-ups seen so far."""
+
+    def crash(self, request: SystemExit) -> None:
+        """Note that a call asked for the end of the process."""
 
     def is_revoked(self, call_id: str) -> bool:
         """Tell whether Celery's revoke has named this call."""
 
     def begin(self, prepared: Prepared, label: str) -> None:
-        """A call begins: for events, `inspect active` and log prefixes."""
+        """A call begins, in this thread or task: for events, `inspect active`, log prefixes."""
 
     def end(self, prepared: Prepared, outcome: Outcome, seconds: float) -> None:
         """A call ended."""
+
+
+def set_aside(
+    runtime: Runtime, executor: Executor, queue: str, raw: bytes, error: Exception
+) -> Outcome:
+    """Keep a copy of a message that can never run; return its answer."""
+    logger.error("a message on %s was set aside: %s", queue, error)
+    runtime.store.run("LPUSH", routing.DEAD_LETTERS, dead_letter(raw, queue, str(error)))
+    runtime.store.run("LTRIM", routing.DEAD_LETTERS, 0, 999)
+    try:
+        headers = decode_envelope(raw).headers
+    except DeadLetterError:
+        return Outcome(Answer("", b""), [], False)
+    caller = headers.ca.caller if headers.ca else ""
+    return executor.refuse(headers.id, caller, error, headers.task)
 
 
 class Loop:
@@ -64,7 +96,7 @@ class Loop:
         self._host = host
         self._window: deque[bytes] = deque()
         self._answers: list[Answer] = []
-        self._garbage: list[Blob] = []
+        self._garbage: Garbage = []
         self._lock = threading.Lock()  # mailbox, window and answers: main thread and flusher
         self._oldest = 0.0  # when the oldest answer was finished
         self._since = 0.0  # when the running call began; 0 between calls
@@ -94,6 +126,12 @@ class Loop:
                 self._commit_locked()
 
     def _turn(self) -> None:
+        if self._host.awakened and not self._mailbox.peeking:
+            # Calls keep coming; what was set aside must not wait for a pause between them.
+            with self._lock:
+                self._commit_locked()
+            self._host.clear_wakeups()
+            self._woken()
         if not self._window and not self._refill():
             return
         while self._window and not self._host.stopping:
@@ -140,16 +178,16 @@ class Loop:
     def _one(self, raw: bytes) -> None:
         raise NotImplementedError
 
-    def _execute(self, prepared: Prepared, function: Callable[..., Any], label: str) -> None:
+    def _execute(self, prepared: Prepared, callee: Callee) -> None:
         host, lock = self._host, self._lock
         with lock:
             host.started(self._mailbox.position + len(self._answers) + 1)
             begun = self._since = time.monotonic()
             if self._window or self._answers:
                 self._busy.set()
-        host.begin(prepared, label)
+        host.begin(prepared, callee.label)
         try:
-            outcome = self._run(prepared, function, label)
+            outcome = self._run(prepared, callee)
         except SystemExit:
             with lock:
                 self._commit_locked()
@@ -157,6 +195,8 @@ class Loop:
         finished = time.monotonic()
         host.end(prepared, outcome, finished - begun)
         self._finish(outcome, finished)
+        if host.leaving:
+            host.stopping = True
 
     def _finish(self, outcome: Outcome, now: float) -> None:
         with self._lock:
@@ -168,26 +208,17 @@ class Loop:
             self._garbage += outcome.garbage
 
     def _dead_letter(self, raw: bytes, error: Exception) -> Outcome:
-        """Keep a copy of a message that can never run; return its answer."""
-        queue = self._mailbox.queue
-        logger.error("a message on %s was set aside: %s", queue, error)
-        self._runtime.store.run("LPUSH", routing.DEAD_LETTERS, dead_letter(raw, queue, str(error)))
-        self._runtime.store.run("LTRIM", routing.DEAD_LETTERS, 0, 999)
-        try:
-            headers = decode_envelope(raw).headers
-        except DeadLetterError:
-            return Outcome(Answer("", b""), [], False)
-        caller = headers.ca.caller if headers.ca else ""
-        return self._executor.refuse(headers.id, caller, error, headers.task)
+        return set_aside(self._runtime, self._executor, self._mailbox.queue, raw, error)
 
-    def _run(self, prepared: Prepared, function: Callable[..., Any], label: str) -> Outcome:
+    def _run(self, prepared: Prepared, callee: Callee) -> Outcome:
         """Run a call, unless it was revoked or its arguments cannot be trusted."""
-        message = prepared.message
-        if self._host.is_revoked(message.call_id):
-            error = TaskCancelledError(f"{label} was revoked before it started")
-            return self._executor.refuse(message.call_id, message.tag.caller, error, label)
+        message, host = prepared.message, self._host
+        if host.is_revoked(message.call_id):
+            error = TaskCancelledError(f"{callee.label} was revoked before it started")
+            return self._executor.refuse(message.call_id, message.tag.caller, error, callee.label)
+        retries = Retries(message, callee.retry_on, host.load_type, host.retried)
         try:
-            return self._executor.run(prepared, function, label)
+            return self._executor.run(prepared, callee, retries)
         except NEVER_RUNS as refusal:
             return self._dead_letter(message.raw, refusal)
 
@@ -210,7 +241,7 @@ class Loop:
     def _free_garbage(self) -> None:
         if self._garbage:
             garbage, self._garbage = self._garbage, []
-            self._runtime.buffers.free(garbage)
+            self._runtime.discard(garbage)
 
     def _flusher(self) -> None:
         """Commit finished calls while a long one runs after them."""

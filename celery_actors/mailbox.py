@@ -19,7 +19,7 @@ from .store import Answer, Scripts, StoreError, Wire
 from .store.scripts import flatten
 from .store.wire import pack
 
-__all__ = ["Mailbox"]
+__all__ = ["FRESH_SECONDS", "PATIENCE_SECONDS", "Mailbox", "check_owned"]
 
 #: Seconds a blocking peek lasts before it is sent again; finds half-open connections.
 PEEK_SECONDS = 10
@@ -27,7 +27,7 @@ PEEK_SECONDS = 10
 #: lasts without renewal; in a busy actor answers are microseconds old.
 FRESH_SECONDS = 1.0
 #: Seconds a worker tries to reach a lost store; its node has fenced it long before.
-_PATIENCE = 30.0
+PATIENCE_SECONDS = 30.0
 #: A broken connection, or a server that has lost its scripts: both are mended by a new connection.
 _TRY_AGAIN = (ClusterUnreachableError, StoreError)
 
@@ -109,6 +109,12 @@ class Mailbox:
         if self._read() != 0:
             raise FencedError("another process owns this queue now")
 
+    def sleep(self) -> None:
+        """Block until the wake-up descriptor fires; calls are not looked at."""
+        waker = select.poll()
+        waker.register(self._wake_fd, select.POLLIN)
+        waker.poll()
+
     @property
     def queue(self) -> str:
         """The Celery queue that calls come from."""
@@ -163,30 +169,23 @@ class Mailbox:
         return Scripts.pack("commit", keys, *words, *flatten(answers))
 
     def _take(self, reply: Any, settled: int) -> list[bytes]:
-        code = reply[0]
-        if code == 0:
-            self.position += settled
-            self.backlog = reply[2] > 0
-            return list(reply[1])
-        if code == -10:
-            raise FencedError("another process owns this queue now")
-        raise FencedError(
-            f"the store's position is {reply[1]}, this process is at {self.position}: the store "
-            "was rolled back"
-        )
+        check_owned(reply, self.position)
+        self.position += settled
+        self.backlog = reply[2] > 0
+        return list(reply[1])
 
     def park(self) -> None:
         """Move the oldest call out of line: an argument of it is not ready."""
-        words = (self._epoch, self._owner, self.position)
-        keys = [self._keys.queue, self._keys.meta, self._keys.parked]
-        self._wire.send(Scripts.pack("park", keys, *words))
-        if self._read() != 0:
-            raise FencedError("another process owns this queue now")
+        keys = self._keys
+        names = [keys.queue, keys.meta, keys.parked, keys.begun]
+        words = (self._epoch, self._owner, self.position, 1, self._ttl, 0)
+        self._wire.send(Scripts.pack("take", names, *words))
+        check_owned(self._read(), self.position)
         self.position += 1
 
     def _reconnect(self) -> None:
         self._wire.close()
-        give_up = time.monotonic() + _PATIENCE
+        give_up = time.monotonic() + PATIENCE_SECONDS
         pause = 0.01
         while True:
             try:
@@ -201,3 +200,18 @@ class Mailbox:
     def close(self) -> None:
         """Close the connection."""
         self._wire.close()
+
+
+def check_owned(reply: list[Any], position: int) -> None:
+    """Take in whether the store still knows us as the owner.
+
+    Raises:
+        FencedError: it does not.
+    """
+    if reply[0] == -10:
+        raise FencedError("another process owns this queue now")
+    if reply[0] != 0:
+        raise FencedError(
+            f"the store's position is {reply[1]}, this process is at {position}: the store was "
+            "rolled back"
+        )

@@ -14,11 +14,42 @@ import msgspec
 
 from .errors import DeadLetterError, UntrustedPayloadError
 
-__all__ = ["CallTag", "Envelope", "Message", "MessageTemplate", "Meta", "decode_body"]
+__all__ = [
+    "STREAMING",
+    "CallOptions",
+    "CallTag",
+    "Envelope",
+    "Message",
+    "MessageTemplate",
+    "Meta",
+    "decode_body",
+]
 
 _encode = msgspec.json.Encoder().encode
 _EMBED = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
 _EMPTY_BODY = b'"[[],{},' + _EMBED.replace(b'"', b'\\"') + b']"'
+
+
+#: ``CallOptions.returns`` of a call whose values are fetched one by one.
+STREAMING = -1
+
+
+class CallOptions(msgspec.Struct, omit_defaults=True, frozen=True):
+    """What a call asks for beyond the plain case; absent from the message of a plain call.
+
+    ``retry_on`` names exception types by the content hashes of their code; None: as the method
+    says.
+    """
+
+    returns: int = msgspec.field(name="n", default=1)
+    retry_on: bool | list[str] | None = msgspec.field(name="x", default=None)
+    group: str = msgspec.field(name="g", default="")
+    backpressure: int = msgspec.field(name="b", default=0)
+    name: str = msgspec.field(name="t", default="")
+    max_calls: int = msgspec.field(name="m", default=0)
+
+
+PLAIN = CallOptions()
 
 
 class CallTag(msgspec.Struct, array_like=True, frozen=True):
@@ -29,6 +60,8 @@ class CallTag(msgspec.Struct, array_like=True, frozen=True):
     job: str = ""
     code: str = ""  # content hash of the function; empty for methods
     max_retries: int = 0
+    options: CallOptions | None = None
+    carried: list[str] = []  # what the arguments refer to, and this message therefore keeps alive
 
 
 class Headers(msgspec.Struct, omit_defaults=False):
@@ -38,6 +71,8 @@ class Headers(msgspec.Struct, omit_defaults=False):
     id: str = ""
     retries: int = 0
     expires: str | None = None
+    eta: str | None = None
+    timelimit: tuple[float | None, float | None] = (None, None)  # hard, soft: seconds
     ca: CallTag | None = None
 
 
@@ -67,6 +102,13 @@ class Message(msgspec.Struct):
     args: list[Any]
     kwargs: dict[str, Any]
     expires: str | None = None
+    eta: str | None = None
+    timelimit: tuple[float | None, float | None] = (None, None)
+
+    @property
+    def options(self) -> CallOptions:
+        """What the call asks for beyond the plain case."""
+        return self.tag.options or PLAIN
 
     @property
     def method(self) -> str:
@@ -104,11 +146,14 @@ class MessageTemplate:
         origin: str,
         code: str = "",
         max_retries: int = 0,
+        options: CallOptions = PLAIN,
+        timelimit: tuple[float | None, float | None] = (None, None),
+        eta: str | None = None,
     ) -> None:
         self.task = task
         headers: dict[str, Any] = {
-            "lang": "py", "task": task, "shadow": None, "eta": None, "expires": None,
-            "group": None, "group_index": None, "retries": 0, "timelimit": [None, None],
+            "lang": "py", "task": task, "shadow": None, "eta": eta, "expires": None,
+            "group": None, "group_index": None, "retries": 0, "timelimit": timelimit,
             "argsrepr": "", "kwargsrepr": "", "origin": origin, "ignore_result": False,
             "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
             "parent_id": None,
@@ -124,16 +169,23 @@ class MessageTemplate:
             + _encode(caller)
             + b","
         )
-        self._after_sequence = (
-            b"," + _encode(job) + b"," + _encode(code) + b"," + _encode(max_retries) + b'],"id":"'
-        )
+        self.options = options
+        fixed = b"".join(b"," + _encode(word) for word in (job, code, max_retries))
+        asked = b"" if options == PLAIN else b"," + _encode(options)
+        self._after_sequence = fixed + asked + b'],"id":"'
+        self._carrying = fixed + (asked or b",null") + b","
         self._tail = b'"},"properties":' + _encode(properties)[:-1] + b',"correlation_id":"'
 
-    def build(self, call_id: bytes, sequence: int, body: bytes) -> bytes:
+    def build(
+        self, call_id: bytes, sequence: int, body: bytes, carried: list[str] | None = None
+    ) -> bytes:
         """Return the message; ``body`` is a JSON string from ``encode_body``."""
+        tag = self._after_sequence
+        if carried:
+            tag = self._carrying + _encode(carried) + b'],"id":"'
         return b"".join(
             (
-                self._head, b"%d" % sequence, self._after_sequence, call_id,
+                self._head, b"%d" % sequence, tag, call_id,
                 b'","root_id":"', call_id, self._tail, call_id,
                 b'","delivery_tag":"', call_id, b'"},"body":', body, b"}",
             )
@@ -186,5 +238,5 @@ def decode_body(raw: bytes, envelope: Envelope) -> Message:
         raise DeadLetterError(f"the body is not [args, kwargs, embed]: {error}") from None
     return Message(
         raw, headers.id, headers.task, headers.ca or _NO_TAG, headers.retries, args, kwargs,
-        headers.expires,
+        headers.expires, headers.eta, headers.timelimit,
     )  # fmt: skip

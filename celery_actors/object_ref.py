@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from .calls import Target
     from .messages import Meta
     from .results import Results
 
@@ -29,9 +30,11 @@ class ObjectRef(Generic[R_co]):
         "_id",
         "_meta",
         "_owned",
+        "_parent",
         "_shared",
         "_stored",
         "_table",
+        "_target",
         "_watched",
     )  # fmt: skip
 
@@ -45,6 +48,8 @@ class ObjectRef(Generic[R_co]):
         self._shared = False  # pickled: others may hold it, so its last local holder frees nothing
         self._stored = False  # the store had the value when this reference was made
         self._watched = owned
+        self._target: Target | None = None  # where the call was sent, until its result is here
+        self._parent = ""  # the call that made this one
         self._meta: Meta | None = None
         self._error: Exception | None = None
         self._callbacks: list[Callable[[ObjectRef[Any]], None]] | None = None

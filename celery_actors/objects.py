@@ -1,4 +1,4 @@
-"""``get``, ``put`` and ``wait``: the checks of a user's arguments before the runtime's work."""
+"""``get``, ``put``, ``wait``, ``cancel``: checks of a user's arguments before the work."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 
 from . import runtime
+from .cancellation import ACKNOWLEDGE_SECONDS
 from .errors import GetTimeoutError
 from .object_ref import ObjectRef
 
-__all__ = ["get", "put", "wait"]
+__all__ = ["cancel", "get", "put", "wait"]
 
 R = TypeVar("R")
 
@@ -128,3 +129,24 @@ def wait(
     for ref in refs:
         (ready if ref.ready and len(ready) < num_returns else rest).append(ref)
     return ready, rest
+
+
+def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> None:
+    """Cancel a call: ``get`` of its reference raises ``TaskCancelledError``, or what it came to.
+
+    A waiting call never runs, and no longer holds up those behind it. In a running function or
+    method ``KeyboardInterrupt`` is raised; the task of an ``async`` one is cancelled. A call that
+    is over is left alone. Cancelled calls are not run again.
+
+    Args:
+        ref: the reference of the call.
+        force: end the process that runs the function, at once: for code that cannot be interrupted.
+        recursive: cancel the calls that it made and that are not over, too.
+
+    Raises:
+        TypeError: not a reference. ValueError: ``force`` for an actor's call; use ``kill``.
+    """
+    if not isinstance(ref, ObjectRef):
+        raise TypeError(f"cancel() takes an ObjectRef, not {type(ref).__name__}")
+    canceller = runtime.current().canceller
+    canceller.cancel(ref, force=force, recursive=recursive, patience=ACKNOWLEDGE_SECONDS)

@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import cloudpickle
+from .pickling import Pickler
 
 __all__ = ["Unpickler", "dump"]
 
@@ -28,7 +28,7 @@ def dump(
     """
     file = io.BytesIO()
     if not _is_near(value, least):
-        cloudpickle.Pickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
+        Pickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
         return file.getbuffer(), []
     pickler = _Pickler(file, buffers, least)
     pickler.dump(value)
@@ -50,7 +50,7 @@ def _is_near(value: Any, least: int) -> bool:
     )
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
+class _Pickler(Pickler):
     def __init__(self, file: io.BytesIO, buffers: list[pickle.PickleBuffer], least: int) -> None:
         super().__init__(file, protocol=5, buffer_callback=buffers.append)
         self._least = least

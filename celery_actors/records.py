@@ -1,30 +1,34 @@
 """Result records: Celery's own JSON format, written by workers and read by callers.
 
-A failure carries in ``ca`` what Celery's format has no room for: ``{"x": sealed error}`` for a
-user's exception, ``{"e": name, "m": text, "a": actor id, "i": __init__ raised}`` for ours.
+A failure carries in ``ca`` what Celery's format has no room for: ``{"x": …}``, the sealed error as
+text, for a user's exception; ``{"e": name, "m": text, "a": actor id, "i": init failed}`` for ours.
 """
 
 from __future__ import annotations
 
 import traceback
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from .dual_error import arguments_of
 from .errors import (
     ObjectLostError,
     RayActorError,
     RayError,
     RayTaskError,
     SerializationError,
+    UnserializableException,
     UntrustedPayloadError,
+    WorkerCrashedError,
     system_error,
 )
 from .messages import Meta
 from .serialization import SEALED, Blob, Sealer, encode_plain
 
 __all__ = [
+    "RaisedAt",
     "blobs_of",
     "error_record",
     "failure_record",
@@ -37,8 +41,17 @@ _encode = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
 
 
+class RaisedAt(NamedTuple):
+    """Where an exception was raised: what its text and attributes tell the caller."""
+
+    pid: int
+    ip: str | None = None
+    actor_id: str | None = None
+    actor_repr: str | None = None
+
+
 class _SystemFailure(msgspec.Struct):
-    x: msgspec.Raw = msgspec.Raw(b"")
+    x: str = ""
     e: str = ""
     m: str = ""
     a: str | None = None
@@ -73,7 +86,7 @@ def success_record(value: Any, call_id: str, sealer: Sealer, describe: str) -> b
 
 
 def failure_record(
-    error: BaseException, call_id: str, sealer: Sealer, function_name: str, pid: int
+    error: BaseException, call_id: str, sealer: Sealer, function_name: str, place: RaisedAt
 ) -> bytes:
     """Return the record of a raised exception, with its traceback from the user's code on."""
     frames = error.__traceback__
@@ -81,18 +94,25 @@ def failure_record(
         frames = frames.tb_next
     text = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
     cause = error.cause if isinstance(error, RayTaskError) else error
-    remote = RayTaskError(function_name, text, cause, pid)
+    remote = RayTaskError(function_name, text, cause, *place)
     try:
         sealed = sealer.seal(remote, result_context(call_id), call_id, "the exception")
-    except SerializationError:
+    except SerializationError as problem:
         replaced = RayError(
-            f"Exception {type(error).__name__} isn't serializable. Original details: {text}"
+            f"Exception {type(cause).__name__} isn't serializable: {problem}. Original exception "
+            f"details:\n{text}"
         )
-        remote = RayTaskError(function_name, text, replaced, pid)
+        remote = RayTaskError(function_name, text, replaced, *place)
         sealed = sealer.seal(remote, result_context(call_id), call_id, "the exception")
-    arguments = encode_plain([_text_of(argument) for argument in cause.args]) or b"[]"
+    arguments = encode_plain([_text_of(argument) for argument in arguments_of(cause)]) or b"[]"
     return _failure(
-        call_id, type(cause).__name__, arguments, type(cause).__module__, text, b'{"x":%b}' % sealed
+        call_id,
+        type(cause).__name__,
+        arguments,
+        type(cause).__module__,
+        text,
+        # As text: a Celery client that knows nothing of sealed values must be able to read it.
+        _encode({"x": sealed.decode()}),
     )
 
 
@@ -148,7 +168,7 @@ def read_result(meta: Meta, call_id: str, sealer: Sealer) -> Any:
             return sealer.open(raw, result_context(call_id))
         return _decode_any(raw)
     failure = _decode_failure(meta.ca) if bytes(meta.ca) != b"null" else _SystemFailure()
-    if bytes(failure.x):
+    if failure.x:
         raise _open_error(meta, failure.x, call_id, sealer)
     if failure.e:
         raise system_error(failure.e, failure.m, failure.a, failure.i)
@@ -156,15 +176,15 @@ def read_result(meta: Meta, call_id: str, sealer: Sealer) -> Any:
     raise RayError(f"call {call_id} ended as {meta.status}: {bytes(meta.result).decode()}")
 
 
-def _open_error(meta: Meta, sealed: msgspec.Raw, call_id: str, sealer: Sealer) -> RayError:
+def _open_error(meta: Meta, sealed: str, call_id: str, sealer: Sealer) -> RayError:
     """Return the exception that a call raised; its text alone where it cannot be unpickled."""
     try:
-        error = sealer.open(bytes(sealed), result_context(call_id))
+        error = sealer.open(sealed.encode(), result_context(call_id))
         return cast("RayTaskError", error).as_instanceof_cause()
     except UntrustedPayloadError:
         raise
     except Exception as problem:  # noqa: BLE001 - unpickling runs the user's own constructors
-        return RayError(
+        return UnserializableException(
             f"call {call_id} raised an exception that this process cannot unpickle "
             f"({type(problem).__name__}: {problem}). Its traceback:\n{meta.traceback}"
         )
@@ -175,10 +195,19 @@ def blobs_of(meta: Meta) -> list[Blob]:
     raw = bytes(meta.result)
     if raw.startswith(SEALED):
         return Sealer.blobs(raw)
-    if bytes(meta.ca) == b"null":
-        return []
-    raised = bytes(_decode_failure(meta.ca).x)
-    return Sealer.blobs(raised) if raised else []
+    raised = "" if bytes(meta.ca) == b"null" else _decode_failure(meta.ca).x
+    return Sealer.blobs(raised.encode()) if raised else []
+
+
+def unhandled(meta: Meta) -> str | None:
+    """Return the text of a failure that a user must hear of even without asking; else None.
+
+    That is an exception of the user's or a crash, not the end of an actor or a cancellation.
+    """
+    failure = _decode_failure(meta.ca) if bytes(meta.ca) != b"null" else _SystemFailure()
+    if failure.x or failure.e == WorkerCrashedError.__name__:
+        return meta.traceback
+    return None
 
 
 def lost(call_id: str) -> ObjectLostError:

@@ -8,9 +8,17 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from .actor import ActorClass
 from .function import RemoteFunction
-from .options import ActorOptions, FunctionOptions, actor_options, function_options
+from .methods import MARK
+from .options import (
+    ActorOptions,
+    FunctionOptions,
+    MethodOptions,
+    actor_options,
+    function_options,
+    method_options,
+)
 
-__all__ = ["remote"]
+__all__ = ["method", "remote"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -49,3 +57,32 @@ def _make(target: Any, options: dict[str, Any]) -> Any:
     if callable(target) and hasattr(target, "__qualname__"):
         return RemoteFunction(target, function_options(FunctionOptions(), options))
     raise TypeError(f"@remote works on a class or a function, not on {type(target).__name__}")
+
+
+@overload
+def method(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def method(**options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def method(*functions: Any, **options: Any) -> Any:
+    """Set options of an actor's method: ``@method(num_returns=2)``; bare, it changes nothing.
+
+    Raises:
+        TypeError: something else than one function, or empty parentheses.
+        ValueError: an unknown option or an impossible value.
+    """
+    if len(functions) == 1 and not options and callable(functions[0]):
+        return functions[0]
+    if functions or not options:
+        raise TypeError(
+            "The @method decorator must be applied without parentheses (@method) or with named "
+            "options (@method(num_returns=2))."
+        )
+    if refused := {"name", "countdown", "eta"} & options.keys():
+        raise ValueError(f"{sorted(refused)} belong to one call: give them to .options()")
+    chosen = method_options(MethodOptions(), options)
+
+    def mark(function: Any) -> Any:
+        setattr(function, MARK, chosen)
+        return function
+
+    return mark

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -30,15 +31,28 @@ logger = logging.getLogger(__name__)
 _RELEASE_BATCH = 64
 #: Seconds of silence after which a waiting call looks whether anybody is left to answer it.
 SILENCE_SECONDS = 2.0
+#: Variables that silence the failures nobody asked for, ours and Ray's.
+IGNORE_VARIABLES = ("CELERY_ACTORS_IGNORE_UNHANDLED_ERRORS", "RAY_IGNORE_UNHANDLED_ERRORS")
+#: What processes say to each other on the channels of results, about calls that are cancelled.
+WORDS = frozenset({"CANCEL", "DROPPED", "RUNNING", "FINISHED"})
+
+
+class Counted(Protocol):
+    """Something that counts calls under way."""
+
+    pending: int
 
 
 class Latch:
     """Counts completions; done when enough have come, or at the first failure if asked."""
 
-    __slots__ = ("failed", "fast", "remaining")
+    __slots__ = ("failed", "fast", "remaining", "unless")
 
-    def __init__(self, remaining: int, *, fail_fast: bool) -> None:
+    def __init__(
+        self, remaining: int, *, fail_fast: bool, unless: Callable[[], bool] | None = None
+    ) -> None:
         self.remaining = remaining
+        self.unless = unless
         self.fast = fail_fast
         self.failed = False
 
@@ -50,7 +64,7 @@ class Latch:
 
     def done(self) -> bool:
         """Tell whether the wait is over."""
-        return self.remaining <= 0 or self.failed
+        return self.remaining <= 0 or self.failed or (self.unless is not None and self.unless())
 
 
 class Results:
@@ -72,7 +86,13 @@ class Results:
         self._released: deque[tuple[str, Meta | None]] = deque()
         self._shared_pending: set[str] = set()
         self._unwatched: deque[str] = deque()
+        self._attended: dict[Callable[[ObjectRef[Any]], None], ObjectRef[Any]] = {}
+        self._met: set[str] = set()  # failed calls whose error somebody was given
+        self._unmet: deque[Meta] = deque()
+        self._counted: dict[str, Counted] = {}
         self.flush: Callable[[], None] = lambda: None
+        self.parent: Callable[[], str] | None = None  # in a worker: the id of the running call
+        self.on_word: Callable[[Meta], None] | None = None  # hears what is not a result
         self.blocking: Callable[[], AbstractContextManager[None]] = nullcontext
         self.watchdog: Callable[[], None] | None = None
 
@@ -81,8 +101,26 @@ class Results:
     def new(self, call_id: str) -> ObjectRef[Any]:
         """Return the reference of a value that this process asks for."""
         ref: ObjectRef[Any] = ObjectRef(call_id, self, owned=True)
+        if self.parent is not None:
+            ref._parent = self.parent()
         self._refs[call_id] = weakref.ref(ref)
         return ref
+
+    def count(self, call_id: str, target: Counted) -> None:
+        """Count a call as under way until its result is here."""
+        target.pending += 1
+        self._counted[call_id] = target
+
+    def _uncount(self, call_id: str) -> None:
+        target = self._counted.pop(call_id, None)
+        if target is not None:
+            target.pending -= 1
+            self.mux.wake_followers()
+
+    def children(self, call_id: str) -> list[ObjectRef[Any]]:
+        """Return the references of the calls that a call has made and that are not over."""
+        held = [weak() for weak in list(self._refs.values())]
+        return [r for r in held if r is not None and r._parent == call_id and not r.ready]
 
     def held(self, call_id: str) -> ObjectRef[Any] | None:
         """Return the reference with this id, if this process holds it."""
@@ -115,7 +153,9 @@ class Results:
         if ref._owned and not ref._shared:
             if ref._meta is not None:
                 self._released.append((ref._id, ref._meta))
-        elif not ref.ready:
+            return
+        self._met.discard(ref._id)
+        if not ref.ready:
             if ref._owned:
                 self._shared_pending.add(ref._id)
             elif ref._watched:
@@ -130,8 +170,13 @@ class Results:
         while self._released:
             call_id, meta = self._released.popleft()
             keys.append(routing.result_key(call_id))
-            if meta is not None:
-                blobs += records.blobs_of(meta)
+            if meta is None:
+                continue
+            blobs += records.blobs_of(meta)
+            if meta.status != "SUCCESS":
+                if call_id not in self._met:
+                    self._unmet.append(meta)
+                self._met.discard(call_id)
         if keys:
             self._post("UNLINK", *keys)
         if blobs:
@@ -144,6 +189,17 @@ class Results:
         """Free now what nobody holds any more: a large value is about to need room."""
         with self._lock:
             self.flush_released(1)
+
+    def report_unmet(self) -> None:
+        """Log the failures whose references were dropped before anybody asked for them."""
+        while self._unmet:
+            meta = self._unmet.popleft()
+            text = records.unhandled(meta)
+            if text and not any(os.environ.get(name) == "1" for name in IGNORE_VARIABLES):
+                logger.error(
+                    "Unhandled error of call %s, whose reference was dropped (suppress with "
+                    "%s=1):\n%s", meta.task_id, IGNORE_VARIABLES[0], text,
+                )  # fmt: skip
 
     def flush_unwatched(self) -> None:
         """Stop hearing of values that came or that nobody here holds any more."""
@@ -158,6 +214,7 @@ class Results:
         for weak in list(self._refs.values()):
             ref = weak()
             if ref is not None and ref._owned and not ref._shared:
+                self._met.add(ref.id)  # it may still be asked for after the end
                 self._released.append((ref.id, ref._meta))
         self.flush_released(1)
 
@@ -175,6 +232,12 @@ class Results:
             logger.warning("a message on %r is not what belongs there: %s", channel, error)
 
     def _arrived(self, meta: Meta) -> None:
+        if meta.status in WORDS:
+            if self.on_word is not None:
+                self.on_word(meta)
+            return
+        if self._counted:
+            self._uncount(meta.task_id)
         ref = self.held(meta.task_id)
         if ref is None:
             self._refs.pop(meta.task_id, None)
@@ -192,6 +255,9 @@ class Results:
     def complete(self, ref: ObjectRef[Any], meta: Meta | None, error: Exception | None) -> None:
         """Give a reference its value or its error, once, and wake who waits for it."""
         ref._meta, ref._error = meta, error
+        ref._target = None
+        if self._counted:
+            self._uncount(ref.id)
         if not ref._owned and ref._watched:
             self._unwatched.append(ref.id)
         callbacks, ref._callbacks = ref._callbacks, None
@@ -203,6 +269,7 @@ class Results:
     def fail(self, call_ids: Sequence[str], error: Exception) -> None:
         """Complete calls that will never run."""
         for call_id in call_ids:
+            self._uncount(call_id)
             ref = self.held(call_id)
             if ref is not None and not ref.ready:
                 self.complete(ref, None, error)
@@ -249,19 +316,25 @@ class Results:
                 self._fetch(ref)
 
     def notify(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> None:
-        """Call back once the value is here, from whichever thread reads; at once if it is."""
+        """Call back once the value is here, from whichever thread reads; at once if it is.
+
+        The reference is held until then: who awaits one may hold nothing else of it.
+        """
 
         def deliver(ref: ObjectRef[Any]) -> None:
+            self._attended.pop(deliver, None)
             self.mux.attend(-1)
             callback(ref)
 
         if not ref.ready:
             self.mux.attend(1)
+            self._attended[deliver] = ref
             if self._add_callback(ref, deliver):
                 self._watch(ref)
                 self.flush()
                 self.mux.kick()
                 return
+            del self._attended[deliver]
             self.mux.attend(-1)
         callback(ref)
 
@@ -282,9 +355,14 @@ class Results:
     # -- waiting ---------------------------------------------------------------------------
 
     def wait(
-        self, refs: Sequence[ObjectRef[Any]], needed: int, timeout: float | None, *, fail_fast: bool
-    ) -> bool:
-        """Block until ``needed`` of the refs are ready; False when the time is over."""
+        self, refs: Sequence[ObjectRef[Any]], needed: int, timeout: float | None, *,
+        fail_fast: bool, unless: Callable[[], bool] | None = None,
+    ) -> bool:  # fmt: skip
+        """Block until ``needed`` of the refs are ready; False when the time is over.
+
+        ``unless`` ends the wait, too, when it returns true: whoever changes that sends something
+        on this process's connection, so that the reading thread looks up.
+        """
         pending = [ref for ref in refs if not ref.ready]
         ready = len(refs) - len(pending)
         if ready >= needed:
@@ -295,7 +373,7 @@ class Results:
         for ref in pending:
             self._watch(ref)
         self.flush()
-        latch = Latch(needed - ready, fail_fast=fail_fast)
+        latch = Latch(needed - ready, fail_fast=fail_fast, unless=unless)
         for ref in pending:
             if not self._add_callback(ref, latch):
                 latch(ref)
@@ -332,4 +410,6 @@ class Results:
             raise ref._error
         if ref._meta is None:
             raise LookupError(f"{ref!r} is not ready")
+        if ref._meta.status != "SUCCESS":
+            self._met.add(ref._id)
         return records.read_result(ref._meta, ref.id, self._sealer)

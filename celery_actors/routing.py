@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 __all__ = ["PREFIX", "RESULT_PREFIX", "ActorKeys", "actor_queue", "task_name", "worker_label"]
 
@@ -76,6 +76,11 @@ def log_channel(job: str) -> str:
     return f"{PREFIX}:log:{job}"
 
 
+def env_key(digest: str) -> str:
+    """Return the key of a resolved runtime environment, by content hash."""
+    return f"{PREFIX}:env:{digest}"
+
+
 def code_key(digest: str) -> str:
     """Return the key of a class or function, by content hash."""
     return f"{PREFIX}:code:{digest}"
@@ -104,6 +109,11 @@ def wanted_key(transfer: str) -> str:
 def job_key(session: str) -> str:
     """Return the set of actors that end with this driver."""
     return f"{PREFIX}:job:{session}"
+
+
+def cancelled_key(call_id: str) -> str:
+    """Return the mark of a call that was cancelled after a worker had fetched it."""
+    return f"{PREFIX}:cancelled:{call_id}"
 
 
 def session_key(session: str) -> str:
@@ -136,6 +146,12 @@ def name_field(namespace: str, name: str) -> str:
     return f"{quote(namespace, safe='')}\x1f{name}"
 
 
+def split_name_field(field: str) -> tuple[str, str]:
+    """Return the (namespace, name) of a field of ``NAMES``."""
+    space, _, name = field.partition("\x1f")
+    return unquote(space), name
+
+
 @dataclass(frozen=True, slots=True)
 class ActorKeys:
     """The keys of one mailbox: an actor's, or a shared worker's list of taken calls."""
@@ -159,8 +175,13 @@ class ActorKeys:
 
     @property
     def parked(self) -> str:
-        """HASH: position -> message taken out of line because an argument is not ready."""
+        """HASH: position -> message out of line: an argument is not ready, or calls may overlap."""
         return f"{self._base}:p"
+
+    @property
+    def begun(self) -> str:
+        """SET: positions of calls out of line that may have started."""
+        return f"{self._base}:b"
 
     @property
     def spec(self) -> str:

@@ -6,18 +6,20 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from . import records, routing
 from .buffers import Buffers
 from .calls import Calls, Target
+from .cancellation import Canceller
 from .config import Address, KeyRing
+from .current_call import WorkerFacts
 from .errors import GetTimeoutError, NotInitializedError, RayError
 from .messages import MessageTemplate, decode_meta
 from .object_ref import ObjectRef
 from .results import Results
-from .serialization import Sealer
+from .serialization import Blob, Sealer
 from .store import Mux, Store
 from .store.wire import pack
 
@@ -66,6 +68,10 @@ class Runtime:
         self._on_log = on_log
         self._on_tick = on_tick
         self._exported: set[str] = set()
+        self.worker: WorkerFacts | None = None  # None: a driver
+        self.is_cancelled: Callable[[str], bool] = lambda _call_id: False
+        self.env: dict[str, Any] = {}  # the runtime environment that calls made here inherit
+        self.environments: dict[str, str] = {}  # given environment -> name of the stored one
         lock = threading.RLock()
         self.results = Results(
             self.session, self.sealer, self.store, self.buffers, lock, result_seconds
@@ -81,14 +87,17 @@ class Runtime:
         )
         self.results.mux = self.calls.mux = self.mux
         self.results.flush = self.calls.flush
+        self.canceller = Canceller(self)
+        #: Ends the actor in this process from inside one of its calls; None: there is no actor.
+        self.exit_actor: Callable[[str], None] | None = None
 
     def template(
-        self, target: Target, task: str, code: str = "", retries: int = 0
+        self, target: Target, task: str, code: str = "", retries: int = 0, **more: Any
     ) -> MessageTemplate:
         """Return the fixed part of this process's messages for one method or function."""
         return MessageTemplate(
             task=task, queue=target.queue, caller=self.session, job=self.job, origin=self._origin,
-            code=code, max_retries=retries,
+            code=code, max_retries=retries, **more,
         )  # fmt: skip
 
     def _on_push(self, channel: bytes, payload: bytes) -> None:
@@ -100,6 +109,7 @@ class Runtime:
     def _tick(self) -> None:
         self.calls.flush()
         self.results.flush_unwatched()
+        self.results.report_unmet()
         if self._on_tick is not None:
             self._on_tick()
 
@@ -125,6 +135,13 @@ class Runtime:
         ref = self.results.new(call_id)
         self.results.complete(ref, decode_meta(record), None)
         return ref
+
+    def discard(self, garbage: Iterable[str | Blob]) -> None:
+        """Remove keys from the store and free what was kept beside messages."""
+        keys = [item for item in garbage if isinstance(item, str)]
+        if keys:
+            self.store.run("UNLINK", *keys)
+        self.buffers.free([item for item in garbage if not isinstance(item, str)])
 
     def export(self, digest: str, record: bytes) -> None:
         """Store a class or function under its content hash, once per process."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from .errors import FencedError
-from .executor import Executor, Prepared
+from .executor import Callee, Executor, Prepared
 from .loop import NEVER_RUNS, Host, Loop
 from .mailbox import Mailbox
 from .messages import decode_envelope
@@ -26,14 +26,16 @@ class SharedLoop(Loop):
 
     def __init__(
         self, runtime: Runtime, mailbox: Mailbox, executor: Executor, host: Host,
-        load: Callable[[Prepared], tuple[Callable[..., Any], str]],
-        give_back: Callable[[int], None], lend: Callable[[bool], None], resident: bool,
+        load: Callable[[Prepared], Callee], give_back: Callable[[int], None],
+        lend: Callable[[bool], None], resident: bool,
     ) -> None:  # fmt: skip
         super().__init__(runtime, mailbox, executor, host)
         self._load = load
         self._give_back = give_back
         self._lend = lend
         self._resident = resident
+        self._served: Counter[str] = Counter()  # calls by the function's content hash
+        self._waits = ""  # the call that waits for its arguments
         self._typical = TAKE_SECONDS  # smoothed seconds of a call
 
     def _want(self) -> int:
@@ -43,10 +45,18 @@ class SharedLoop(Loop):
         if not self._resident:
             self._host.stopping = True  # give the resources back
 
+    def knows(self, call_id: str, runs: bool) -> str:
+        """Return what becomes of a cancelled call: RUNNING, DROPPED, or '' where it is not here."""
+        if runs:
+            return "RUNNING"
+        with self._lock:
+            waits = call_id == self._waits or any(call_id.encode() in raw for raw in self._window)
+        return "DROPPED" if waits else ""
+
     def _one(self, raw: bytes) -> None:
         try:
             prepared = self._executor.prepare(raw)
-            function, label = self._load(prepared)
+            callee = self._load(prepared)
         except NEVER_RUNS as error:
             self._finish(self._dead_letter(raw, error), time.monotonic())
             return
@@ -55,11 +65,20 @@ class SharedLoop(Loop):
             return
         waiting = [ref for ref in prepared.refs if not ref.ready]
         if waiting and not self._runtime.results.wait_stored(waiting):
+            self._waits = prepared.message.call_id
             with self._blocking():
-                self._runtime.results.wait(waiting, len(waiting), None, fail_fast=True)
+                self._runtime.results.wait(
+                    waiting, len(waiting), None, fail_fast=True,
+                    unless=lambda: self._executor.is_cancelled(prepared.message),
+                )  # fmt: skip
+            self._waits = ""
         begun = time.monotonic()
-        self._execute(prepared, function, label)
+        self._execute(prepared, callee)
         self._typical += 0.2 * (time.monotonic() - begun - self._typical)
+        if limit := prepared.message.options.max_calls:
+            self._served[prepared.message.tag.code] += 1
+            if self._served[prepared.message.tag.code] >= limit:
+                self._host.stopping = True  # another process takes the next call
 
     def _refuse(self, raw: bytes, error: Exception) -> None:
         headers = decode_envelope(raw).headers

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Signature", "class_methods"]
+__all__ = ["Signature"]
 
 _KINDS = {int(kind): kind for kind in (
     inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -71,18 +71,3 @@ class Signature:
             signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{what}: {error}. Its signature is {signature}") from None
-
-
-def class_methods(cls: type) -> dict[str, Signature]:
-    """Return what a handle of this class can call: its functions, not its dunders."""
-    methods = {}
-    for name in dir(cls):
-        if name.startswith("__") and name.endswith("__"):
-            continue
-        static = inspect.getattr_static(cls, name)
-        function = getattr(cls, name, None)
-        if isinstance(static, staticmethod | classmethod):
-            methods[name] = Signature.of(function, skip_first=False)  # type: ignore[arg-type] # callable by kind
-        elif inspect.isroutine(static) and function is not None:
-            methods[name] = Signature.of(function, skip_first=True)
-    return methods

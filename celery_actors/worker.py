@@ -2,190 +2,57 @@
 
 from __future__ import annotations
 
-import contextlib
-import faulthandler
+import asyncio
 import importlib
-import io
+import inspect
 import json
 import logging
-import mmap
 import os
-import signal
 import socket
-import struct
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from . import code, routing, runtime
+from . import code, routing
 from .actor_loop import ActorLoop, Aside
-from .assignment import TAG, Assignment, NodeSettings
-from .broker.celery_worker import CeleryWorker
-from .directory import spec_context
-from .errors import ClusterUnreachableError, FencedError, RayError
-from .executor import Executor, Outcome, Prepared
+from .assignment import Assignment, NodeSettings
+from .concurrent_loop import ConcurrentLoop
+from .directory import spec_context, traits_context
+from .errors import (
+    SETUP_FAILED,
+    AsyncioActorExit,
+    ClusterUnreachableError,
+    FencedError,
+    RayError,
+    RuntimeEnvSetupError,
+)
+from .executor import Callee, Executor, Prepared
+from .host_process import HostProcess
+from .inflight import InFlight
 from .mailbox import Mailbox
+from .methods import ActorTraits, own_options
+from .runners import AsyncRunner, ThreadRunner
 from .runtime import Runtime
 from .shared_loop import SharedLoop
+from .worker_env import WorkerEnv
 
 __all__ = ["run_worker"]
 
 logger = logging.getLogger(__name__)
 
 EXIT_DONE, EXIT_INIT_FAILED, EXIT_FENCED = 0, 90, 91
-
-
-class _TaggedStream(io.TextIOWrapper):
-    """Standard output that says, before text, which driver and which call it belongs to."""
-
-    tag: Callable[[], str]
-    _written = ""
-
-    def write(self, text: str) -> int:
-        """Write text, with a tag line before it where the tag has changed."""
-        tag = self.tag()
-        if tag != self._written and text:
-            self._written = tag
-            super().write(f"{TAG}{tag}\n")
-        return super().write(text)
-
-
-class _Process:
-    """The process around a loop: signals, the line to the supervisor, Celery's side."""
-
-    def __init__(
-        self, settings: NodeSettings, assignment: Assignment, control: socket.socket, progress: int
-    ) -> None:
-        self.settings = settings
-        self.assignment = assignment
-        self.stopping = False
-        self._control = control
-        self._progress = mmap.mmap(progress, 8)
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._job = assignment.meta.get("job", "")
-        self._label = assignment.meta.get("class", "worker")
-        self._celery: CeleryWorker | None = None
-        self.runtime: Runtime | None = None
-
-    # -- Host ------------------------------------------------------------------------------
-
-    def started(self, position: int) -> None:
-        """Note the position where a crash leaves it readable for the supervisor."""
-        struct.pack_into("<q", self._progress, 0, position)
-
-    def clear_wakeups(self) -> None:
-        """Empty the wake-up pipe; look for a word from the supervisor."""
-        with contextlib.suppress(BlockingIOError):
-            while os.read(self._wake_read, 512):
-                pass
-
-    def wake(self) -> None:
-        """Make the main thread look around; callable from any thread and signal handler."""
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._wake_write, b"w")
-
-    def drain(self) -> None:
-        """Finish the running call, then stop."""
-        self.stopping = True
-        self.wake()
-
-    def is_revoked(self, call_id: str) -> bool:
-        """Ask Celery's list of revoked tasks."""
-        return self._celery is not None and self._celery.is_revoked(call_id)
-
-    def begin(self, prepared: Prepared, label: str) -> None:
-        """Note the running call for prints, `inspect active` and events."""
-        tag = prepared.message.tag
-        if not self.assignment.actor_id:
-            self._job, self._label = tag.job, label
-        if self._celery is not None:
-            self._celery.begin(prepared.message.call_id, label)
-
-    def end(self, prepared: Prepared, outcome: Outcome, seconds: float) -> None:  # noqa: ARG002
-        """Note the end of the call."""
-        if self._celery is not None:
-            error = None if outcome.succeeded else "see the result"
-            result = (prepared.message.call_id, "…", "", error)
-            self._celery.end(prepared.message.task, result)
-
-    # -- the process -----------------------------------------------------------------------
-
-    def tell(self, **words: Any) -> None:
-        """Send a word to the supervisor."""
-        with contextlib.suppress(OSError):  # the supervisor is gone: we are about to be, too
-            self._control.send(json.dumps(words).encode())
-
-    def set_up(self) -> Runtime:
-        """Prepare streams, signals and the connection to the cluster."""
-        os.environ.update(self.assignment.environ)
-        # The Celery thread and the flusher must get a word in while a method computes; Python's
-        # default lets a thread wait for 5 ms.
-        sys.setswitchinterval(0.001)
-        for name in ("stdout", "stderr"):
-            stream = getattr(sys, name)
-            tagged = _TaggedStream(
-                stream.buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True
-            )
-            tagged.tag = lambda: f"{self._job}:{self._label}"
-            setattr(sys, name, tagged)
-        faulthandler.enable(file=2)
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-        logging.getLogger("celery").setLevel(logging.WARNING)
-        signal.signal(signal.SIGTERM, lambda *_: self.drain())
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the node, which drains us
-        settings = self.settings
-        self.runtime = Runtime(
-            settings.address, settings.ring, job=self._job or None,
-            namespace=self.assignment.meta.get("namespace", ""), node_id=settings.node_id,
-            result_seconds=settings.result_seconds,
-        )  # fmt: skip
-        self.runtime.calls.self_queue = self.assignment.queue
-        runtime.set_current(self.runtime)
-        return self.runtime
-
-    def mailbox(self, source: str) -> Mailbox:
-        """Return the mailbox of the assignment."""
-        mine = self.assignment
-        return Mailbox(
-            self.settings.address, mine.keys, source=source, epoch=mine.epoch, owner=mine.owner,
-            position=mine.position, ttl=self.settings.result_seconds, wake_fd=self._wake_read,
-            mark=mine.meta.get("max_restarts", "0") != "0",
-            peek_seconds=10 if mine.resident else 1,
-        )  # fmt: skip
-
-    def start_celery(self) -> None:
-        """Start the Celery worker beside us.
-
-        Not for a lent worker, which lives for one nested call: two hundred of them would announce
-        themselves and take leave for nothing. Its calls are still reported where events are on.
-        """
-        mine = self.assignment
-        if mine.lent and not self.settings.task_events:
-            return
-        queue = mine.queue
-        self._celery = CeleryWorker(
-            self.settings.app, routing.worker_name(mine.label, self.settings.host), queue,
-            task_events=self.settings.task_events, on_shutdown=self.drain,
-        )  # fmt: skip
-        self._celery.start()
-
-    def close(self) -> None:
-        """End the helpers of the process, as far as they answer."""
-        if self._celery is not None:
-            self._celery.stop()
-        if self.runtime is not None:
-            self.runtime.close()
-        sys.stdout.flush()
-        sys.stderr.flush()
+#: Seconds that ``__ray_shutdown__`` may take, as in Ray.
+SHUTDOWN_SECONDS = 30.0
 
 
 def run_worker(
     settings: NodeSettings, assignment: Assignment, control: socket.socket, progress: int
 ) -> int:
     """Run one worker to its end and return the exit status. The main thread runs user code."""
-    process = _Process(settings, assignment, control, progress)
+    process = HostProcess(settings, assignment, control, progress)
     try:
         context = process.set_up()
         if assignment.actor_id:
@@ -212,50 +79,234 @@ def _adopt(context: Runtime, job: str) -> None:
         context.namespace = driver["namespace"]
 
 
-def _construct(context: Runtime, mine: Assignment) -> tuple[Any, dict[str, Any]]:
-    """Run the constructor; return the instance and what its handles can call."""
-    _adopt(context, mine.meta.get("job", ""))
-    context.namespace = mine.meta["namespace"]
-    cls = code.load_code(mine.meta["code"], context.fetch_code, context.sealer)
-    spec = context.store.get(mine.keys.spec)
-    if spec is None:
-        raise RayError("the creation record is not in the store any more")
-    args, kwargs, methods = context.sealer.open(spec, spec_context(mine.actor_id))
-    args, kwargs = _resolve(context, args, kwargs)
-    return cls(*args, **kwargs), methods
+class _Hosted:
+    """One actor in this process: its class, its arguments, its instance."""
+
+    def __init__(self, process: HostProcess, context: Runtime) -> None:
+        mine = process.assignment
+        self.process = process
+        self.context = context
+        self.label = mine.meta["class"]
+        _adopt(context, mine.meta.get("job", ""))
+        context.namespace = mine.meta["namespace"]
+        traits = mine.meta["traits"].encode()
+        self.traits: ActorTraits = context.sealer.open(traits, traits_context(mine.actor_id))
+        self.instance: Any = None
+        self._env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
+
+    def create(self) -> Any:
+        """Make the instance; return what its ``__init__`` returned: a coroutine, perhaps."""
+        context, mine = self.context, self.process.assignment
+        self._env.ensure()
+        cls = code.load_code(mine.meta["code"], context.fetch_code, context.sealer)
+        spec = context.store.get(mine.keys.spec)
+        if spec is None:
+            raise RayError("the creation record is not in the store any more")
+        args, kwargs = context.sealer.open(spec, spec_context(mine.actor_id))
+        args, kwargs = _resolve(context, args, kwargs)
+        if not inspect.iscoroutinefunction(cls.__init__):
+            self.instance = cls(*args, **kwargs)
+            return None
+        self.instance = cls.__new__(cls, *args, **kwargs)
+        return self.instance.__init__(*args, **kwargs)
+
+    def failed(self, error: BaseException) -> int:
+        """Report a constructor that raised: the actor has ended before it began."""
+        if isinstance(error, RuntimeEnvSetupError):
+            self.process.tell(init_failed=f"{SETUP_FAILED}{error}")
+            return EXIT_INIT_FAILED
+        text = "".join(traceback.format_exception(error))[-16_000:]
+        title = f"{self.label}.__init__"
+        self.process.tell(init_failed=f"{title} raised {type(error).__name__}: {error}\n{text}")
+        return EXIT_INIT_FAILED
+
+    def ready(self) -> bool:
+        """Tell the cluster that the actor lives; False where another process has its place."""
+        process, mine = self.process, self.process.assignment
+        fields: dict[str, Any] = {"st": "alive", "pid": os.getpid()}
+        fields["node"] = process.settings.node_id
+        if not self.context.store.scripts.mark(mine.keys.meta, mine.epoch, mine.owner, fields):
+            return False
+        process.show_as(self.instance)
+        process.tell(ready=True)
+        process.start_celery()
+        return True
+
+    def find(self, method: str) -> Callee | None:
+        """Return what a message's method name stands for."""
+        label = routing.task_name(self.label, method)
+        if method == "__ray_ready__":
+            return Callee(lambda: True, label)
+        if method == "__ray_call__":
+            return Callee(lambda function, *a, **k: function(self.instance, *a, **k), label)
+        if method == "__ray_terminate__":
+            return Callee(self._terminate, label)
+        if method not in self.traits.methods:
+            return None
+        function = getattr(self.instance, method)
+        options = own_options(function)
+        retry_on = options.retry_exceptions if options is not None else None
+        return Callee(function, label, retry_on or False)
+
+    def group_of(self, method: str) -> str:
+        """Return the concurrency group that ``@method`` put a method in."""
+        found = self.traits.methods.get(method)
+        return (found.options.concurrency_group or "") if found and found.options else ""
+
+    def _terminate(self) -> None:
+        hook = getattr(self.instance, "__ray_shutdown__", None)
+        if hook is not None:
+            thread = threading.Timer(SHUTDOWN_SECONDS, os._exit, [EXIT_DONE])
+            thread.daemon = True
+            thread.start()
+            try:
+                hook()
+            except Exception:
+                logger.exception("%s.__ray_shutdown__ failed", self.label)
+        self.exit("it was ended by __ray_terminate__, or the last handle to it is gone")
+
+    def exit(self, why: str) -> None:
+        """End this actor for good from inside one of its calls.
+
+        Raises:
+            SystemExit, AsyncioActorExit: always, to end the call.
+        """
+        self.process.leave(why)
+        if self.traits.is_async and threading.current_thread() is threading.main_thread():
+            raise AsyncioActorExit(why)
+        raise SystemExit(EXIT_DONE)
 
 
-def _run_actor(process: _Process, context: Runtime) -> int:
-    mine = process.assignment
-    keys = mine.keys
+def _run_actor(process: HostProcess, context: Runtime) -> int:
+    actor = _Hosted(process, context)
+    context.exit_actor = actor.exit
+    if actor.traits.is_async:
+        return _run_async(actor)
     try:
-        instance, methods = _construct(context, mine)
+        actor.create()
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever the constructor raises ends the actor
-        text = "".join(traceback.format_exception(error))[-16_000:]
-        title = f"{mine.meta['class']}.__init__"
-        process.tell(init_failed=f"{title} raised {type(error).__name__}: {error}\n{text}")
-        return EXIT_INIT_FAILED
-    fields: dict[str, Any] = {"st": "alive", "pid": os.getpid(), "node": process.settings.node_id}
-    if not context.store.scripts.mark(keys.meta, mine.epoch, mine.owner, fields):
+        return actor.failed(error)
+    if not actor.ready():
         return EXIT_FENCED
-    process.tell(ready=True)
-
-    def find(method: str) -> tuple[Callable[..., Any], str] | None:
-        if method not in methods:
-            return None
-        label = routing.task_name(mine.meta["class"], method)
-        if method == "__ray_ready__":
-            return (lambda: True), label
-        return getattr(instance, method), label
-
-    process.start_celery()
+    mine = process.assignment
+    executor = _executor(process, context, mine.actor_id, actor.instance)
+    if actor.traits.is_concurrent:
+        loop, mailbox = _concurrent_loop(actor, executor)
+        runner = ThreadRunner(loop, actor.traits.max_concurrency, actor.traits.groups)
+        try:
+            return _leaving(process, lambda: loop.run(runner), mailbox)
+        finally:
+            runner.close()
     mailbox = process.mailbox("")
-    executor = Executor(context, mine.actor_id)
-    aside = Aside(context, keys, mine.epoch, mine.owner)
-    loop = ActorLoop(context, mailbox, executor, process, find, aside, process.wake)
-    return _serve(loop, mailbox)
+    aside = Aside(context, mine.keys, mine.epoch, mine.owner)
+    ordered = ActorLoop(
+        context, mailbox, executor, process, actor.find, aside,
+        out_of_order=actor.traits.out_of_order, inherited=_inherited(process, context),
+    )  # fmt: skip
+    process.knows = ordered.knows
+    return _leaving(process, lambda: _serve(ordered, mailbox), mailbox)
+
+
+def _leaving(process: HostProcess, serve: Callable[[], Any], mailbox: Mailbox) -> int:
+    """Serve until the end; an actor that leaves by its own wish has ended well."""
+    try:
+        serve()
+    except SystemExit:
+        if not process.leaving:
+            raise
+    finally:
+        mailbox.close()
+    return EXIT_DONE
+
+
+def _run_async(actor: _Hosted) -> int:
+    """Host an async actor: its event loop has the main thread, its mailbox one beside."""
+    events = asyncio.new_event_loop()
+    asyncio.set_event_loop(events)
+    actor.context.results.blocking = _warn_of_blocking(actor.label)
+
+    async def live() -> int:
+        try:
+            waiting = actor.create()
+            if waiting is not None:
+                await waiting
+        except SystemExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as in _run_actor
+            return actor.failed(error)
+        if not actor.ready():
+            return EXIT_FENCED
+        mine = actor.process.assignment
+        executor = _executor(actor.process, actor.context, mine.actor_id, actor.instance)
+        loop, mailbox = _concurrent_loop(actor, executor)
+        runner = AsyncRunner(loop, events, actor.traits.max_concurrency, actor.traits.groups)
+        work = asyncio.Future[int]()
+
+        def serve() -> None:
+            try:
+                status = _leaving(actor.process, lambda: loop.run(runner), mailbox)
+            except BaseException as error:  # noqa: BLE001 - the main thread raises it
+                events.call_soon_threadsafe(ended.append, error)
+                status = EXIT_FENCED
+            events.call_soon_threadsafe(work.set_result, status)
+
+        ended: list[BaseException] = []
+        threading.Thread(target=serve, name="ca-mailbox", daemon=True).start()
+        status = await work
+        if ended:
+            raise ended[0]
+        return status
+
+    return events.run_until_complete(live())
+
+
+def _warn_of_blocking(label: str) -> Callable[[], AbstractContextManager[None]]:
+    """Return what stands around a blocking wait: the first one on the event loop is told of."""
+    told = False
+
+    def warn() -> AbstractContextManager[None]:
+        nonlocal told
+        if not told and threading.current_thread() is threading.main_thread():
+            told = True
+            logger.warning(
+                "%s: using blocking get() inside an async actor: every other call of it waits "
+                "meanwhile. Await the reference instead",
+                label,
+            )
+        return nullcontext()
+
+    return warn
+
+
+def _executor(
+    process: HostProcess, context: Runtime, owner: str, instance: object = None
+) -> Executor:
+    return Executor(context, owner, process.interrupts, process.place(instance))
+
+
+def _concurrent_loop(actor: _Hosted, executor: Executor) -> tuple[ConcurrentLoop, Mailbox]:
+    process, context, mine = actor.process, actor.context, actor.process.assignment
+    inflight = InFlight(
+        context, process.settings.address, mine.keys, mine.epoch, mine.owner, mine.position,
+        mark=mine.meta.get("max_restarts", "0") != "0",
+    )  # fmt: skip
+    mailbox = process.mailbox("")
+    loop = ConcurrentLoop(
+        context, inflight, mailbox, executor, process, actor.find, actor.group_of, actor.traits,
+        _inherited(process, context),
+    )  # fmt: skip
+    process.knows = loop.knows
+    return loop, mailbox
+
+
+def _inherited(process: HostProcess, context: Runtime) -> int:
+    """Return how many waiting calls a former process of the actor may have known."""
+    mine = process.assignment
+    if mine.meta.get("restarts", "0") == "0":
+        return 0
+    return int(context.store.run("LLEN", mine.keys.queue))
 
 
 def _resolve(context: Runtime, args: Any, kwargs: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -272,12 +323,13 @@ def _resolve(context: Runtime, args: Any, kwargs: Any) -> tuple[list[Any], dict[
     return [value(a) for a in args], {name: value(v) for name, v in kwargs.items()}
 
 
-def _run_shared(process: _Process, context: Runtime) -> int:
+def _run_shared(process: HostProcess, context: Runtime) -> int:
     mine = process.assignment
     keys = mine.keys
     functions: dict[str, Callable[..., Any]] = {}
+    env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
 
-    def load(prepared: Prepared) -> tuple[Callable[..., Any], str]:
+    def load(prepared: Prepared) -> Callee:
         tag = prepared.message.tag
         if tag.job and tag.job != context.job:
             _adopt(context, tag.job)
@@ -287,10 +339,12 @@ def _run_shared(process: _Process, context: Runtime) -> int:
                 raise RayError(
                     f"{prepared.message.task} was sent without code; call it by .remote()"
                 )
+            env.ensure()
             function = functions[tag.code] = code.load_code(
                 tag.code, context.fetch_code, context.sealer
             )
-        return function, prepared.message.task
+            process.function_names[tag.code] = function.__qualname__.replace("<locals>.", "")
+        return Callee(function, prepared.message.task)
 
     def give_back(keep: int) -> None:
         need = "" if mine.resident else routing.need_of_queue(mine.queue)
@@ -303,8 +357,9 @@ def _run_shared(process: _Process, context: Runtime) -> int:
     process.tell(ready=True)
     process.start_celery()
     mailbox = process.mailbox(mine.queue)
-    executor = Executor(context, mine.queue)
+    executor = _executor(process, context, mine.queue)
     loop = SharedLoop(context, mailbox, executor, process, load, give_back, lend, mine.resident)
+    process.knows = loop.knows
     status = _serve(loop, mailbox)
     give_back(0)
     return status

@@ -133,15 +133,16 @@ class MailboxConsumer(Consumer):
             self.send_all(parent, "shutdown")
 
 
-class _ActiveCall:
-    """What `inspect active` shows of the running call."""
+class ActiveCall:
+    """What `inspect active` shows of a running call."""
 
     __slots__ = ("__weakref__", "begun", "call_id", "hostname", "label")
 
-    def __init__(self, hostname: str) -> None:
+    def __init__(self, hostname: str, call_id: str, label: str) -> None:
         self.hostname = hostname
-        self.call_id = self.label = ""
-        self.begun = 0.0
+        self.call_id = call_id
+        self.label = label
+        self.begun = time.time()
 
     id = property(lambda self: self.call_id)
     name = property(lambda self: self.label)
@@ -184,7 +185,7 @@ class CeleryWorker:
         self._queue = queue
         self._task_events = task_events
         self._on_shutdown = on_shutdown
-        self._active = _ActiveCall(hostname)
+        self._active: dict[str, ActiveCall] = {}
         self._worker: Any = None
         self._events: deque[tuple[Any, ...]] = deque()
         self._flush_planned = False
@@ -228,18 +229,18 @@ class CeleryWorker:
     # -- called by the main thread around each call ----------------------------------------
 
     def begin(self, call_id: str, label: str) -> None:
-        """Note the running call."""
-        active = self._active
-        active.call_id, active.label, active.begun = call_id, label, time.time()
+        """Note a running call."""
+        active = self._active[call_id] = ActiveCall(self.hostname, call_id, label)
         state.active_requests.add(active)
 
     def end(self, label: str, result: tuple[Any, ...]) -> None:
-        """Count the call; ``result`` describes it for the task events."""
-        state.active_requests.discard(self._active)
+        """Count the call; ``result`` describes it for the task events: first its id."""
+        active = self._active.pop(result[0])
+        state.active_requests.discard(active)
         state.total_count[label] += 1
         state.all_total_count[0] += 1
         if self._wants_events():
-            self._events.append((self._active.begun, time.time(), label, *result))
+            self._events.append((active.begun, time.time(), label, *result))
             if not self._flush_planned and self._dispatcher() is not None:
                 self._flush_planned = True
                 hub = self._worker.consumer.hub

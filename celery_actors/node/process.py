@@ -7,13 +7,14 @@ import json
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import routing
-from ..assignment import Assignment, LogBatch
+from ..assignment import PROGRESS_BYTES, Assignment, LogBatch
 from ..broker.remains import control_remains
 from ..placement import Allocation
 from ..store import Store
@@ -37,8 +38,10 @@ class WorkerProcess:
     pid: int = 0
     ready: bool = False
     blocked: bool = False
+    has_lent: bool = False  # it waits in a `get`, and others have its CPUs meanwhile
     retiring: bool = False
     init_failed: str = ""
+    left: str = ""  # why it ends by its own wish
     born: float = field(default_factory=time.monotonic)
 
     @property
@@ -46,10 +49,10 @@ class WorkerProcess:
         """True for a worker of the default shared queue."""
         return not self.assignment.actor_id and self.assignment.resident
 
-    @property
-    def position(self) -> int:
-        """The position of the last call that began."""
-        return int.from_bytes(os.pread(self.progress, 8, 0), "little")
+    def note(self) -> tuple[int, int, bool]:
+        """Return what it noted: position and further tries of the last call, hard limit reached."""
+        position, tries, limit = struct.unpack("<qqd", os.pread(self.progress, PROGRESS_BYTES, 0))
+        return position, tries, 0 < limit <= time.monotonic()
 
     def hear(self) -> dict[str, Any] | None:
         """Return the next word of the worker; None at the end of its line."""
@@ -59,8 +62,14 @@ class WorkerProcess:
         word: dict[str, Any] = json.loads(data)
         self.ready = self.ready or bool(word.get("ready"))
         self.init_failed = word.get("init_failed", self.init_failed)
+        self.left = word.get("left", self.left)
         self.blocked = word.get("blocked", self.blocked)
         return word
+
+    def tell(self, word: dict[str, Any]) -> None:
+        """Send a word to the process."""
+        with contextlib.suppress(OSError):  # it has ended: recovery answers its calls
+            self.control.send(json.dumps(word).encode())
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if the process has started and not ended."""
@@ -98,7 +107,7 @@ def launch(
     out_read, out_write = os.pipe2(os.O_CLOEXEC)
     err_read, err_write = os.pipe2(os.O_CLOEXEC)
     progress = os.memfd_create("ca-progress", os.MFD_CLOEXEC)
-    os.ftruncate(progress, 8)
+    os.ftruncate(progress, PROGRESS_BYTES)
     job, label = assignment.meta.get("job", ""), assignment.meta.get("class", "")
     outputs = [
         Output(out_read, 1, label, job, publish),

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 from .. import directory, records, routing
 from ..errors import (
-    ActorDiedError,
     ActorUnavailableError,
     DeadLetterError,
     RayError,
+    TaskCancelledError,
     WorkerCrashedError,
+    actor_ended,
 )
 from ..messages import decode_envelope
 from ..store import Answer, Store, StoreError
@@ -38,6 +39,8 @@ class Lost:
     cause: str
     progress: int | None = None
     init_failed: bool = False
+    left: bool = False  # it ended by its own wish or for want of handles: it stays ended
+    tries: int = 0  # how often the last call had run again because of what it raised
 
 
 def describe_exit(status: int, pid: int, host: str) -> str:
@@ -80,7 +83,7 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
     meta, keys = actor.meta, actor.keys
     position = int(meta["ap"])
     limit, restarts = int(meta.get("max_restarts", 0)), int(meta["restarts"])
-    restart = not lost.init_failed and (limit < 0 or restarts < limit)
+    restart = not (lost.init_failed or lost.left) and (limit < 0 or restarts < limit)
     error: RayError
     if restart:
         error = ActorUnavailableError(
@@ -91,28 +94,74 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
     else:
         what = "" if lost.init_failed else " while it ran this call"
         text = f"{actor.title} died{what}: {lost.cause}"
-        error = ActorDiedError(text, actor.actor_id, lost.init_failed)
+        error = actor_ended(text, lost.cause, actor.actor_id, lost.init_failed)
     begun = _begun(store, keys.queue, meta, lost)
-    retry = restart and int(meta.get("max_task_retries", 0)) != 0
-    answers = [] if retry else [directory.failure_answer(raw, error) for raw in begun]
-    parked = meta.get("parked_go", "")
-    if parked and not retry:
-        raw = store.run("HGET", keys.parked, parked)
-        answers.insert(0, directory.failure_answer(raw or b"", error))
+    default = int(meta.get("max_task_retries", 0))
+    answers: list[Answer] = []
+    returned: list[bytes] = []
+    aside: list[tuple[str, bytes]] = []
+    for raw in begun:
+        again = _again(store, raw, default, lost.tries if raw is begun[-1] else 0)
+        if restart and again is not None:
+            returned.append(again)
+        else:
+            answers.append(_ended(store, raw, error))
+    for place, raw in _begun_aside(store, keys, meta):
+        again = _again(store, raw, default, 0)
+        if restart and again is not None:
+            aside.append((place, again))
+        else:
+            aside.append((place, b""))
+            answers.append(_ended(store, raw, error))
     need = meta["need"]
     return store.scripts.release(
         [keys.queue, keys.meta, keys.parked, routing.owned_key(actor.incarnation),
-         routing.creation_queue(need), routing.BELL],
-        epoch=meta["ep"], owner=meta["own"], position=position,
-        settled=0 if retry else len(begun), restart=restart, cause=lost.cause,
-        init_failed=lost.init_failed, need=need, actor_id=actor.actor_id,
+         routing.creation_queue(need), routing.BELL, keys.begun],
+        epoch=meta["ep"], owner=meta["own"], position=position, settled=len(begun),
+        restart=restart, cause=lost.cause, init_failed=lost.init_failed, need=need,
+        actor_id=actor.actor_id, ttl=ttl, answers=answers, returned=returned[::-1], aside=aside,
         creation=directory.creation_message(actor.actor_id, keys.queue, need, actor.class_name),
-        parked="" if retry else parked, ttl=ttl, answers=answers,
     )  # fmt: skip
 
 
+def _begun_aside(
+    store: Store, keys: routing.ActorKeys, meta: dict[str, str]
+) -> list[tuple[str, bytes]]:
+    """Return (position, message) of the calls out of line that may have begun, oldest first.
+
+    A worker whose calls overlap marks beginnings only where a restart could run them again.
+    """
+    everything = meta.get("concurrent") == "1" and meta.get("max_restarts", "0") == "0"
+    command = ("HKEYS", keys.parked) if everything else ("SMEMBERS", keys.begun)
+    places = sorted(store.texts(*command), key=int)
+    if not places or meta["st"] != "alive":
+        return []
+    messages = store.run("HMGET", keys.parked, *places)
+    return [(place, raw) for place, raw in zip(places, messages, strict=True) if raw is not None]
+
+
+def _ended(store: Store, raw: bytes, error: RayError) -> Answer:
+    """Return the answer to a call that its actor's end has hit."""
+    if _was_cancelled(store, raw):
+        error = TaskCancelledError("the call was cancelled; its actor's process died meanwhile")
+    return directory.failure_answer(raw, error)
+
+
+def _was_cancelled(store: Store, raw: bytes) -> bool:
+    try:
+        call_id = decode_envelope(raw).headers.id
+    except DeadLetterError:
+        return False
+    return bool(store.run("EXISTS", routing.cancelled_key(call_id)))
+
+
 def _begun(store: Store, mailbox: str, meta: dict[str, str], lost: Lost) -> list[bytes]:
-    """Return the messages that may have begun, oldest first."""
+    """Return the messages that may have begun, oldest first.
+
+    None in line where calls overlap: there a call begins out of line.
+    """
+    if meta.get("concurrent") == "1":
+        return []
     position = int(meta["ap"])
     last = lost.progress
     if last is None:
@@ -142,9 +191,12 @@ def shared_lost(store: Store, worker_id: str, owner: str, lost: Lost, ttl: int) 
         answers: list[Answer] = []
         returned: list[bytes] = []
         for index, raw in enumerate(taken):
-            again = _again(raw) if index < begun else raw
+            if index < begun:
+                again = _again(store, raw, 0, lost.tries if index == begun - 1 else 0)
+            else:
+                again = None if _was_cancelled(store, raw) else raw
             if again is None:
-                answers.append(_crashed(raw, lost.cause))
+                answers.append(_crashed(store, raw, lost.cause, index < begun))
             else:
                 returned.append(again)
         source = meta["source"]
@@ -158,26 +210,37 @@ def shared_lost(store: Store, worker_id: str, owner: str, lost: Lost, ttl: int) 
             return
 
 
-def _again(raw: bytes) -> bytes | None:
-    """Return the message for another try, or None where no try is left."""
+def _again(store: Store, raw: bytes, default: int, tries: int) -> bytes | None:
+    """Return the message for another try, or None where no try is left or wanted.
+
+    ``default`` is the limit of a message that states none, ``tries`` what its lost process had
+    spent on exceptions.
+    """
     try:
         headers = decode_envelope(raw).headers
     except DeadLetterError:
         return raw  # the next worker sets it aside
-    limit = headers.ca.max_retries if headers.ca else 0
-    if 0 <= limit <= headers.retries:
+    limit = headers.ca.max_retries if headers.ca else default
+    if 0 <= limit <= headers.retries + tries or _was_cancelled(store, raw):
         return None
     message = json.loads(raw)
-    message["headers"]["retries"] = headers.retries + 1
+    message["headers"]["retries"] = headers.retries + tries + 1
     return json.dumps(message).encode()
 
 
-def _crashed(raw: bytes, cause: str) -> Answer:
+def _crashed(store: Store, raw: bytes, cause: str, had_begun: bool) -> Answer:
     envelope = decode_envelope(raw)
-    error = WorkerCrashedError(
-        f"the worker died while it ran {envelope.headers.task}: {cause}. No retry was left "
-        f"(max_retries={envelope.headers.ca.max_retries if envelope.headers.ca else 0})"
-    )
+    task = envelope.headers.task
+    error: RayError
+    if not had_begun:
+        error = TaskCancelledError(f"{task} was cancelled before it started")
+    elif _was_cancelled(store, raw):
+        error = WorkerCrashedError(f"{task} was cancelled with force=True: {cause}")
+    else:
+        error = WorkerCrashedError(
+            f"the worker died while it ran {task}: {cause}. No retry was left "
+            f"(max_retries={envelope.headers.ca.max_retries if envelope.headers.ca else 0})"
+        )
     return directory.answer_to(envelope, records.error_record(error, envelope.headers.id))
 
 

@@ -9,11 +9,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..shared_memory import OWNER_FILE, SPARE_FOLDER, SharedFolder
 
-__all__ = ["NodeFolder", "open_folder"]
+__all__ = ["open_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,48 +26,41 @@ _PREFIX = "ca-"
 _SWEEPER = 'read -r _; rm -rf "$0" || rm -rf "$0"'
 
 
-class NodeFolder:
-    """The folder and what guards it: a lock as long as the node lives, a sweeper for its end."""
+@contextlib.contextmanager
+def open_folder(incarnation: str) -> Iterator[SharedFolder | None]:
+    """Give this node run its folder, and remove those of node runs that are dead.
 
-    def __init__(self, folder: SharedFolder, lock: int, sweeper: subprocess.Popen[bytes]) -> None:
-        self.folder = folder
-        self._lock = lock
-        self._sweeper = sweeper
-
-    def remove(self) -> None:
-        """Remove the folder; what processes have mapped stays readable to them."""
-        if self._sweeper.stdin is not None:
-            self._sweeper.stdin.close()
-        self._sweeper.wait()
-        os.close(self._lock)
-
-
-def open_folder(incarnation: str) -> NodeFolder | None:
-    """Make the folder of this node run, and remove those of node runs that are dead.
-
-    None: this host lets us make none, so large values go through the store.
+    None: this host lets us make none, so large values go through the store. What processes have
+    mapped stays readable to them after the end.
     """
     base = _base()
     try:
-        _remove_dead(base)
-        # Locked before it has the name under which others look for dead ones.
-        path = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=base))
-        owner = path / OWNER_FILE
-        owner.write_text(incarnation)
-        (path / SPARE_FOLDER).mkdir(mode=0o700)
-        lock = os.open(owner, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path = path.rename(base / f"{_PREFIX}{incarnation}")
+        path, lock = _make(base, incarnation)
     except OSError as error:
         logger.warning(
             "no shared memory below %s (%s): large values go through the store. Name a folder that "
             "this user may write to in %s", base, error, BASE_VARIABLE,
         )  # fmt: skip
-        return None
-    sweeper = subprocess.Popen(
+        yield None
+        return
+    with subprocess.Popen(
         ["/bin/sh", "-c", _SWEEPER, str(path)], stdin=subprocess.PIPE, start_new_session=True
-    )
-    return NodeFolder(SharedFolder(path), lock, sweeper)
+    ):  # at the end, its input is closed and it is waited for
+        yield SharedFolder(path)
+    os.close(lock)
+
+
+def _make(base: Path, incarnation: str) -> tuple[Path, int]:
+    """Make a folder; return its path and the open file that is locked for as long as it lives."""
+    _remove_dead(base)
+    # Locked before it has the name under which others look for dead ones.
+    path = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=base))
+    owner = path / OWNER_FILE
+    owner.write_text(incarnation)
+    (path / SPARE_FOLDER).mkdir(mode=0o700)
+    lock = os.open(owner, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return path.rename(base / f"{_PREFIX}{incarnation}"), lock
 
 
 def _base() -> Path:

@@ -12,6 +12,7 @@ import logging
 import os
 import selectors
 import signal
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -163,6 +164,8 @@ class Supervisor:
         for word in words:
             if word.startswith(b"flush:"):
                 self._flush_output(word[6:].decode())
+            elif word.startswith(b"{"):
+                self._cancel(msgspec.json.decode(word))
         if b"kill" in words:
             self._safe_tick()
         elif words:
@@ -211,7 +214,9 @@ class Supervisor:
     def _describe(self) -> str:
         return json.dumps({
             "host": self._settings.host, "pid": os.getpid(), "total": self._ledger.total,
-            "free": self._ledger.free, "workers": len(self._workers), "host_id": host_id(),
+            "free": {name: max(0, left) for name, left in self._ledger.free.items()},
+            "workers": len(self._workers), "ip": self._settings.ip,
+            "hostname": socket.gethostname(), "host_id": host_id(),
             "folder": str(self._shared.path) if self._shared is not None else "",
         })  # fmt: skip
 
@@ -221,6 +226,12 @@ class Supervisor:
             worker.signal(signal.SIGKILL)
         if not mine:
             self._store.run("SREM", routing.kill_key(self._incarnation), actor_id)
+
+    def _cancel(self, word: dict[str, Any]) -> None:
+        """Pass a cancellation on to the workers that may have the call."""
+        for worker in self._workers.values():
+            if worker.assignment.queue == word["queue"]:
+                worker.tell(word)
 
     def _look(self) -> None:
         if self._stop:
@@ -251,7 +262,19 @@ class Supervisor:
         if word is None:
             self._unwatch(worker.control)
         elif "blocked" in word or "ready" in word:
+            self._lend(worker)
             self._look()
+
+    def _lend(self, worker: WorkerProcess) -> None:
+        """Let other calls have the CPUs of a worker that waits for them: recursion must go on.
+
+        Resident workers hold no allocation: the intake counts those that wait.
+        """
+        if worker.allocation is None or worker.blocked == worker.has_lent:
+            return
+        worker.has_lent = worker.blocked
+        change = self._ledger.lend_cpus if worker.blocked else self._ledger.take_cpus
+        change(worker.allocation)
 
     def _publish(self, job: str, batch: LogBatch) -> None:
         batch.node = self._settings.host
@@ -287,12 +310,18 @@ class Supervisor:
         for source in (worker.control, *worker.outputs):
             self._unwatch(source)
         worker.close()
-        cause = worker.init_failed or describe_exit(status, worker.pid, self._settings.host)
+        position, tries, overdue = worker.note()
+        cause = worker.init_failed or worker.left
+        if overdue and not cause:
+            cause = "its call ran longer than its deadline, so the process was ended"
+        cause = cause or describe_exit(status, worker.pid, self._settings.host)
         if self._stop and not worker.init_failed:
             cause = f"its node {self._settings.host} was stopped ({self._reason})"
-        lost = Lost(cause, worker.position, bool(worker.init_failed))
+        lost = Lost(cause, position, bool(worker.init_failed), bool(worker.left), tries)
         os.close(worker.progress)
         if worker.allocation is not None:
+            if worker.has_lent:
+                self._ledger.take_cpus(worker.allocation)
             self._ledger.release(worker.allocation)
         if self._abandoned:
             return

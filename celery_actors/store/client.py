@@ -73,10 +73,15 @@ class Store:
             store.close()
 
     def _version(self) -> str:
+        info = self.about()
+        return info.get("valkey_version") or info["redis_version"]
+
+    def about(self) -> dict[str, str]:
+        """Return what the server says of itself: ``redis_version``, ``run_id``, ``os``, …."""
         info = self.run("INFO", "server")
         if isinstance(info, bytes):
             info = dict(line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)
-        return str(info.get("valkey_version") or info.get("redis_version"))
+        return {name: str(value) for name, value in info.items()}
 
     def get(self, key: str) -> bytes | None:
         """Return a string value."""
@@ -99,6 +104,11 @@ class Store:
     def put_chunk(self, blob_id: str, number: int, chunk: bytes | memoryview, ttl: int) -> None:
         """Store one chunk of a large buffer."""
         self.run("SET", routing.blob_key(blob_id, number), chunk, "EX", ttl)
+
+    def put_blob(self, blob_id: str, data: memoryview, ttl: int) -> None:
+        """Store a large buffer in chunks."""
+        for number, start in enumerate(range(0, len(data), CHUNK_BYTES)):
+            self.put_chunk(blob_id, number, data[start : start + CHUNK_BYTES], ttl)
 
     def need_blob(self, blob_id: str, size: int) -> memoryview:
         """Return a large buffer, read-only.

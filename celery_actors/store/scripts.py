@@ -122,20 +122,35 @@ class Scripts:
         creation: bytes,
         need: str,
         actor_id: str,
-        parked: str,
         ttl: int,
         answers: Sequence[Answer],
+        returned: Sequence[bytes],
+        aside: Sequence[tuple[str, bytes]],
     ) -> str | int:
-        """Settle the started calls of a lost process and restart or end its actor."""
+        """Settle or return the started calls of a lost process; restart or end its actor.
+
+        ``returned`` are messages to run again, newest first; ``aside`` pairs of a position out of
+        line and its message for the next run, empty to drop it.
+        """
         reply = self._eval(
             "release", keys, epoch, owner, position, settled, "1" if restart else "", cause,
-            "1" if init_failed else "", creation, need, actor_id, parked, ttl, *flatten(answers),
+            "1" if init_failed else "", creation, need, actor_id, ttl, len(answers),
+            len(returned), len(aside), *flatten(answers), *returned,
+            *(word for pair in aside for word in pair),
         )  # fmt: skip
         return reply if isinstance(reply, int) else _text(reply)
 
     def kill(self, meta: str, actor_id: str, cause: str, node_prefix: str) -> bool:
         """Declare an actor dead; True when this call did it."""
         return bool(self._eval("kill", [meta], actor_id, cause, node_prefix))
+
+    def cancel(
+        self, queue: str, meta: str, mark: str, call_id: str, seconds: int, ttl: int,
+        answer: Answer,
+    ) -> bool:  # fmt: skip
+        """Cancel a call that no worker has fetched; False where one may have it."""
+        words = (call_id, seconds, ttl, *flatten([answer]))
+        return bool(self._eval("cancel", [queue, meta, mark], *words))
 
     def commit(
         self, mailbox: str, meta: str, epoch: str, owner: str, position: int, ttl: int,
@@ -145,17 +160,20 @@ class Scripts:
         words = (epoch, owner, position, len(answers), 0, ttl, *flatten(answers))
         return int(self._eval("commit", [mailbox, meta, ""], *words)[0])
 
-    def settle_parked(
-        self, meta: str, parked: str, epoch: str, owner: str, position: int, ttl: int,
-        answer: Answer,
-    ) -> bool:  # fmt: skip
+    def settle_aside(
+        self, keys: Sequence[str], epoch: str, owner: str, position: int, ttl: int, answer: Answer
+    ) -> bool:
         """Settle a call that had stepped out of line; False when fenced."""
-        words = (epoch, owner, position, ttl, *flatten([answer]))
-        return int(self._eval("settle_parked", [meta, parked], *words)) == 0
+        words = (epoch, owner, 0, 0, ttl, 1, position, *flatten([answer]))
+        return int(self._eval("take", keys, *words)[0]) == 0
 
-    def unpark(self, queue: str, meta: str, parked: str, epoch: str) -> int:
+    def begin(self, meta: str, begun: str, epoch: str, owner: str, positions: list[int]) -> bool:
+        """Note that calls out of line may have started; False when fenced."""
+        return int(self._eval("begin", [meta, begun], epoch, owner, *positions)) == 0
+
+    def unpark(self, queue: str, meta: str, parked: str, begun: str, epoch: str) -> int:
         """Put a dead actor's parked calls back in line."""
-        return int(self._eval("unpark", [queue, meta, parked], epoch))
+        return int(self._eval("unpark", [queue, meta, parked, begun], epoch))
 
     def bury(self, keys: Sequence[str], actor_id: str, remember: int) -> bool:
         """Free a dead actor's name and keys; False while calls remain."""

@@ -51,20 +51,19 @@ def host(
 
 @contextmanager
 def serving(store: Store, address: Address, name: str) -> Iterator[SharedFolder]:
-    node = open_folder(name)
-    assert node is not None
-    about = {"host_id": name, "folder": str(node.folder.path)}
-    store.run("HSET", routing.NODES, name, json.dumps(about))
-    store.run("SET", routing.lease_key(name), "1")
-    settings = NodeSettings(address, RING, name, name, task_events=False, result_seconds=3600)
-    server = BufferServer(settings, node.folder)
-    server.start()
-    try:
-        yield node.folder
-    finally:
-        server.stop()
-        server._thread.join()
-        node.remove()
+    with open_folder(name) as folder:
+        assert folder is not None
+        about = {"host_id": name, "folder": str(folder.path)}
+        store.run("HSET", routing.NODES, name, json.dumps(about))
+        store.run("SET", routing.lease_key(name), "1")
+        settings = NodeSettings(address, RING, name, name, task_events=False, result_seconds=3600)
+        server = BufferServer(settings, folder)
+        server.start()
+        try:
+            yield folder
+        finally:
+            server.stop()
+            server._thread.join()
 
 
 def on(host_id: str, store: Store, monkeypatch: pytest.MonkeyPatch, node: str = "") -> Buffers:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from celery_actors import shared_memory
-from celery_actors.node.shared_folder import BASE_VARIABLE, NodeFolder, open_folder
+from celery_actors.node.shared_folder import BASE_VARIABLE, open_folder
 from celery_actors.shared_memory import NoSpaceError, SharedFolder, host_id
 
 MEGABYTE = 1024 * 1024
@@ -23,16 +23,10 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def node(base: Path) -> Iterator[NodeFolder]:
-    found = open_folder("test-1")
-    assert found is not None
-    yield found
-    found.remove()
-
-
-@pytest.fixture
-def folder(node: NodeFolder) -> SharedFolder:
-    return node.folder
+def folder(base: Path) -> Iterator[SharedFolder]:
+    with open_folder("test-1") as found:
+        assert found is not None
+        yield found
 
 
 def filled(value: int, size: int = 2 * MEGABYTE) -> memoryview:
@@ -269,17 +263,16 @@ def test_a_folder_behind_a_link_is_not_taken(folder: SharedFolder, base: Path) -
 
 
 def test_a_folder_goes_with_its_node(base: Path) -> None:
-    node = open_folder("test-1")
-    assert node is not None
-    node.folder.write("a", filled(7))
-    mapped = node.folder.map("a", 2 * MEGABYTE)
-    node.remove()
+    with open_folder("test-1") as folder:
+        assert folder is not None
+        folder.write("a", filled(7))
+        mapped = folder.map("a", 2 * MEGABYTE)
     assert not list(base.iterdir())
     assert mapped == filled(7)
     with pytest.raises(FileNotFoundError):
-        node.folder.new("b", 2 * MEGABYTE)
+        folder.new("b", 2 * MEGABYTE)
     with pytest.raises(FileNotFoundError):
-        node.folder.new("b", 10)
+        folder.new("b", 10)
 
 
 def test_a_starting_node_removes_the_folders_of_dead_nodes_alone(
@@ -290,9 +283,8 @@ def test_a_starting_node_removes_the_folders_of_dead_nodes_alone(
     (dead / "node").write_text("dead-1")
     foreign = base / "something"
     foreign.mkdir()
-    other = open_folder("test-2")
-    assert other is not None
-    other.remove()
+    with open_folder("test-2") as other:
+        assert other is not None
     assert sorted(base.iterdir()) == sorted([folder.path, foreign])
 
 
@@ -300,7 +292,8 @@ def test_a_node_without_a_place_for_its_folder_goes_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(BASE_VARIABLE, str(tmp_path / "missing"))
-    assert open_folder("test-1") is None
+    with open_folder("test-1") as folder:
+        assert folder is None
     assert BASE_VARIABLE in caplog.text
 
 

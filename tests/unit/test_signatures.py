@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from celery_actors.signatures import Signature, class_methods
+from celery_actors.methods import class_methods
+from celery_actors.signatures import Signature
 
 
 def of(function: Callable[..., Any]) -> Signature:
@@ -142,28 +143,28 @@ class Child(Counter):
     def more(self) -> None: ...
 
 
-def test_a_handle_can_call_functions_and_no_dunders() -> None:
+def test_a_handle_can_call_the_functions_of_a_class() -> None:
     assert set(class_methods(Counter)) == {
-        "add", "later", "anything", "build", "help_text", "_inner",
+        "add", "later", "anything", "build", "help_text", "_inner", "__len__",
     }  # fmt: skip
 
 
 def test_a_child_class_inherits_and_overrides() -> None:
     methods = class_methods(Child)
     assert set(methods) == {*class_methods(Counter), "more"}
-    assert methods["add"].parameters == (("by", 1, False),)
+    assert methods["add"].signature.parameters == (("by", 1, False),)
 
 
 @pytest.mark.parametrize("name", ["add", "later", "build", "help_text"])
 def test_the_first_parameter_is_left_out_where_python_fills_it(name: str) -> None:
-    assert class_methods(Counter)[name].positional_bounds() == (1, 1)
+    assert class_methods(Counter)[name].signature.positional_bounds() == (1, 1)
 
 
 def test_a_method_that_takes_self_among_all_arguments_takes_any_number() -> None:
-    class_methods(Counter)["anything"].check("anything", (1, 2), {"a": 1})
+    class_methods(Counter)["anything"].signature.check("anything", (1, 2), {"a": 1})
 
 
 def test_methods_of_a_builtin_base_can_be_called() -> None:
     class Table(dict[str, int]): ...
 
-    class_methods(Table)["get"].check("Table.get", ("a", 1), {})
+    class_methods(Table)["get"].signature.check("Table.get", ("a", 1), {})

@@ -2,7 +2,7 @@
 -- KEYS 1 creation queue (LIST)   2 what this node run owns (SET)   3 lease of this node run
 -- ARGV 1 owner "<incarnation>|<nonce>"  2 key prefix of actors
 -- Returns {} nothing waits, or {actor id, queue, epoch, spec, meta as a flat list}
--- Parked calls of a former owner go back to the front of the queue, in order.
+-- Calls that a former owner had moved out of line go back to the front of the queue, in order.
 if redis.call('EXISTS', KEYS[3]) == 0 then return {} end
 while true do
   local message = redis.call('RPOP', KEYS[1])
@@ -18,11 +18,10 @@ while true do
     for _, position in ipairs(parked) do
       redis.call('RPUSH', actor[2], redis.call('HGET', base .. ':p', position))
     end
-    redis.call('DEL', base .. ':p')
+    redis.call('DEL', base .. ':p', base .. ':b')
     local ap = tonumber(meta[4]) - #parked
     redis.call('HSET', base .. ':m', 'st', 'starting', 'ep', string.format('%.0f', epoch),
       'own', ARGV[1], 'ap', ap, 'go', ap)
-    redis.call('HDEL', base .. ':m', 'parked_go')
     redis.call('SADD', KEYS[2], actor[1])
     return {actor[1], actor[2], string.format('%.0f', epoch), redis.call('GET', base .. ':s') or '',
       redis.call('HGETALL', base .. ':m')}

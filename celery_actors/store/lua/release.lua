@@ -1,31 +1,42 @@
--- An actor's process is gone: settle the calls that had started, then restart it or declare it
--- dead. Only for the (epoch, owner) that held it.
--- KEYS 1 mailbox  2 meta  3 parked  4 what the node run owns (SET)  5 creation queue  6 bell
--- ARGV 1 epoch  2 owner  3 position  4 calls settled  5 '1' a restart is allowed  6 cause
---      7 '1' __init__ raised  8 creation message  9 need label  10 actor id
---      11 position of a parked call that had started, or ''  12 result lifetime
---      13.. results: first the parked call's, if any, then the settled calls'
+-- An actor's process is gone: settle or return the calls that had started, then restart it or
+-- declare it dead. Only for the (epoch, owner) that held it.
+-- KEYS 1 mailbox  2 meta  3 out of line  4 what the node run owns (SET)  5 creation queue  6 bell
+--      7 begun (SET)
+-- ARGV 1 epoch  2 owner  3 position  4 calls to take from the mailbox (the oldest)
+--      5 '1' a restart is allowed  6 cause  7 '1' __init__ raised  8 creation message  9 need label
+--      10 actor id  11 result lifetime  12 number of results  13 number of messages to put back
+--      14 number of positions out of line
+--      15.. results (see post_results); then the messages to put back, newest first; then pairs of
+--      position out of line and its message for the next run, or '' to drop it
 -- Returns 'restarting', 'dead', or -10 fenced / -11 moved on.
 --@include post_results
 local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'ap', 'restarts')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return -10 end
-local pos, settled = tonumber(ARGV[3]), tonumber(ARGV[4])
+local pos, taken = tonumber(ARGV[3]), tonumber(ARGV[4])
 if tonumber(meta[3]) ~= pos then return -11 end
-local count = settled
-if ARGV[11] ~= '' then
-  count = count + 1
-  redis.call('HDEL', KEYS[3], ARGV[11])
+local results, back, aside = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
+if taken > 0 then redis.call('LTRIM', KEYS[1], 0, -taken - 1) end
+local at = 15 + 3 * results
+for i = at, at + back - 1 do redis.call('RPUSH', KEYS[1], ARGV[i]) end
+at = at + back
+for i = at, at + 2 * aside - 1, 2 do
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', KEYS[3], ARGV[i])
+  else
+    redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
+  end
 end
-if settled > 0 then redis.call('LTRIM', KEYS[1], 0, -settled - 1) end
-post_results(13, count, ARGV[12])
+redis.call('DEL', KEYS[7])
+post_results(15, results, ARGV[11])
 redis.call('SREM', KEYS[4], ARGV[10])
+local ap = string.format('%.0f', pos + taken - back)
 if ARGV[5] == '1' then
-  redis.call('HSET', KEYS[2], 'st', 'restarting', 'own', '', 'ap', pos + settled,
+  redis.call('HSET', KEYS[2], 'st', 'restarting', 'own', '', 'ap', ap,
     'restarts', tonumber(meta[4]) + 1, 'cause', ARGV[6])
   redis.call('LPUSH', KEYS[5], ARGV[8])
   redis.call('PUBLISH', KEYS[6], ARGV[9])
   return 'restarting'
 end
-redis.call('HSET', KEYS[2], 'st', 'dead', 'own', '@reaper', 'ap', pos + settled,
+redis.call('HSET', KEYS[2], 'st', 'dead', 'own', '@reaper', 'ap', ap,
   'ep', string.format('%.0f', tonumber(meta[1]) + 1), 'cause', ARGV[6], 'init_failed', ARGV[7])
 return 'dead'

@@ -1,5 +1,5 @@
 -- Put the parked calls of a dead actor back in line, so that they are answered with the rest.
--- KEYS 1 queue  2 meta  3 parked   ARGV 1 epoch
+-- KEYS 1 queue  2 meta  3 parked  4 begun   ARGV 1 epoch
 -- Returns the number put back. Idempotent: a second run finds nothing parked.
 local meta = redis.call('HMGET', KEYS[2], 'st', 'ep', 'ap')
 if meta[1] ~= 'dead' or meta[2] ~= ARGV[1] then return 0 end
@@ -8,6 +8,6 @@ table.sort(parked, function(a, b) return tonumber(a) > tonumber(b) end)
 for _, position in ipairs(parked) do
   redis.call('RPUSH', KEYS[1], redis.call('HGET', KEYS[3], position))
 end
-redis.call('DEL', KEYS[3])
+redis.call('DEL', KEYS[3], KEYS[4])
 redis.call('HSET', KEYS[2], 'ap', tonumber(meta[3]) - #parked)
 return #parked

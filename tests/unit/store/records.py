@@ -11,6 +11,7 @@ from typing import Any
 from celery_actors import directory, routing
 from celery_actors.placement import Need
 from celery_actors.store import Answer, Claim, Store
+from celery_actors.store.scripts import flatten
 
 NODE = "node-1"
 NODE_PREFIX = f"{routing.PREFIX}:node:"
@@ -109,20 +110,32 @@ class StoredActor:
         return reply
 
     def park(self, position: int) -> int:
-        names = [self.keys.queue, self.keys.meta, self.keys.parked]
-        return int(self.store.scripts._eval("park", names, self.epoch, self.owner, position))
+        """Let the owner move the oldest call out of line; return the script's code."""
+        return int(self.take(position, 1)[0])
+
+    def take(
+        self, position: int, want: int, settled: Sequence[tuple[int, Answer]] = ()
+    ) -> list[Any]:
+        """Let the owner move calls out of line, and settle some that are."""
+        keys = self.keys
+        positions = [number for number, _ in settled]
+        found = flatten(found for _, found in settled)
+        words = (self.epoch, self.owner, position, want, TTL, len(settled), *positions, *found)
+        names = [keys.queue, keys.meta, keys.parked, keys.begun]
+        reply: list[Any] = self.store.scripts._eval("take", names, *words)
+        return reply
 
     def release(self, position: int, answered: Sequence[Answer], **changed: Any) -> str | int:
         """Let the node report that the actor's process is gone."""
         names = [self.keys.queue, self.keys.meta, self.keys.parked, routing.owned_key(NODE),
-                 self.creations, routing.BELL]  # fmt: skip
+                 self.creations, routing.BELL, self.keys.begun]  # fmt: skip
         given: dict[str, Any] = {
             "epoch": self.epoch, "owner": self.owner, "position": position,
             "settled": len(answered), "restart": True, "cause": "killed", "init_failed": False,
             "creation": directory.creation_message(
                 self.actor_id, self.keys.queue, "none", "Counter"),
-            "need": "none", "actor_id": self.actor_id, "parked": "", "ttl": TTL,
-            "answers": answered,
+            "need": "none", "actor_id": self.actor_id, "ttl": TTL,
+            "answers": answered, "returned": [], "aside": [],
         }  # fmt: skip
         return self.store.scripts.release(names, **{**given, **changed})
 

@@ -20,9 +20,10 @@ def actor(store: Store) -> StoredActor:
 
 
 def settle(actor: StoredActor, position: int, number: int, *, epoch: str | None = None) -> bool:
-    return actor.store.scripts.settle_parked(
-        actor.keys.meta, actor.keys.parked, epoch or actor.epoch, actor.owner, position, 60,
-        answer(number),
+    keys = actor.keys
+    return actor.store.scripts.settle_aside(
+        [keys.queue, keys.meta, keys.parked, keys.begun], epoch or actor.epoch, actor.owner,
+        position, 60, answer(number),
     )  # fmt: skip
 
 
@@ -91,7 +92,8 @@ def test_a_dead_actors_parked_calls_go_back_in_line_to_be_answered(
 ) -> None:
     actor.kill()
     epoch = actor.meta["ep"]
-    unpark = (actor.keys.queue, actor.keys.meta, actor.keys.parked, epoch)
+    keys = actor.keys
+    unpark = (keys.queue, keys.meta, keys.parked, keys.begun, epoch)
     assert store.scripts.unpark(*unpark) == 2
     assert actor.waiting == ["a", "c", "d", "e"]
     assert actor.meta["ap"] == "1"
@@ -100,14 +102,53 @@ def test_a_dead_actors_parked_calls_go_back_in_line_to_be_answered(
 
 
 def test_a_living_actors_parked_calls_stay_out_of_line(actor: StoredActor, store: Store) -> None:
-    unpark = (actor.keys.queue, actor.keys.meta, actor.keys.parked, actor.epoch)
+    keys = actor.keys
+    unpark = (keys.queue, keys.meta, keys.parked, keys.begun, actor.epoch)
     assert store.scripts.unpark(*unpark) == 0
     assert actor.parked == {"0": "a", "2": "c"}
 
 
 def test_a_parked_call_that_had_begun_is_answered_first(actor: StoredActor, store: Store) -> None:
-    assert actor.release(3, answers(1, 4), settled=1, parked="0") == "restarting"
+    released = actor.release(3, answers(1, 4), settled=1, aside=[("0", b"")])
+    assert released == "restarting"
     assert results(store) == {"call-1": 1, "call-2": 2, "call-4": 4}
     assert actor.waiting == ["e"]
     assert actor.parked == {"2": "c"}
     assert actor.meta["ap"] == "4"
+
+
+def test_a_begun_call_out_of_line_may_keep_its_place_for_another_try(actor: StoredActor) -> None:
+    assert actor.release(3, [], aside=[("0", b"a again")]) == "restarting"
+    assert actor.parked == {"0": "a again", "2": "c"}
+    actor.claim(nonce="n2")
+    assert actor.waiting == ["a again", "c", "d", "e"]
+
+
+def test_begun_calls_may_go_back_to_the_front_in_order(actor: StoredActor) -> None:
+    assert actor.release(3, [], settled=2, returned=[b"e2", b"d2"]) == "restarting"
+    assert actor.waiting == ["d2", "e2"]
+    assert actor.meta["ap"] == "3"
+
+
+def test_several_calls_are_taken_and_settled_in_one_step(actor: StoredActor, store: Store) -> None:
+    assert actor.take(3, 5, [(0, answer(1)), (2, answer(3))]) == [0, [b"d", b"e"], 0]
+    assert actor.parked == {"3": "d", "4": "e"}
+    assert actor.meta["ap"] == "5"
+    assert results(store) == {"call-1": 1, "call-2": 2, "call-3": 3}
+
+
+def test_taking_is_repeatable(actor: StoredActor) -> None:
+    assert actor.take(3, 1) == [0, [b"d"], 1]
+    assert actor.take(3, 1) == [0, [b"d"], 1]
+    assert actor.take(3, 5) == [0, [b"d"], 1]
+    assert actor.parked == {"0": "a", "2": "c", "3": "d"}
+
+
+def test_a_call_is_known_to_have_begun_until_it_is_settled(
+    actor: StoredActor, store: Store
+) -> None:
+    keys = actor.keys
+    assert store.scripts.begin(keys.meta, keys.begun, actor.epoch, actor.owner, [0, 2])
+    assert settle(actor, 0, 1)
+    assert store.texts("SMEMBERS", keys.begun) == ["2"]
+    assert not store.scripts.begin(keys.meta, keys.begun, actor.epoch, "another", [3])

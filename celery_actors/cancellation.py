@@ -1,0 +1,120 @@
+"""Cancelling: a call that waits never runs; one that runs is interrupted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from . import records, routing
+from .errors import TaskCancelledError
+from .messages import Meta
+from .object_ref import ObjectRef
+from .store import Answer
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+__all__ = ["ACKNOWLEDGE_SECONDS", "Canceller"]
+
+#: Seconds that `cancel` waits for a worker to say what it did. Workers answer in milliseconds; one
+#: whose process computes without ever giving Python a turn may not.
+ACKNOWLEDGE_SECONDS = 1.0
+#: Seconds for which the store remembers that a call was cancelled, in case its worker dies.
+REMEMBER_SECONDS = 3600
+
+
+class Canceller:
+    """Cancels calls of one process, and passes on what it cannot reach itself."""
+
+    def __init__(self, context: Runtime) -> None:
+        self._context = context
+        self._heard: dict[str, str] = {}  # by the call's id: what its worker said; '': awaited
+        context.results.on_word = self._on_word
+
+    def cancel(self, ref: ObjectRef[Any], *, force: bool, recursive: bool, patience: float) -> None:
+        """Cancel a call; wait ``patience`` seconds at most for its worker's word."""
+        target = ref._target
+        if target is not None and target.actor_id and force:
+            raise ValueError(
+                "force=True is not supported for actor calls: it would end the whole actor. Use "
+                "celery_actors.kill() for that"
+            )
+        if ref.ready:
+            return
+        context = self._context
+        context.calls.flush()
+        call_id = ref.id.partition(".")[0]
+        if target is None:
+            owner = routing.reply_channel(session_of(call_id))
+            self._tell(owner, "CANCEL", call_id, {"force": force, "recursive": recursive})
+            return
+        error = TaskCancelledError(f"the call to {target.name} was cancelled before it started")
+        answer = Answer(
+            routing.result_key(call_id), records.error_record(error, call_id),
+            routing.reply_channel(context.session),
+        )  # fmt: skip
+        meta = routing.ActorKeys(target.queue, target.actor_id).meta if target.actor_id else ""
+        if context.store.scripts.cancel(
+            target.queue, meta, routing.cancelled_key(call_id), call_id, REMEMBER_SECONDS,
+            context.result_seconds, answer,
+        ):  # fmt: skip
+            return
+        word = {"queue": target.queue, "cancel": call_id, "force": force, "recursive": recursive,
+                "channel": routing.reply_channel(context.session)}  # fmt: skip
+        if patience:
+            self._heard[call_id] = ""
+        context.store.run("PUBLISH", routing.BELL, msgspec.json.encode(word))
+        if patience:
+            self._await_word(ref, call_id, error, patience)
+
+    def _await_word(
+        self, ref: ObjectRef[Any], call_id: str, error: TaskCancelledError, patience: float
+    ) -> None:
+        context = self._context
+        context.mux.wait(
+            lambda: ref.ready or bool(self._heard.get(call_id)), time.monotonic() + patience
+        )
+        heard = self._heard.pop(call_id, "")
+        if heard == "DROPPED" and not ref.ready:
+            context.results.complete(ref, None, error)
+        elif heard == "FINISHED":
+            context.store.run("UNLINK", routing.cancelled_key(call_id))
+
+    def cancel_all(self, refs: Iterable[ObjectRef[Any]]) -> None:
+        """Cancel several calls without waiting for their workers' words."""
+        for ref in refs:
+            self.cancel(ref, force=False, recursive=True, patience=0.0)
+
+    def answer(self, channel: str, call_id: str, word: str) -> None:
+        """Tell the process that asked what became of the call here."""
+        self._tell(channel, word, call_id, {})
+
+    def _tell(self, channel: str, word: str, call_id: str, more: dict[str, Any]) -> None:
+        meta = msgspec.json.encode([{"status": word, "task_id": call_id, "ca": more}])
+        self._context.store.run("PUBLISH", channel, meta)
+
+    def _on_word(self, meta: Meta) -> None:
+        """Take in a word about a cancellation, in the thread that reads."""
+        if meta.status != "CANCEL":
+            if meta.task_id in self._heard:
+                self._heard[meta.task_id] = meta.status
+                self._context.mux.wake_followers()
+            elif meta.status == "DROPPED":
+                error = TaskCancelledError("the call was cancelled before it started")
+                self._context.results.fail([meta.task_id], error)
+            return
+        ref = self._context.results.held(meta.task_id)
+        if ref is not None:
+            how = msgspec.json.decode(meta.ca)
+            words = {**how, "patience": 0.0}
+            threading.Thread(target=self.cancel, args=(ref,), kwargs=words, daemon=True).start()
+
+
+def session_of(call_id: str) -> str:
+    """Return the session that a call id was made in (see ``Calls.next_id``)."""
+    digits = call_id.replace("-", "")
+    return digits[:12] + digits[13:16] + digits[19:20]

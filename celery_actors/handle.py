@@ -1,0 +1,193 @@
+"""Handles of actors and their methods: the caller's way to an actor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+
+from . import directory, routing, runtime
+from .code import dump_types
+from .messages import CallOptions
+from .methods import EVERY_ACTOR, ActorTraits, Method, returns_of
+from .object_ref import ObjectRef
+from .options import MethodOptions, method_options
+from .signatures import Signature
+
+__all__ = ["ActorHandle", "ActorMethod"]
+
+T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+_NO_OPTIONS = MethodOptions()
+_ANY = Method(Signature(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which actor a handle means; ``traits`` None: its record was gone when it was looked up."""
+
+    actor_id: str
+    queue: str
+    class_name: str
+    title: str
+    traits: ActorTraits | None
+
+
+class ActorHandle(Generic[T]):
+    """A reference to an actor. Pass it anywhere: arguments, containers, results, ``put``."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        if identity.traits is not None and "call" in identity.traits.methods:
+            self.__dict__["call"] = ActorMethod(identity, "call", identity.traits.methods["call"])
+
+    @classmethod
+    def of(cls, record: directory.ActorRecord) -> ActorHandle[Any]:
+        """Return a handle from the actor's record."""
+        context = runtime.current()
+        traits = None
+        if record.meta.get("traits"):
+            place = directory.traits_context(record.actor_id)
+            traits = context.sealer.open(record.meta["traits"].encode(), place)
+        return cls(
+            Identity(record.actor_id, record.meta["queue"], record.class_name, record.title, traits)
+        )
+
+    def call(
+        self, method: Callable[Concatenate[T, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> ObjectRef[R]:
+        """Call a method that is named by the class's own function: type checkers understand it.
+
+        ``handle.call(Counter.add, 2)`` is ``handle.add.remote(2)``.
+        """
+        return cast("ObjectRef[R]", getattr(self, method.__name__).remote(*args, **kwargs))
+
+    def __getattr__(self, name: str) -> ActorMethod:
+        identity = self.__dict__.get("_identity")
+        if identity is None:  # while it is being unpickled
+            raise AttributeError(name)
+        traits = identity.traits
+        found = EVERY_ACTOR.get(name) or (traits.methods.get(name) if traits else None)
+        if found is None and traits is None and not name.startswith("_"):
+            found = _ANY
+        if found is None:
+            raise AttributeError(f"'{identity.class_name}' object has no attribute '{name}'")
+        method = self.__dict__[name] = ActorMethod(identity, name, found)
+        return method
+
+    def __dir__(self) -> list[str]:
+        traits = self._identity.traits
+        return sorted({*(traits.methods if traits else ()), "__init__", *EVERY_ACTOR})
+
+    def __hash__(self) -> int:
+        return hash(self._identity.actor_id)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, ActorHandle) and other._identity.actor_id == self._identity.actor_id
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ActorHandle, (self._identity,)
+
+    def __repr__(self) -> str:
+        return f"ActorHandle({self._identity.class_name}, {self._identity.actor_id})"
+
+
+class ActorMethod:
+    """One method of one actor, ready to be called."""
+
+    __slots__ = ("_bounds", "_identity", "_method", "_name", "_options", "_prepared")
+
+    def __init__(
+        self, identity: Identity, name: str, method: Method, options: MethodOptions | None = None
+    ) -> None:
+        self._identity = identity
+        self._name = name
+        self._method = method
+        self._options = options or method.options or _NO_OPTIONS
+        self._bounds = method.signature.positional_bounds()
+        self._prepared: tuple[Any, ...] | None = None
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Refuse: a method runs in its actor's process."""
+        raise TypeError(
+            f"Actor methods cannot be called directly. Instead of running "
+            f"'object.{self._name}()', try 'object.{self._name}.remote()'."
+        )
+
+    def options(self, **given: Any) -> ActorMethod:
+        """Return the same method with other options for its calls.
+
+        Raises:
+            ValueError: an unknown option or an impossible value. TypeError: a wrong type.
+        """
+        chosen = method_options(self._options, given)
+        returns_of(chosen.num_returns, stream=self._method.stream)
+        group, traits = chosen.concurrency_group, self._identity.traits
+        if group is not None and traits is not None and group not in traits.groups:
+            raise ValueError(
+                f"{self._identity.class_name} has no concurrency group {group!r}; it has "
+                f"{sorted(traits.groups)}"
+            )
+        return ActorMethod(self._identity, self._name, self._method, chosen)
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Send one call and return the reference to its result at once.
+
+        With ``num_returns=n`` a list of n references, with 0 None; for a generator the
+        ``ObjectRefGenerator`` of its values.
+
+        Raises:
+            TypeError: the arguments do not fit. SerializationError: one cannot be pickled.
+            PendingCallsLimitExceeded: ``max_pending_calls`` are under way already.
+        """
+        prepared = self._prepared
+        context = runtime.current()
+        if prepared is None or prepared[0] is not context or prepared[3] != context.job:
+            prepared = self._prepare()
+        if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
+            what = f"{self._identity.class_name}.{self._name}()"
+            self._method.signature.check(what, args, kwargs)
+        return context.calls.submit(prepared[1], prepared[2], args, kwargs)
+
+    def _remote(self, args: Any = (), kwargs: Any = None, **options: Any) -> Any:
+        return self.options(**options).remote(*args, **(kwargs or {}))
+
+    def _prepare(self) -> tuple[Any, ...]:
+        context = runtime.current()
+        identity, options = self._identity, self._options
+        traits = identity.traits
+        target = context.calls.actor(identity.queue, identity.actor_id, identity.title)
+        if traits is not None and traits.max_pending_calls > 0:
+            target.limit, target.blocks = traits.max_pending_calls, traits.blocks_when_full
+        retries = options.max_task_retries
+        if retries is None:
+            retries = traits.max_task_retries if traits else 0
+        template = context.template(
+            target, routing.task_name(identity.class_name, self._name), retries=retries,
+            options=CallOptions(
+                returns=returns_of(options.num_returns, stream=self._method.stream),
+                retry_on=dump_types(options.retry_exceptions, context.sealer, context.export),
+                group=options.concurrency_group or "",
+                backpressure=options.backpressure,
+                name=options.name or "",
+            ),
+            timelimit=(options.deadline, options.timeout), eta=_not_before(options),
+        )  # fmt: skip
+        prepared = (context, target, template, context.job)
+        if options.countdown is None:  # a countdown begins anew with each call
+            self._prepared = prepared
+        return prepared
+
+    def __repr__(self) -> str:
+        return f"ActorMethod({self._identity.class_name}.{self._name})"
+
+
+def _not_before(options: MethodOptions) -> str | None:
+    """Return the moment before which a call must not start, as Celery writes it."""
+    if options.countdown is not None:
+        return (datetime.now(UTC) + timedelta(seconds=options.countdown)).isoformat()
+    return options.eta.astimezone(UTC).isoformat() if options.eta is not None else None

@@ -1,0 +1,295 @@
+"""The process around a worker's loop: signals, streams, the supervisor's words, Celery's side."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import inspect
+import io
+import json
+import logging
+import mmap
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import code, routing, runtime
+from .assignment import PROGRESS_BYTES, TAG, Assignment, NodeSettings
+from .broker.celery_worker import CeleryWorker
+from .current_call import CurrentCall, WorkerFacts, current_call
+from .errors import RayError
+from .executor import Outcome, Prepared
+from .interrupts import Interrupts
+from .mailbox import Mailbox
+from .records import RaisedAt
+from .runtime import Runtime
+from .store import StoreError
+
+__all__ = ["EXIT_CANCELLED", "HostProcess"]
+
+logger = logging.getLogger(__name__)
+
+EXIT_CANCELLED = 93
+_WORD_BYTES = 64 * 1024
+
+
+class _TaggedStream(io.TextIOWrapper):
+    """Standard output that says, before text, which driver and which call it belongs to."""
+
+    tag: Callable[[], str]
+    _written = ""
+
+    def write(self, text: str) -> int:
+        """Write text, with a tag line before it where the tag has changed."""
+        tag = self.tag()
+        if tag != self._written and text:
+            self._written = tag
+            super().write(f"{TAG}{tag}\n")
+        return super().write(text)
+
+
+class HostProcess:
+    """The process around a loop: signals, the line to the supervisor, Celery's side."""
+
+    def __init__(
+        self, settings: NodeSettings, assignment: Assignment, control: socket.socket, progress: int
+    ) -> None:
+        self.settings = settings
+        self.assignment = assignment
+        self.stopping = self.awakened = False
+        self.leaving = ""
+        self.crashed: SystemExit | None = None
+        self._control = control
+        self._progress = mmap.mmap(progress, PROGRESS_BYTES)
+        self.interrupts = Interrupts(lambda when: struct.pack_into("<d", self._progress, 16, when))
+        self._types: dict[str, Any] = {}
+        self.function_names: dict[str, str] = {}  # content hash -> name of a loaded function
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._job = assignment.meta.get("job", "")
+        self._label = assignment.meta.get("class", "worker")
+        self._celery: CeleryWorker | None = None
+        self.runtime: Runtime | None = None
+        self.knows: Callable[[str, bool], str] | None = None  # the loop's word on a call
+
+    # -- Host ------------------------------------------------------------------------------
+
+    def started(self, position: int) -> None:
+        """Note the position where a crash leaves it readable for the supervisor."""
+        struct.pack_into("<qq", self._progress, 0, position, 0)
+
+    def retried(self, count: int) -> None:
+        """Note there that the running call runs again because of what it raised."""
+        struct.pack_into("<q", self._progress, 8, count)
+
+    def load_type(self, digest: str) -> Any:
+        """Return a class by its content hash."""
+        if digest not in self._types and self.runtime is not None:
+            fetch = self.runtime.fetch_code
+            self._types[digest] = code.load_code(digest, fetch, self.runtime.sealer)
+        return self._types[digest]
+
+    def wake_at(self, when: float) -> None:
+        """Make the main thread look around at a moment (``time.monotonic``)."""
+        timer = threading.Timer(max(0.0, when - time.monotonic()), self.wake)
+        timer.daemon = True
+        timer.start()
+
+    def leave(self, why: str) -> None:
+        """End the process once the running calls have ended; the actor stays ended."""
+        self.leaving = self.leaving or why
+        self.tell(left=self.leaving)
+
+    def crash(self, request: SystemExit) -> None:
+        """End the process: a call asked for it."""
+        self.crashed = request
+        self.wake()
+
+    def clear_wakeups(self) -> None:
+        """Empty the wake-up pipe; look for a word from the supervisor."""
+        self.awakened = False
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._wake_read, 512):
+                pass
+
+    def wake(self) -> None:
+        """Make the main thread look around; callable from any thread and signal handler."""
+        self.awakened = True
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_write, b"w")
+
+    def drain(self) -> None:
+        """Finish the running call, then stop."""
+        self.stopping = True
+        self.wake()
+
+    def is_revoked(self, call_id: str) -> bool:
+        """Ask Celery's list of revoked tasks."""
+        return self._celery is not None and self._celery.is_revoked(call_id)
+
+    def begin(self, prepared: Prepared, label: str) -> None:
+        """Note the running call for prints, `inspect active` and events."""
+        message = prepared.message
+        tag = message.tag
+        name = message.options.name or label
+        function_name = self.function_names.get(tag.code, label)
+        current_call.set(CurrentCall(message.call_id, name, function_name))
+        if not self.assignment.actor_id:
+            self._job, self._label = tag.job, label
+        if self._celery is not None:
+            self._celery.begin(prepared.message.call_id, label)
+
+    def end(self, prepared: Prepared, outcome: Outcome, seconds: float) -> None:  # noqa: ARG002
+        """Note the end of the call."""
+        if self._celery is not None:
+            error = None if outcome.succeeded else "see the result"
+            result = (prepared.message.call_id, "…", "", error)
+            self._celery.end(prepared.message.task, result)
+
+    def show_as(self, instance: Any) -> None:
+        """Let an actor's prints carry its own repr where its class defines one, as in Ray."""
+        if not inspect.isfunction(type(instance).__repr__):  # object's, or a built-in base's
+            return
+        try:
+            self._label = " ".join(repr(instance).split()) or self._label
+        except Exception:  # a broken repr must not end the actor
+            logger.exception("%s: its __repr__ failed; prints carry the class", self._label)
+
+    # -- the process -----------------------------------------------------------------------
+
+    def tell(self, **words: Any) -> None:
+        """Send a word to the supervisor."""
+        with contextlib.suppress(OSError):  # the supervisor is gone: we are about to be, too
+            self._control.send(json.dumps(words).encode())
+
+    def _hear(self) -> None:
+        """Take in the supervisor's words: calls to cancel."""
+        while True:
+            try:
+                data = self._control.recv(_WORD_BYTES)
+            except OSError:
+                return
+            if not data:
+                return
+            self._cancel(json.loads(data))
+
+    def _cancel(self, word: dict[str, Any]) -> None:
+        """Stop a call and what it has called; tell who asked what becomes of it here."""
+        call_id, context = word["cancel"], self.runtime
+        if context is None:
+            return
+        canceller = context.canceller
+        # Held from here on: a call that is stopped drops its references.
+        children = context.results.children(call_id) if word["recursive"] else []
+        try:
+            if word["force"] and self.interrupts.is_running(call_id):
+                canceller.cancel_all(children)
+                logger.warning("call %s is cancelled with force", call_id)
+                os._exit(EXIT_CANCELLED)
+            runs = self.interrupts.cancel(call_id)
+            self.wake()
+            if self.knows is not None and (found := self.knows(call_id, runs)):
+                canceller.answer(word["channel"], call_id, found)
+            if word["recursive"]:
+                canceller.cancel_all({*children, *context.results.children(call_id)})
+        except (RayError, StoreError) as error:
+            logger.warning("the cancellation of %s: %s", call_id, error)
+
+    def set_up(self) -> Runtime:
+        """Prepare streams, signals and the connection to the cluster."""
+        os.environ.update(self.assignment.environ)
+        # The Celery thread and the flusher must get a word in while a method computes; Python's
+        # default lets a thread wait for 5 ms.
+        sys.setswitchinterval(0.001)
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            tagged = _TaggedStream(
+                stream.buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True
+            )
+            tagged.tag = lambda: f"{self._job}:{self._label}"
+            setattr(sys, name, tagged)
+        faulthandler.enable(file=2)
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        logging.getLogger("celery").setLevel(logging.WARNING)
+        signal.signal(signal.SIGTERM, lambda *_: self.drain())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the node, which drains us
+        settings = self.settings
+        self.runtime = Runtime(
+            settings.address, settings.ring, job=self._job or None,
+            namespace=self.assignment.meta.get("namespace", ""), node_id=settings.node_id,
+            result_seconds=settings.result_seconds,
+        )  # fmt: skip
+        self.runtime.calls.self_queue = self.assignment.queue
+        self.runtime.results.parent = _parent
+        self.runtime.worker = _facts(self.assignment)
+        self.runtime.is_cancelled = self.interrupts.is_cancelled
+        runtime.set_current(self.runtime)
+        threading.Thread(target=self._hear, name="ca-control", daemon=True).start()
+        return self.runtime
+
+    def place(self, instance: object = None) -> RaisedAt:
+        """Return where exceptions of this process, or of its actor, are raised."""
+        mine = self.assignment
+        own = inspect.isfunction(type(instance).__repr__)  # else object's, or a built-in base's
+        shown = None
+        if own:
+            try:
+                shown = repr(instance)
+            except Exception:
+                logger.exception("the __repr__ of %s failed; errors name the class", self._label)
+        return RaisedAt(os.getpid(), self.settings.ip, mine.actor_id or None, shown)
+
+    def mailbox(self, source: str) -> Mailbox:
+        """Return the mailbox of the assignment."""
+        mine = self.assignment
+        return Mailbox(
+            self.settings.address, mine.keys, source=source, epoch=mine.epoch, owner=mine.owner,
+            position=mine.position, ttl=self.settings.result_seconds, wake_fd=self._wake_read,
+            mark=mine.meta.get("max_restarts", "0") != "0",
+            peek_seconds=10 if mine.resident else 1,
+        )  # fmt: skip
+
+    def start_celery(self) -> None:
+        """Start the Celery worker beside us.
+
+        Not for a lent worker, which lives for one nested call: two hundred of them would announce
+        themselves and take leave for nothing. Its calls are still reported where events are on.
+        """
+        mine = self.assignment
+        if mine.lent and not self.settings.task_events:
+            return
+        queue = mine.queue
+        self._celery = CeleryWorker(
+            self.settings.app, routing.worker_name(mine.label, self.settings.host), queue,
+            task_events=self.settings.task_events, on_shutdown=self.drain,
+        )  # fmt: skip
+        self._celery.start()
+
+    def close(self) -> None:
+        """End the helpers of the process, as far as they answer."""
+        if self._celery is not None:
+            self._celery.stop()
+        if self.runtime is not None:
+            self.runtime.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _facts(mine: Assignment) -> WorkerFacts:
+    """Return what user code may ask about this process."""
+    return WorkerFacts(
+        mine.worker_id, mine.resources, mine.devices, mine.actor_id,
+        mine.meta.get("name", "").partition("\x1f")[2], int(mine.meta.get("restarts", 0)),
+    )  # fmt: skip
+
+
+def _parent() -> str:
+    """Return the id of the call that the present code belongs to."""
+    call = current_call.get()
+    return call.call_id if call is not None else ""

@@ -1,0 +1,103 @@
+"""The calls of one actor that are out of line: under way at the same time, settled in any order.
+
+They lie in a hash in the store until their result is there. What a lost process leaves in it goes
+back in line, in order, as far as it had not begun.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .config import Address
+from .errors import ClusterUnreachableError, FencedError
+from .mailbox import FRESH_SECONDS, PATIENCE_SECONDS, check_owned
+from .routing import ActorKeys
+from .runtime import Runtime
+from .store import Answer, Scripts, StoreError, Wire
+from .store.scripts import flatten
+
+__all__ = ["InFlight", "Taken"]
+
+
+class Taken(NamedTuple):
+    """A call out of line: its position, its message, when it was taken."""
+
+    position: int
+    raw: bytes
+    since: float
+
+
+class InFlight:
+    """Takes calls out of line and settles them, on a connection of its own."""
+
+    def __init__(
+        self, runtime: Runtime, address: Address, keys: ActorKeys, epoch: str, owner: str,
+        position: int, *, mark: bool,
+    ) -> None:  # fmt: skip
+        self._runtime = runtime
+        self._address = address
+        self._epoch, self._owner = epoch, owner
+        self._position = position
+        self._keys = [keys.queue, keys.meta, keys.parked, keys.begun]
+        self._mark = mark  # tell the store what begins: what restarts must know
+        self.backlog = True  # until the store says otherwise
+        self._wire = Wire(address)
+
+    def turn(self, settled: Sequence[tuple[int, Answer]], want: int) -> list[Taken]:
+        """Store the results of calls and take up to ``want`` others, in one step.
+
+        Raises:
+            FencedError: another process owns the actor now; nothing was written.
+        """
+        positions = [position for position, _ in settled]
+        words: list[Any] = [self._epoch, self._owner, self._position, want]
+        words += [self._runtime.result_seconds, len(settled), *positions]
+        words += flatten(answer for _, answer in settled)
+        reply = self._call(Scripts.pack("take", self._keys, *words))
+        check_owned(reply, self._position)
+        now, first = time.monotonic(), self._position
+        self._position += len(reply[1])
+        self.backlog = reply[2] > 0
+        return [Taken(first + number, raw, now) for number, raw in enumerate(reply[1])]
+
+    def begin(self, call: Taken) -> None:
+        """Note that a call begins, so that a crash knows it may have taken effect.
+
+        Raises:
+            FencedError: another process owns the actor now: the call must not begin here.
+        """
+        if time.monotonic() - call.since > FRESH_SECONDS:
+            # This process may have been paused and replaced since it took the call.
+            scripts = self._runtime.store.scripts
+            words = (self._epoch, self._owner, [call.position])
+            if not scripts.begin(self._keys[1], self._keys[3], *words):
+                raise FencedError("another process owns this actor now")
+        elif self._mark:
+            command = (self._epoch, self._owner, call.position)
+            self._runtime.mux.post(Scripts.pack("begin", [self._keys[1], self._keys[3]], *command))
+
+    def _call(self, command: bytes) -> Any:
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                self._wire.send(command)
+                return self._wire.read()
+            except (ClusterUnreachableError, StoreError):
+                if time.monotonic() > give_up:
+                    raise
+                self._reconnect()
+
+    def _reconnect(self) -> None:
+        self._wire.close()
+        time.sleep(0.02)
+        try:
+            self._wire = Wire(self._address)
+            Scripts.load(self._wire.call)
+        except (ClusterUnreachableError, StoreError):
+            return  # the next call meets it again, until patience ends
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._wire.close()
