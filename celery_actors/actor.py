@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from . import directory, routing, runtime
 from .code import WRAPPED, dump_code
+from .contents import collecting
 from .errors import ActorAlreadyExistsError, ActorHandleNotFoundError
 from .handle import ActorHandle, Identity
 from .methods import ActorTraits, class_methods, is_async_class
@@ -101,16 +102,24 @@ class ActorClass(Generic[T]):
             if options.name
             else routing.anonymous_queue(self.__name__, actor_id)
         )
-        digest, record = dump_code(cls, context.sealer, f"the class {self.__name__}")
-        context.export(digest, record)
+        holdings = context.holdings
+        with collecting() as things:
+            digest, record = dump_code(cls, context.sealer, f"the class {self.__name__}")
+        context.export(digest, record, things)
         describe = f"an argument of {self.__name__}.remote()"
-        spec, blobs = context.sealer.seal(
-            (args, kwargs), directory.spec_context(actor_id), actor_id, describe
-        )
+        with collecting() as things:
+            spec, blobs = context.sealer.seal(
+                (args, kwargs), directory.spec_context(actor_id), actor_id, describe
+            )
+        carried = holdings.carry(things, "s", actor_id)
+        detached = options.lifetime == "detached"
+        hold = None if detached else holdings.first(routing.ActorKeys(queue, actor_id).thing)
         place = directory.traits_context(actor_id)
         traits, _ = context.sealer.seal(self._traits, place, actor_id)
         for blob_id, data in blobs:
             context.store.put_blob(blob_id, data, context.result_seconds)
+        if holdings.added:
+            context.calls.settle()  # the actor may start as soon as it is created
         taken = directory.create(
             context.store,
             actor_id=actor_id,
@@ -119,7 +128,10 @@ class ActorClass(Generic[T]):
             spec=spec,
             need=options.need,
             job=context.job,
-            detached=options.lifetime == "detached",
+            detached=detached,
+            creator=context.creator,
+            tie=hold.tie if hold is not None else "",
+            carried=carried,
             fields={
                 "class": self.__name__,
                 "code": digest,
@@ -132,7 +144,11 @@ class ActorClass(Generic[T]):
         )
         if taken is None:
             title = f"actor {self.__name__}({options.name or actor_id[:8]})"
-            return ActorHandle(Identity(actor_id, queue, self.__name__, title, self._traits))
+            identity = Identity(
+                actor_id, queue, self.__name__, title, self._traits, counted=not detached
+            )
+            return ActorHandle(identity, hold)
+        holdings.drop(carried)
         if options.get_if_exists:
             found = directory.find(context.store, taken)
             if found is not None:

@@ -9,6 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from . import routing, runtime
 from .code import dump_code, dump_types
+from .contents import collecting
 from .messages import CallOptions
 from .methods import is_stream, returns_of
 from .object_ref import ObjectRef
@@ -76,8 +77,9 @@ class RemoteFunction(Generic[P, R]):
 
     def _prepare(self) -> tuple[Any, ...]:
         context = runtime.current()
-        digest, record = dump_code(self._function, context.sealer, f"the function {self._name}")
-        context.export(digest, record)
+        with collecting() as things:
+            digest, record = dump_code(self._function, context.sealer, f"the function {self._name}")
+        context.export(digest, record, things)
         need = self._options.need
         label = need.label
         resident = label == FunctionOptions().need.label

@@ -1,17 +1,20 @@
 """Result records: Celery's own JSON format, written by workers and read by callers.
 
-A failure carries in ``ca`` what Celery's format has no room for: ``{"x": sealed error, as text}`` for a
-user's exception, ``{"e": name, "m": text, "a": actor id, "i": __init__ raised}`` for ours.
+A failure carries in ``ca`` what Celery's format has no room for: ``{"x": sealed error, as text}``
+for a user's exception, ``{"e": name, "m": text, "a": actor id, "i": __init__ raised}`` for ours. A
+value that contains handles or references begins with ``{"ca": {"h": [its ties]}``: see ``tokens``.
 """
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 
+from .contents import collecting
 from .errors import (
     ObjectLostError,
     RayActorError,
@@ -21,10 +24,13 @@ from .errors import (
     UntrustedPayloadError,
     system_error,
 )
-from .messages import Meta
+from .messages import Meta, decode_meta
 from .serialization import Blob, FetchBlob, Sealer, encode_plain
+from .store.client import blob_keys
 
 __all__ = [
+    "buffer_keys",
+    "contained",
     "error_record",
     "failure_record",
     "read_result",
@@ -44,7 +50,12 @@ class _SystemFailure(msgspec.Struct):
     i: bool = False
 
 
+class _Contents(msgspec.Struct):
+    h: list[str] = []
+
+
 _decode_failure = msgspec.json.Decoder(_SystemFailure).decode
+_decode_contents = msgspec.json.Decoder(_Contents).decode
 
 
 def result_context(call_id: str) -> tuple[str, ...]:
@@ -56,8 +67,15 @@ def _now() -> bytes:
     return datetime.now(UTC).isoformat().encode()
 
 
+class Carrier(Protocol):
+    """Keeps alive what a value contains."""
+
+    def carry(self, things: Iterable[str], kind: str, name: str) -> list[str]:
+        """Add ties and return them."""
+
+
 def success_record(
-    value: Any, call_id: str, sealer: Sealer, describe: str
+    value: Any, call_id: str, sealer: Sealer, describe: str, carrier: Carrier
 ) -> tuple[bytes, list[Blob]]:
     """Return the record of a returned value and the blobs to store before it.
 
@@ -66,18 +84,26 @@ def success_record(
     """
     result = encode_plain(value)
     blobs: list[Blob] = []
+    inside = b""
     if result is None:
-        result, blobs = sealer.seal(value, result_context(call_id), call_id, describe)
+        with collecting() as things:
+            result, blobs = sealer.seal(value, result_context(call_id), call_id, describe)
+        if things:
+            inside = b'"ca":{"h":%b},' % _encode(carrier.carry(things, "o", call_id))
     return (
-        b'{"status":"SUCCESS","result":%b,"traceback":null,"children":[],"date_done":"%b",'
-        b'"task_id":%b}' % (result, _now(), _encode(call_id))
+        b'{%b"status":"SUCCESS","result":%b,"traceback":null,"children":[],"date_done":"%b",'
+        b'"task_id":%b}' % (inside, result, _now(), _encode(call_id))
     ), blobs
 
 
 def failure_record(
-    error: BaseException, call_id: str, sealer: Sealer, function_name: str, pid: int
-) -> bytes:
-    """Return the record of a raised exception, with its traceback from the user's code on."""
+    error: BaseException, call_id: str, sealer: Sealer, function_name: str, pid: int,
+    carrier: Carrier,
+) -> bytes:  # fmt: skip
+    """Return the record of a raised exception, with its traceback from the user's code on.
+
+    What the exception refers to is kept alive as long as the driver: that is rare.
+    """
     frames = error.__traceback__
     while frames is not None and "/celery_actors/" in frames.tb_frame.f_code.co_filename:
         frames = frames.tb_next
@@ -85,7 +111,10 @@ def failure_record(
     cause = error.cause if isinstance(error, RayTaskError) else error
     remote = RayTaskError(function_name, text, cause, pid)
     try:
-        sealed, _ = sealer.seal(remote, result_context(call_id), call_id, "the exception")
+        with collecting() as things:
+            sealed, _ = sealer.seal(remote, result_context(call_id), call_id, "the exception")
+        if things:
+            carrier.carry(things, "c", call_id)
     except SerializationError:
         replaced = RayError(
             f"Exception {type(error).__name__} isn't serializable. Original details: {text}"
@@ -178,6 +207,19 @@ def _open_error(
             f"call {call_id} raised an exception that this process cannot unpickle "
             f"({type(problem).__name__}: {problem}). Its traceback:\n{meta.traceback}"
         )
+
+
+def contained(meta: Meta) -> list[str]:
+    """Return the ties of what a value contains; they end with it."""
+    if meta.status != "SUCCESS" or bytes(meta.ca) == b"null":
+        return []
+    return _decode_contents(meta.ca).h
+
+
+def buffer_keys(record: bytes | Meta) -> list[str]:
+    """Return the keys of the buffers that a value keeps beside its record."""
+    raw = bytes(decode_meta(record).result) if isinstance(record, bytes) else bytes(record.result)
+    return blob_keys(Sealer.blob_ids(raw)) if raw.startswith(b'{"__type__":"ca"') else []
 
 
 def lost(call_id: str) -> ObjectLostError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from celery.backends.base import Backend
 
 from celery_actors.broker.app import make_app
 from celery_actors.config import Address, KeyRing
+from celery_actors.contents import note
 from celery_actors.errors import (
     ActorDiedError,
     ObjectLostError,
@@ -23,6 +25,8 @@ from celery_actors.errors import (
 )
 from celery_actors.messages import decode_meta
 from celery_actors.records import (
+    buffer_keys,
+    contained,
     error_record,
     failure_record,
     lost,
@@ -50,7 +54,26 @@ def raised(error: Exception) -> Exception:
 
 
 def failed(error: Exception, sealer: Sealer) -> bytes:
-    return failure_record(raised(error), CALL_ID, sealer, "Counter.add", 42)
+    return failure_record(raised(error), CALL_ID, sealer, "Counter.add", 42, Ties())
+
+
+class Ties:
+    """Notes what a record asks to be kept alive."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[str], str, str]] = []
+
+    def carry(self, things: Iterable[str], kind: str, name: str) -> list[str]:
+        self.asked.append((list(things), kind, name))
+        return [f"{thing} {kind}:holder:{name}" for thing in things]
+
+
+class Noted:
+    """Notes itself while it is pickled, as handles and references do."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        note("queue|actor")
+        return Noted, ()
 
 
 class TwoWordsError(Exception):
@@ -77,7 +100,7 @@ def backend() -> Backend:
 
 
 def test_celery_reads_a_plain_result(backend: Backend, sealer: Sealer) -> None:
-    record, blobs = success_record({"a": [1, None, "é"]}, CALL_ID, sealer, "the result")
+    record, blobs = success_record({"a": [1, None, "é"]}, CALL_ID, sealer, "the result", Ties())
     meta = backend.decode_result(record)
     assert (meta["status"], meta["task_id"]) == ("SUCCESS", CALL_ID)
     assert meta["result"] == {"a": [1, None, "é"]}
@@ -89,7 +112,7 @@ def test_celery_reads_the_time_of_a_result(sealer: Sealer) -> None:
     from celery.result import AsyncResult
 
     app = Celery("reader", set_as_current=False, backend="cache+memory://")
-    record, _ = success_record(1, CALL_ID, sealer, "the result")
+    record, _ = success_record(1, CALL_ID, sealer, "the result", Ties())
     app.backend.set(app.backend.get_key_for_task(CALL_ID), record)
     result = AsyncResult(CALL_ID, app=app)
     assert result.get(timeout=1) == 1
@@ -116,13 +139,13 @@ def test_celery_reads_our_own_errors(backend: Backend) -> None:
 
 def test_celery_with_our_backend_opens_a_signed_result(sealer: Sealer) -> None:
     app = make_app(Address.parse("redis://"), sealer, no_blob, result_seconds=60)
-    record, _ = success_record({1, 2}, CALL_ID, sealer, "the result")
+    record, _ = success_record({1, 2}, CALL_ID, sealer, "the result", Ties())
     assert app.backend.decode_result(record)["result"] == {1, 2}
 
 
 def test_our_backend_refuses_a_signed_result_of_another_call(sealer: Sealer) -> None:
     app = make_app(Address.parse("redis://"), sealer, no_blob, result_seconds=60)
-    record, _ = success_record({1, 2}, CALL_ID, sealer, "the result")
+    record, _ = success_record({1, 2}, CALL_ID, sealer, "the result", Ties())
     moved = record.replace(CALL_ID.encode(), b"another")
     with pytest.raises(UntrustedPayloadError):
         app.backend.decode_result(moved)
@@ -140,26 +163,26 @@ def test_a_failure_is_named_after_the_users_exception(sealer: Sealer) -> None:
 
 @pytest.mark.parametrize("value", [None, 0, "x", [1, {"a": 2}], (1,), {1}, 2**70, b"y", "\ud800"])
 def test_a_value_comes_back(sealer: Sealer, value: Any) -> None:
-    record, _ = success_record(value, CALL_ID, sealer, "the result")
+    record, _ = success_record(value, CALL_ID, sealer, "the result", Ties())
     assert read(record, sealer) == value
 
 
 def test_a_dict_that_looks_like_a_signed_value_comes_back(sealer: Sealer) -> None:
     value = {"__type__": "ca", "__value__": {"m": "", "k": "", "p": "", "b": []}}
-    record, _ = success_record(value, CALL_ID, sealer, "the result")
+    record, _ = success_record(value, CALL_ID, sealer, "the result", Ties())
     assert read(record, sealer) == value
 
 
 def test_the_buffers_of_a_large_result_are_named_after_the_call(sealer: Sealer) -> None:
     array = np.arange(BLOB_BYTES, dtype=np.uint8)
-    record, [(blob_id, data)] = success_record(array, CALL_ID, sealer, "the result")
+    record, [(blob_id, data)] = success_record(array, CALL_ID, sealer, "the result", Ties())
     assert blob_id.startswith(CALL_ID)
     found = read_result(decode_meta(record), CALL_ID, sealer, lambda *_: data)
     assert np.array_equal(found, array)
 
 
 def test_a_signed_result_of_another_call_is_refused(sealer: Sealer) -> None:
-    record, _ = success_record({1}, CALL_ID, sealer, "the result")
+    record, _ = success_record({1}, CALL_ID, sealer, "the result", Ties())
     with pytest.raises(UntrustedPayloadError):
         read(record, sealer, call_id="another")
 
@@ -245,10 +268,45 @@ def test_a_revoked_call_is_a_ray_error(sealer: Sealer) -> None:
 
 
 def test_a_result_signed_with_another_key_is_refused(sealer: Sealer) -> None:
-    record, _ = success_record({1}, CALL_ID, Sealer(KeyRing((b"\x07" * 32,))), "the result")
+    record, _ = success_record({1}, CALL_ID, Sealer(KeyRing((b"\x07" * 32,))), "the result", Ties())
     with pytest.raises(UntrustedPayloadError, match="CELERY_ACTORS_KEYS"):
         read(record, sealer)
 
 
 def test_a_lost_value_is_explained() -> None:
     assert CALL_ID in str(lost(CALL_ID))
+
+
+# -- what values contain ---------------------------------------------------------------------
+
+
+def test_a_record_begins_with_the_ties_of_what_its_value_contains(sealer: Sealer) -> None:
+    ties = Ties()
+    record, _ = success_record([1, Noted(), Noted()], CALL_ID, sealer, "the result", ties)
+
+    tie = f"queue|actor o:holder:{CALL_ID}"
+    assert record.startswith(b'{"ca":{"h":["%b"]},' % tie.encode())
+    assert contained(decode_meta(record)) == [tie]
+    assert ties.asked == [(["queue|actor"], "o", CALL_ID)]
+    assert isinstance(read(record, sealer)[1], Noted)
+
+
+def test_a_value_that_contains_nothing_of_the_kind_asks_for_no_tie(sealer: Sealer) -> None:
+    for value in (1, {1, 2}):
+        record, _ = success_record(value, CALL_ID, sealer, "the result", Ties())
+        assert record.startswith(b'{"status"')
+        assert contained(decode_meta(record)) == []
+
+
+def test_what_an_exception_refers_to_is_kept_like_code(sealer: Sealer) -> None:
+    ties = Ties()
+    failure_record(raised(ValueError(Noted())), CALL_ID, sealer, "f", 1, ties)
+    assert ties.asked == [(["queue|actor"], "c", CALL_ID)]
+    assert contained(decode_meta(failed(ValueError("x"), sealer))) == []
+
+
+def test_the_buffers_of_a_value_are_found_from_its_record(sealer: Sealer) -> None:
+    array = np.zeros(BLOB_BYTES, dtype=np.uint8)
+    record, [(blob_id, _)] = success_record(array, CALL_ID, sealer, "the result", Ties())
+    assert buffer_keys(record) == buffer_keys(decode_meta(record)) == [f"ca:blob:{blob_id}:0"]
+    assert buffer_keys(success_record(1, CALL_ID, sealer, "the result", Ties())[0]) == []
