@@ -7,8 +7,11 @@ import concurrent.futures
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from .contents import note
+
 if TYPE_CHECKING:
     from .calls import Target
+    from .holdings import Hold
     from .messages import Meta
     from .results import Results
 
@@ -27,6 +30,7 @@ class ObjectRef(Generic[R_co]):
         "__weakref__",
         "_callbacks",
         "_error",
+        "_hold",
         "_id",
         "_meta",
         "_owned",
@@ -46,6 +50,7 @@ class ObjectRef(Generic[R_co]):
         self._table = table
         self._owned = owned  # this process submitted the call: results come by its channel
         self._shared = False  # pickled: others may hold it, so its last local holder frees nothing
+        self._hold: Hold | None = None  # keeps the value alive; a value of our own needs none
         self._stored = False  # the store had the value when this reference was made
         self._watched = owned
         self._target: Target | None = None  # where the call was sent, until its result is here
@@ -131,7 +136,15 @@ class ObjectRef(Generic[R_co]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._table.share(self)
+        if not note(self._id):
+            self._table.holdings.pin(self._id)
         return _rebuild, (self._id, self.is_stored)
+
+    def __copy__(self) -> ObjectRef[R_co]:
+        return self
+
+    def __deepcopy__(self, _memo: Any) -> ObjectRef[R_co]:
+        return self
 
     def __hash__(self) -> int:
         return hash(self._id)
@@ -151,4 +164,4 @@ class ObjectRef(Generic[R_co]):
 def _rebuild(call_id: str, stored: bool) -> ObjectRef[Any]:
     from .runtime import current
 
-    return current().results.borrow(call_id, stored=stored)
+    return current().results.borrow(call_id, stored=stored, kept=True)

@@ -2,16 +2,20 @@
 
 A failure carries in ``ca`` what Celery's format has no room for: ``{"x": …}``, the sealed error as
 text, for a user's exception; ``{"e": name, "m": text, "a": actor id, "i": init failed}`` for ours.
+A value that contains handles or references begins with ``{"ca": {"h": [its ties]}``: see
+``tokens``.
 """
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 
+from .contents import collecting
 from .dual_error import arguments_of
 from .errors import (
     ObjectLostError,
@@ -30,6 +34,7 @@ from .serialization import SEALED, Blob, Sealer, encode_plain
 __all__ = [
     "RaisedAt",
     "blobs_of",
+    "contained",
     "error_record",
     "failure_record",
     "read_result",
@@ -58,7 +63,12 @@ class _SystemFailure(msgspec.Struct):
     i: bool = False
 
 
+class _Contents(msgspec.Struct):
+    h: list[str] = []
+
+
 _decode_failure = msgspec.json.Decoder(_SystemFailure).decode
+_decode_contents = msgspec.json.Decoder(_Contents).decode
 
 
 def result_context(call_id: str) -> tuple[str, ...]:
@@ -70,25 +80,42 @@ def _now() -> bytes:
     return datetime.now(UTC).isoformat().encode()
 
 
-def success_record(value: Any, call_id: str, sealer: Sealer, describe: str) -> bytes:
+class Carrier(Protocol):
+    """Keeps alive what a value contains."""
+
+    def carry(self, things: Iterable[str], kind: str, name: str) -> list[str]:
+        """Add ties and return them."""
+
+
+def success_record(
+    value: Any, call_id: str, sealer: Sealer, describe: str, carrier: Carrier
+) -> bytes:
     """Return the record of a returned value.
 
     Raises:
         SerializationError: the value cannot be pickled. ObjectStoreFullError: it has no room.
     """
     result = encode_plain(value)
+    inside = b""
     if result is None:
-        result = sealer.seal(value, result_context(call_id), call_id, describe)
+        with collecting() as things:
+            result = sealer.seal(value, result_context(call_id), call_id, describe)
+        if things:
+            inside = b'"ca":{"h":%b},' % _encode(carrier.carry(things, "o", call_id))
     return (
-        b'{"status":"SUCCESS","result":%b,"traceback":null,"children":[],"date_done":"%b",'
-        b'"task_id":%b}' % (result, _now(), _encode(call_id))
+        b'{%b"status":"SUCCESS","result":%b,"traceback":null,"children":[],"date_done":"%b",'
+        b'"task_id":%b}' % (inside, result, _now(), _encode(call_id))
     )
 
 
 def failure_record(
-    error: BaseException, call_id: str, sealer: Sealer, function_name: str, place: RaisedAt
-) -> bytes:
-    """Return the record of a raised exception, with its traceback from the user's code on."""
+    error: BaseException, call_id: str, sealer: Sealer, function_name: str, place: RaisedAt,
+    carrier: Carrier,
+) -> bytes:  # fmt: skip
+    """Return the record of a raised exception, with its traceback from the user's code on.
+
+    What the exception refers to is kept alive as long as the driver: that is rare.
+    """
     frames = error.__traceback__
     while frames is not None and "/celery_actors/" in frames.tb_frame.f_code.co_filename:
         frames = frames.tb_next
@@ -96,7 +123,10 @@ def failure_record(
     cause = error.cause if isinstance(error, RayTaskError) else error
     remote = RayTaskError(function_name, text, cause, *place)
     try:
-        sealed = sealer.seal(remote, result_context(call_id), call_id, "the exception")
+        with collecting() as things:
+            sealed = sealer.seal(remote, result_context(call_id), call_id, "the exception")
+        if things:
+            carrier.carry(things, "c", call_id)
     except SerializationError as problem:
         replaced = RayError(
             f"Exception {type(cause).__name__} isn't serializable: {problem}. Original exception "
@@ -208,6 +238,13 @@ def unhandled(meta: Meta) -> str | None:
     if failure.x or failure.e == WorkerCrashedError.__name__:
         return meta.traceback
     return None
+
+
+def contained(meta: Meta) -> list[str]:
+    """Return the ties of what a value contains; they end with it."""
+    if meta.status != "SUCCESS" or bytes(meta.ca) == b"null":
+        return []
+    return _decode_contents(meta.ca).h
 
 
 def lost(call_id: str) -> ObjectLostError:

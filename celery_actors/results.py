@@ -17,10 +17,12 @@ import msgspec
 from . import records, routing
 from .buffers import Buffers
 from .errors import RayError
+from .holdings import Hold, Holdings
 from .messages import Meta, decode_meta, decode_metas
 from .object_ref import ObjectRef
 from .serialization import Blob, Sealer
 from .store import Answer, Mux, Store
+from .store.client import chunk_keys
 from .store.wire import pack
 
 __all__ = ["Latch", "Results"]
@@ -74,8 +76,9 @@ class Results:
 
     def __init__(
         self, session: str, sealer: Sealer, store: Store, buffers: Buffers, lock: threading.RLock,
-        seconds: int,
+        seconds: int, holdings: Holdings,
     ) -> None:  # fmt: skip
+        self.holdings = holdings
         self._sealer = sealer
         self._buffers = buffers
         self._store = store
@@ -84,7 +87,8 @@ class Results:
         self._reply_channel = routing.reply_channel(session).encode()
         self._refs: dict[str, weakref.ref[ObjectRef[Any]]] = {}
         self._released: deque[tuple[str, Meta | None]] = deque()
-        self._shared_pending: set[str] = set()
+        self._shared_pending: dict[str, Hold] = {}  # dropped here before their results came
+        self._renewed = time.monotonic()
         self._unwatched: deque[str] = deque()
         self._met: set[str] = set()  # failed calls whose error somebody was given
         self._unmet: deque[Meta] = deque()
@@ -127,8 +131,12 @@ class Results:
         weak = self._refs.get(call_id)
         return weak() if weak is not None else None
 
-    def borrow(self, call_id: str, *, stored: bool) -> ObjectRef[Any]:
-        """Return this process's reference to a value by id; ``stored``: it was in the store."""
+    def borrow(self, call_id: str, *, stored: bool, kept: bool = False) -> ObjectRef[Any]:
+        """Return this process's reference to a value by id.
+
+        ``stored``: it was in the store. ``kept``: the reference keeps it alive; one at the top of
+        a call's arguments need not, the call does.
+        """
         with self._lock:
             ref = self.held(call_id)
             if ref is None:
@@ -136,6 +144,8 @@ class Results:
                 ref._shared = True
                 self._refs[call_id] = weakref.ref(ref)
             ref._stored = ref._stored or stored
+            if kept and ref._shared and ref._hold is None:
+                ref._hold = self.holdings.hold(call_id)
             return ref
 
     def share(self, ref: ObjectRef[Any]) -> None:
@@ -144,6 +154,8 @@ class Results:
         if isinstance(ref._error, RayError):
             record = records.error_record(ref._error, ref.id)
             self._store.scripts.answer(self._seconds, [Answer(routing.result_key(ref.id), record)])
+        if ref._hold is None:
+            ref._hold = self.holdings.hold(ref.id)
 
     def dropped(self, ref: ObjectRef[Any]) -> None:
         """Forget a reference. Called by the garbage collector: takes no lock, sends nothing."""
@@ -156,10 +168,11 @@ class Results:
             return
         self._met.discard(ref._id)
         if not ref.ready:
-            if ref._owned:
-                self._shared_pending.add(ref._id)
-            elif ref._watched:
-                self._unwatched.append(ref._id)
+            if not ref._owned:
+                if ref._watched:
+                    self._unwatched.append(ref._id)
+            elif ref._hold is not None:
+                self._shared_pending[ref._id] = ref._hold  # its result comes to us: stay till then
 
     def flush_released(self, minimum: int = _RELEASE_BATCH) -> None:
         """Free the results that nobody holds any more, if there are enough of them."""
@@ -169,10 +182,15 @@ class Results:
         blobs: list[Blob] = []
         while self._released:
             call_id, meta = self._released.popleft()
+            if meta is not None and meta.status == "STORED":
+                # Too large to be sent to us: what it keeps is known where it is.
+                self.holdings.drop((f"{call_id} -",))
+                continue
             keys.append(routing.result_key(call_id))
             if meta is None:
                 continue
             blobs += records.blobs_of(meta)
+            self.holdings.drop(records.contained(meta))
             if meta.status != "SUCCESS":
                 if call_id not in self._met:
                     self._unmet.append(meta)
@@ -200,6 +218,24 @@ class Results:
                     "Unhandled error of call %s, whose reference was dropped (suppress with "
                     "%s=1):\n%s", meta.task_id, IGNORE_VARIABLES[0], text,
                 )  # fmt: skip
+
+    def renew(self) -> None:
+        """Keep what this process holds from expiring, now and then."""
+        now = time.monotonic()
+        if now - self._renewed < self._seconds / 4:
+            return
+        self._renewed = now
+        for weak in list(self._refs.values()):
+            ref = weak()
+            if ref is None or not (ref._owned or ref._hold):
+                continue
+            if ref._hold is not None:
+                self.holdings.renew(ref._hold)
+            if ref._meta is not None:
+                blobs = [blob for blob in records.blobs_of(ref._meta) if not blob.node]
+                chunks = [key for blob in blobs for key in chunk_keys(blob.id, blob.size)]
+                for key in (routing.result_key(ref.id), *chunks):
+                    self.mux.post(pack(("EXPIRE", key, self._seconds, "GT")))
 
     def flush_unwatched(self) -> None:
         """Stop hearing of values that came or that nobody here holds any more."""
@@ -241,9 +277,7 @@ class Results:
         ref = self.held(meta.task_id)
         if ref is None:
             self._refs.pop(meta.task_id, None)
-            if meta.task_id in self._shared_pending:
-                self._shared_pending.discard(meta.task_id)
-            else:
+            if self._shared_pending.pop(meta.task_id, None) is None:
                 self._released.append((meta.task_id, meta))
         elif ref.ready:
             return
@@ -271,7 +305,9 @@ class Results:
         for call_id in call_ids:
             self._uncount(call_id)
             ref = self.held(call_id)
-            if ref is not None and not ref.ready:
+            if ref is None:
+                self._shared_pending.pop(call_id, None)
+            elif not ref.ready:
                 self.complete(ref, None, error)
                 if ref._shared:
                     self.share(ref)
