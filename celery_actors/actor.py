@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import secrets
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-from . import directory, routing, runtime
+from . import directory, environment, routing, runtime
 from .code import WRAPPED, dump_code, import_reference
 from .errors import ActorAlreadyExistsError, ActorHandleNotFoundError
 from .handle import ActorHandle, ActorMethod, Identity
@@ -132,7 +133,7 @@ class ActorClass(TypedClass[T, Init]):
             queue=queue,
             name_field=routing.name_field(namespace, options.name) if options.name else "",
             spec=spec,
-            need=options.need,
+            need=replace(options.need, env=environment.resolve(context, options.runtime_env)),
             job=context.job,
             detached=options.lifetime == "detached",
             fields={

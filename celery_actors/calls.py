@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import routing
-from .errors import ActorDiedError, PendingCallsLimitExceeded, RayError
+from .errors import ActorDiedError, PendingCallsLimitExceeded, RayError, actor_ended
 from .messages import MessageTemplate, encode_body
 from .object_ref import ObjectRef
 from .placement import Need
@@ -175,10 +175,12 @@ class Calls:
         if target.pending < target.limit:
             return
         self.flush()
-        if not target.blocks:
+        if not target.blocks or target.unlimited:
+            cure = "create the actor with on_full='block'"
             raise PendingCallsLimitExceeded(
                 f"{target.pending} calls to {target.name} are under way and max_pending_calls is "
-                f"{target.limit}: wait for some of them, or create the actor with on_full='block'"
+                f"{target.limit}: wait for some of them, or "
+                + (cure if not target.unlimited else "call it from elsewhere: it waits for itself")
             )
         self.mux.wait(lambda: target.pending < target.limit, None)
 
@@ -279,9 +281,8 @@ class _Acknowledge:
             return RayError(f"the store refused {len(self.ids)} calls to {target.name}: {reply}")
         if reply[0] == -2:
             cause = reply[1].decode() or "it was ended"
-            return ActorDiedError(
-                f"{target.name} is dead: {cause}", target.actor_id, reply[2] == b"1"
-            )
+            text = f"{target.name} is dead: {cause}"
+            return actor_ended(text, cause, target.actor_id, reply[2] == b"1")
         if reply[0] == -1:
             return ActorDiedError(
                 f"{target.name} is not known to this store: it ended long ago, or the store was "

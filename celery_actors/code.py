@@ -16,6 +16,7 @@ from typing import Any
 import cloudpickle
 
 from .errors import ObjectLostError, SerializationError
+from .pickling import dumps
 from .serialization import Sealer
 
 __all__ = ["dump_code", "dump_types", "import_reference", "load_code"]
@@ -35,7 +36,7 @@ def dump_code(code: Any, sealer: Sealer, describe: str) -> tuple[str, bytes]:
     if name is None and module is not None and not _can_be_found(module.__name__):
         cloudpickle.register_pickle_by_value(module)
     try:
-        data = pickle.dumps(name) if name else cloudpickle.dumps(code)
+        data = pickle.dumps(name) if name else dumps(code)
     except Exception as error:
         raise SerializationError(
             f"{describe} cannot be sent to a worker: {error}. It refers to something unpicklable "

@@ -10,7 +10,7 @@ import msgspec
 
 from . import records, routing
 from .broker.remains import queue_remains
-from .errors import ActorDiedError, DeadLetterError, RayError
+from .errors import DeadLetterError, RayError, actor_ended
 from .messages import Envelope, decode_envelope
 from .placement import Need
 from .serialization import Sealer
@@ -137,6 +137,18 @@ def find_named(store: Store, namespace: str, name: str) -> ActorRecord | None:
     return record if record is not None and record.state != "DEAD" else None
 
 
+def names(store: Store, namespace: str | None = None) -> list[tuple[str, str]]:
+    """Return the (namespace, name) of every living named actor, or of those in one namespace."""
+    found = []
+    for field, actor_id in store.hash(routing.NAMES).items():
+        space, name = routing.split_name_field(field)
+        if namespace is None or namespace == space:
+            record = find(store, actor_id)
+            if record is not None and record.state != "DEAD":
+                found.append((space, name))
+    return found
+
+
 def actors(store: Store) -> list[ActorRecord]:
     """Return every actor that is not buried."""
     listed = store.hash(routing.ACTORS)
@@ -172,8 +184,9 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
         meta = store.hash(keys.meta)
         waiting = list(reversed(store.run("LRANGE", queue, -_REAP_CHUNK, -1)))
         if waiting:
-            error = ActorDiedError(
+            error = actor_ended(
                 f"{record.title} died before this call started: {meta.get('cause')}",
+                meta.get("cause"),
                 actor_id,
                 meta.get("init_failed") == "1",
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from .errors import (
     RayTaskError,
     SerializationError,
     TaskCancelledError,
+    TaskTimeoutError,
     UntrustedPayloadError,
 )
 from .interrupts import Interrupts
@@ -101,11 +101,13 @@ class Executor:
     ``owner`` is what arguments must be signed for: the actor's id, or the shared queue.
     """
 
-    def __init__(self, runtime: Runtime, owner: str, interrupts: Interrupts) -> None:
+    def __init__(
+        self, runtime: Runtime, owner: str, interrupts: Interrupts, place: records.RaisedAt
+    ) -> None:
         self._runtime = runtime
         self.interrupts = interrupts
         self._owner = owner
-        self._pid = os.getpid()
+        self._place = place
         self.on_accepted: Callable[[Message], None] = lambda _message: None
 
     def prepare(self, raw: bytes) -> Prepared:
@@ -211,8 +213,10 @@ class Executor:
             record = records.error_record(cancelled, message.call_id)
             garbage = [*garbage, routing.cancelled_key(message.call_id)]
         else:
+            if isinstance(error, TaskTimeoutError) and not error.args:
+                error.args = (f"{label} ran longer than its timeout of {message.timelimit[1]} s",)
             record = records.failure_record(
-                error, message.call_id, self._runtime.sealer, label, self._pid
+                error, message.call_id, self._runtime.sealer, label, self._place
             )
         return Outcome(self._answer(message.call_id, message.tag.caller, record), garbage, False)
 
@@ -221,7 +225,9 @@ class Executor:
         if isinstance(error, RayError) and not hasattr(error, "cause"):
             record = records.error_record(error, call_id)
         else:
-            record = records.failure_record(error, call_id, self._runtime.sealer, label, self._pid)
+            record = records.failure_record(
+                error, call_id, self._runtime.sealer, label, self._place
+            )
         return Outcome(self._answer(call_id, caller, record), [], False)
 
     @staticmethod

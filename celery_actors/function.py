@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from . import routing, runtime
+from . import environment, routing, runtime
 from .code import dump_code, dump_types, import_reference
 from .messages import CallOptions
 from .methods import is_stream, returns_of
@@ -81,19 +82,20 @@ class RemoteFunction(Generic[F_co]):
         context = runtime.current()
         digest, record = dump_code(self._function, context.sealer, f"the function {self._name}")
         context.export(digest, record)
-        need = self._options.need
+        options = self._options
+        need = replace(options.need, env=environment.resolve(context, options.runtime_env))
         label = need.label
         resident = label == FunctionOptions().need.label
         target = context.calls.shared(
             routing.shared_queue(label), self._name, None if resident else need
         )
-        options = self._options
         template = context.template(
             target, routing.task_name(None, self._name), digest, options.max_retries,
             options=CallOptions(
                 returns=self._returns,
                 retry_on=dump_types(options.retry_exceptions, context.sealer, context.export),
                 backpressure=options.backpressure,
+                max_calls=options.calls_per_process,
             ),
             timelimit=(options.deadline, options.timeout),
         )  # fmt: skip

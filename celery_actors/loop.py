@@ -36,6 +36,7 @@ class Host(Protocol):
     """What a loop needs from the process it runs in."""
 
     stopping: bool
+    awakened: bool  # somebody woke the loop since it cleared its wake-ups
     leaving: str  # why the process ends by its own wish; empty: it does not
     crashed: SystemExit | None  # what a call raised to end the process
 
@@ -125,6 +126,12 @@ class Loop:
                 self._commit_locked()
 
     def _turn(self) -> None:
+        if self._host.awakened and not self._mailbox.peeking:
+            # Calls keep coming; what was set aside must not wait for a pause between them.
+            with self._lock:
+                self._commit_locked()
+            self._host.clear_wakeups()
+            self._woken()
         if not self._window and not self._refill():
             return
         while self._window and not self._host.stopping:

@@ -46,6 +46,7 @@ class CallOptions(msgspec.Struct, omit_defaults=True, frozen=True):
     group: str = msgspec.field(name="g", default="")
     backpressure: int = msgspec.field(name="b", default=0)
     name: str = msgspec.field(name="t", default="")
+    max_calls: int = msgspec.field(name="m", default=0)
 
 
 PLAIN = CallOptions()

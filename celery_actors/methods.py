@@ -113,7 +113,9 @@ def class_methods(cls: type) -> dict[str, Method]:
 
 def is_async_class(cls: type) -> bool:
     """Tell whether a class makes async actors: one ``async def`` anywhere does."""
-    found = (inspect.unwrap(function) for _, function, _ in _functions(cls))
+    constructor = inspect.getattr_static(cls, "__init__")
+    functions = [constructor, *(function for _, function, _ in _functions(cls))]
+    found = [inspect.unwrap(function) for function in functions]
     return any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in found)
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from .placement import Need
+from .runtime_env import check_runtime_env
 
 __all__ = [
     "ActorOptions",
@@ -56,6 +57,11 @@ class FunctionOptions:
     def backpressure(self) -> int:
         """How many values a generator may be ahead of its reader; 0: any number."""
         return self._generator_backpressure_num_objects or 0
+
+    @property
+    def calls_per_process(self) -> int:
+        """Calls after which a process ends; 0: any number. One frees a GPU's memory."""
+        return (1 if self.num_gpus else 0) if self.max_calls is None else self.max_calls
 
     @property
     def need(self) -> Need:
@@ -251,7 +257,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "resources": check_resources,
     "memory": check_number,
     "scheduling_strategy": _strategy,
-    "runtime_env": _mapping,
+    "runtime_env": check_runtime_env,
     "max_calls": _calls_count,
     "max_retries": _count,
     "retry_exceptions": _retry_on,

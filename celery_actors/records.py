@@ -1,30 +1,34 @@
 """Result records: Celery's own JSON format, written by workers and read by callers.
 
-A failure carries in ``ca`` what Celery's format has no room for: ``{"x": sealed error, as text}`` for a
-user's exception, ``{"e": name, "m": text, "a": actor id, "i": __init__ raised}`` for ours.
+A failure carries in ``ca`` what Celery's format has no room for: ``{"x": …}``, the sealed error as
+text, for a user's exception; ``{"e": name, "m": text, "a": actor id, "i": init failed}`` for ours.
 """
 
 from __future__ import annotations
 
 import traceback
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from .dual_error import arguments_of
 from .errors import (
     ObjectLostError,
     RayActorError,
     RayError,
     RayTaskError,
     SerializationError,
+    UnserializableException,
     UntrustedPayloadError,
+    WorkerCrashedError,
     system_error,
 )
 from .messages import Meta
 from .serialization import Blob, FetchBlob, Sealer, encode_plain
 
 __all__ = [
+    "RaisedAt",
     "error_record",
     "failure_record",
     "read_result",
@@ -34,6 +38,15 @@ __all__ = [
 
 _encode = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
+
+
+class RaisedAt(NamedTuple):
+    """Where an exception was raised: what its text and attributes tell the caller."""
+
+    pid: int
+    ip: str | None = None
+    actor_id: str | None = None
+    actor_repr: str | None = None
 
 
 class _SystemFailure(msgspec.Struct):
@@ -75,7 +88,7 @@ def success_record(
 
 
 def failure_record(
-    error: BaseException, call_id: str, sealer: Sealer, function_name: str, pid: int
+    error: BaseException, call_id: str, sealer: Sealer, function_name: str, place: RaisedAt
 ) -> bytes:
     """Return the record of a raised exception, with its traceback from the user's code on."""
     frames = error.__traceback__
@@ -83,16 +96,17 @@ def failure_record(
         frames = frames.tb_next
     text = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
     cause = error.cause if isinstance(error, RayTaskError) else error
-    remote = RayTaskError(function_name, text, cause, pid)
+    remote = RayTaskError(function_name, text, cause, *place)
     try:
         sealed, _ = sealer.seal(remote, result_context(call_id), call_id, "the exception")
-    except SerializationError:
+    except SerializationError as problem:
         replaced = RayError(
-            f"Exception {type(error).__name__} isn't serializable. Original details: {text}"
+            f"Exception {type(cause).__name__} isn't serializable: {problem}. Original exception "
+            f"details:\n{text}"
         )
-        remote = RayTaskError(function_name, text, replaced, pid)
+        remote = RayTaskError(function_name, text, replaced, *place)
         sealed, _ = sealer.seal(remote, result_context(call_id), call_id, "the exception")
-    arguments = encode_plain([_text_of(argument) for argument in cause.args]) or b"[]"
+    arguments = encode_plain([_text_of(argument) for argument in arguments_of(cause)]) or b"[]"
     return _failure(
         call_id,
         type(cause).__name__,
@@ -174,10 +188,21 @@ def _open_error(
     except UntrustedPayloadError:
         raise
     except Exception as problem:  # noqa: BLE001 - unpickling runs the user's own constructors
-        return RayError(
+        return UnserializableException(
             f"call {call_id} raised an exception that this process cannot unpickle "
             f"({type(problem).__name__}: {problem}). Its traceback:\n{meta.traceback}"
         )
+
+
+def unhandled(meta: Meta) -> str | None:
+    """Return the text of a failure that a user must hear of even without asking; else None.
+
+    That is an exception of the user's or a crash, not the end of an actor or a cancellation.
+    """
+    failure = _decode_failure(meta.ca) if bytes(meta.ca) != b"null" else _SystemFailure()
+    if failure.x or failure.e == WorkerCrashedError.__name__:
+        return meta.traceback
+    return None
 
 
 def lost(call_id: str) -> ObjectLostError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import weakref
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 _RELEASE_BATCH = 64
 #: Seconds of silence after which a waiting call looks whether anybody is left to answer it.
 SILENCE_SECONDS = 2.0
+#: Variables that silence the failures nobody asked for, ours and Ray's.
+IGNORE_VARIABLES = ("CELERY_ACTORS_IGNORE_UNHANDLED_ERRORS", "RAY_IGNORE_UNHANDLED_ERRORS")
 #: What processes say to each other on the channels of results, about calls that are cancelled.
 WORDS = frozenset({"CANCEL", "DROPPED", "RUNNING", "FINISHED"})
 
@@ -81,6 +84,9 @@ class Results:
         self._released: deque[tuple[str, Meta | None]] = deque()
         self._shared_pending: set[str] = set()
         self._unwatched: deque[str] = deque()
+        self._met: set[str] = set()  # failed calls whose error somebody was given
+        self._unmet: deque[Meta] = deque()
+        self._attended: dict[Callable[[ObjectRef[Any]], None], ObjectRef[Any]] = {}
         self._counted: dict[str, Counted] = {}
         self.flush: Callable[[], None] = lambda: None
         self.parent: Callable[[], str] | None = None  # in a worker: the id of the running call
@@ -145,7 +151,9 @@ class Results:
         if ref._owned and not ref._shared:
             if ref._meta is not None:
                 self._released.append((ref._id, ref._meta))
-        elif not ref.ready:
+            return
+        self._met.discard(ref._id)
+        if not ref.ready:
             if ref._owned:
                 self._shared_pending.add(ref._id)
             elif ref._watched:
@@ -159,11 +167,26 @@ class Results:
         while self._released:
             call_id, meta = self._released.popleft()
             keys.append(routing.result_key(call_id))
+            if meta is not None and meta.status != "SUCCESS":
+                if call_id not in self._met:
+                    self._unmet.append(meta)
+                self._met.discard(call_id)
             raw = b"" if meta is None else bytes(meta.result)
             if raw.startswith(b'{"__type__":"ca"'):
                 keys += blob_keys(Sealer.blob_ids(raw))
         if keys:
             self.mux.post(pack(("UNLINK", *keys)))
+
+    def report_unmet(self) -> None:
+        """Log the failures whose references were dropped before anybody asked for them."""
+        while self._unmet:
+            meta = self._unmet.popleft()
+            text = records.unhandled(meta)
+            if text and not any(os.environ.get(name) == "1" for name in IGNORE_VARIABLES):
+                logger.error(
+                    "Unhandled error of call %s, whose reference was dropped (suppress with "
+                    "%s=1):\n%s", meta.task_id, IGNORE_VARIABLES[0], text,
+                )  # fmt: skip
 
     def flush_unwatched(self) -> None:
         """Stop hearing of values that came or that nobody here holds any more."""
@@ -178,6 +201,7 @@ class Results:
         for weak in list(self._refs.values()):
             ref = weak()
             if ref is not None and ref._owned and not ref._shared:
+                self._met.add(ref.id)  # it may still be asked for after the end
                 self._released.append((ref.id, ref._meta))
         self.flush_released(1)
 
@@ -279,19 +303,25 @@ class Results:
                 self._fetch(ref)
 
     def notify(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> None:
-        """Call back once the value is here, from whichever thread reads; at once if it is."""
+        """Call back once the value is here, from whichever thread reads; at once if it is.
+
+        The reference is held until then: who awaits one may hold nothing else of it.
+        """
 
         def deliver(ref: ObjectRef[Any]) -> None:
+            self._attended.pop(deliver, None)
             self.mux.attend(-1)
             callback(ref)
 
         if not ref.ready:
             self.mux.attend(1)
+            self._attended[deliver] = ref
             if self._add_callback(ref, deliver):
                 self._watch(ref)
                 self.flush()
                 self.mux.kick()
                 return
+            del self._attended[deliver]
             self.mux.attend(-1)
         callback(ref)
 
@@ -367,6 +397,8 @@ class Results:
             raise ref._error
         if ref._meta is None:
             raise LookupError(f"{ref!r} is not ready")
+        if ref._meta.status != "SUCCESS":
+            self._met.add(ref._id)
         return records.read_result(ref._meta, ref.id, self._sealer, self.fetch_blob(ref.id))
 
     def fetch_blob(self, call_id: str) -> Callable[[str, int], memoryview]:

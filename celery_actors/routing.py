@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 __all__ = ["PREFIX", "RESULT_PREFIX", "ActorKeys", "actor_queue", "task_name", "worker_label"]
 
@@ -76,6 +76,11 @@ def log_channel(job: str) -> str:
     return f"{PREFIX}:log:{job}"
 
 
+def env_key(digest: str) -> str:
+    """Return the key of a resolved runtime environment, by content hash."""
+    return f"{PREFIX}:env:{digest}"
+
+
 def code_key(digest: str) -> str:
     """Return the key of a class or function, by content hash."""
     return f"{PREFIX}:code:{digest}"
@@ -124,6 +129,12 @@ def node_channel(incarnation: str) -> str:
 def name_field(namespace: str, name: str) -> str:
     """Return the field of a named actor in ``NAMES``."""
     return f"{quote(namespace, safe='')}\x1f{name}"
+
+
+def split_name_field(field: str) -> tuple[str, str]:
+    """Return the (namespace, name) of a field of ``NAMES``."""
+    space, _, name = field.partition("\x1f")
+    return unquote(space), name
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
 from collections.abc import Mapping
@@ -31,7 +32,11 @@ class ThreadRunner:
         self._pools[call.group].submit(self._run, call)
 
     def _run(self, call: Call) -> None:
-        started = self._loop.start(call)
+        try:
+            started = self._loop.start(call)
+        except Exception as error:  # noqa: BLE001 - nobody above would see it
+            self._loop.broke(error)
+            return
         if started is None:
             return
         outcome = None
@@ -61,10 +66,15 @@ class ThreadRunner:
     def _call(self, call: Call, started: Started) -> Any:
         interrupts, message = self._loop.executor.interrupts, call.prepared.message
         try:
-            interrupts.enter_thread(message)
-            return call.callee.function(*started.args, **started.kwargs)
-        finally:
+            try:
+                interrupts.enter_thread(message, ThreadRunner._call.__code__)
+                return call.callee.function(*started.args, **started.kwargs)
+            finally:
+                interrupts.leave_thread(message)
+        except BaseException:
+            # What stops the call may have come on its way out, in the middle of leaving.
             interrupts.leave_thread(message)
+            raise
 
     def close(self) -> None:
         """Let the threads end."""
@@ -107,7 +117,11 @@ class AsyncRunner:
 
     async def _run(self, call: Call) -> None:
         async with self._room[call.group]:
-            started = self._loop.start(call)
+            try:
+                started = self._loop.start(call)
+            except Exception as error:  # noqa: BLE001 - nobody above would see it
+                self._loop.broke(error)
+                return
             if started is None:
                 return
             outcome = None
@@ -125,9 +139,14 @@ class AsyncRunner:
             stop = _Stop(self._events, asyncio.current_task())
             interrupts = executor.interrupts
             try:
-                interrupts.enter_task(message, stop)
-                value = call.callee.function(*started.args, **started.kwargs)
-                if inspect.isawaitable(value):
+                if is_coroutine := _makes_coroutines(call.callee.function):
+                    interrupts.enter_task(message, stop)
+                    value = call.callee.function(*started.args, **started.kwargs)
+                else:
+                    value = self._call(call, started)
+                if is_coroutine or inspect.isawaitable(value):
+                    if not is_coroutine:
+                        interrupts.enter_task(message, stop)
                     value = await value
             except SystemExit:
                 raise
@@ -141,8 +160,23 @@ class AsyncRunner:
             else:
                 return executor.finish(message, value, label, started.garbage)
             finally:
+                stop.over = True
                 interrupts.leave(message)
         return started
+
+    def _call(self, call: Call, started: Started) -> Any:
+        """Call a plain method: the event loop waits for it meanwhile."""
+        interrupts, message = self._loop.executor.interrupts, call.prepared.message
+        try:
+            interrupts.enter_main(message, AsyncRunner._call.__code__)
+            return call.callee.function(*started.args, **started.kwargs)
+        finally:
+            interrupts.leave_main(message)
+
+
+def _makes_coroutines(function: Any) -> bool:
+    code = getattr(function, "__code__", None)
+    return code is not None and bool(code.co_flags & inspect.CO_COROUTINE)
 
 
 class _Stop:
@@ -152,17 +186,22 @@ class _Stop:
         self._events = events
         self._task = task
         self._why: type[BaseException] | None = None
+        self.over = False
 
     def __call__(self, why: type[BaseException]) -> None:
         """Cancel the task; callable from any thread."""
-        self._why = why
-        if self._task is not None:
-            self._events.call_soon_threadsafe(self._task.cancel)
+        with contextlib.suppress(RuntimeError):  # the event loop has ended, and every call with it
+            self._events.call_soon_threadsafe(self._cancel, why)
+
+    def _cancel(self, why: type[BaseException]) -> None:
+        if self._task is not None and not self.over:
+            self._why = why
+            self._task.cancel()
 
     def reason(self, raised: BaseException) -> BaseException:
         """Return the error of the call: a cancellation of ours by its reason's name."""
         if self._why is not None and self._task is not None:
             self._task.uncancel()
         if isinstance(raised, asyncio.CancelledError) and self._why is TaskTimeoutError:
-            return TaskTimeoutError("the call ran into its timeout")
+            return TaskTimeoutError()
         return raised

@@ -13,6 +13,7 @@ from . import records, routing
 from .calls import Calls, Target
 from .cancellation import Canceller
 from .config import Address, KeyRing
+from .current_call import WorkerFacts
 from .errors import GetTimeoutError, NotInitializedError, RayError
 from .messages import MessageTemplate, decode_meta
 from .object_ref import ObjectRef
@@ -64,6 +65,10 @@ class Runtime:
         self._on_log = on_log
         self._on_tick = on_tick
         self._exported: set[str] = set()
+        self.worker: WorkerFacts | None = None  # None: a driver
+        self.is_cancelled: Callable[[str], bool] = lambda _call_id: False
+        self.env: dict[str, Any] = {}  # the runtime environment that calls made here inherit
+        self.environments: dict[str, str] = {}  # given environment -> name of the stored one
         lock = threading.RLock()
         self.results = Results(self.session, self.sealer, self.store, lock, result_seconds)
         self.calls = Calls(
@@ -98,6 +103,7 @@ class Runtime:
     def _tick(self) -> None:
         self.calls.flush()
         self.results.flush_unwatched()
+        self.results.report_unmet()
         if self._on_tick is not None:
             self._on_tick()
 

@@ -19,14 +19,15 @@ import hmac
 import io
 import math
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import cloudpickle
 import msgspec
 
 from .config import KeyRing
 from .errors import SerializationError, UntrustedPayloadError
+from .members import members
+from .pickling import Pickler, dumps
 
 __all__ = ["BLOB_BYTES", "MARKER", "Blob", "Context", "Sealer", "encode_plain", "is_sealed"]
 
@@ -188,7 +189,7 @@ def _pickle(value: Any, describe: str) -> _Pickled:
     buffers: list[pickle.PickleBuffer] = []
     try:
         with io.BytesIO() as file:
-            cloudpickle.Pickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
+            Pickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
             data = file.getvalue()
         return _Pickled(data, [buffer.raw() for buffer in buffers])
     except Exception as error:  # pickling runs the user's own __reduce__: anything may come out
@@ -199,29 +200,9 @@ def _pickle(value: Any, describe: str) -> _Pickled:
 def _offender(value: Any, path: str, depth: int = 0) -> str:
     """Return the path of the innermost member that fails to pickle."""
     if depth < 6:
-        for name, member in _members(value):
+        for member in members(value):
             try:
-                cloudpickle.dumps(member)
+                dumps(member.value)
             except Exception:  # noqa: BLE001 - as in _pickle: anything may come out
-                return _offender(member, path + name, depth + 1)
+                return _offender(member.value, path + member.path, depth + 1)
     return f"{path} ({type(value).__name__})"
-
-
-def _members(value: Any) -> Iterable[tuple[str, Any]]:
-    if isinstance(value, dict):
-        return [(f"[{key!r}]", member) for key, member in value.items()]
-    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
-        return [(f"[{index}]", member) for index, member in enumerate(value)]
-    closure = getattr(value, "__closure__", None)
-    if closure:
-        names = value.__code__.co_freevars
-        cells = [(name, _contents(cell)) for name, cell in zip(names, closure, strict=True)]
-        return [(f" closure variable {name!r}", value) for name, value in cells]
-    return [(f".{name}", member) for name, member in getattr(value, "__dict__", {}).items()]
-
-
-def _contents(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # a variable that has no value yet
-        return None

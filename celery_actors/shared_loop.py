@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -33,6 +34,7 @@ class SharedLoop(Loop):
         self._give_back = give_back
         self._lend = lend
         self._resident = resident
+        self._served: Counter[str] = Counter()  # calls by the function's content hash
         self._waits = ""  # the call that waits for its arguments
         self._typical = TAKE_SECONDS  # smoothed seconds of a call
 
@@ -73,6 +75,10 @@ class SharedLoop(Loop):
         begun = time.monotonic()
         self._execute(prepared, callee)
         self._typical += 0.2 * (time.monotonic() - begun - self._typical)
+        if limit := prepared.message.options.max_calls:
+            self._served[prepared.message.tag.code] += 1
+            if self._served[prepared.message.tag.code] >= limit:
+                self._host.stopping = True  # another process takes the next call
 
     def _refuse(self, raw: bytes, error: Exception) -> None:
         headers = decode_envelope(raw).headers

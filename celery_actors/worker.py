@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from . import code, routing
@@ -20,7 +21,14 @@ from .actor_loop import ActorLoop, Aside
 from .assignment import Assignment, NodeSettings
 from .concurrent_loop import ConcurrentLoop
 from .directory import spec_context, traits_context
-from .errors import AsyncioActorExit, ClusterUnreachableError, FencedError, RayError
+from .errors import (
+    SETUP_FAILED,
+    AsyncioActorExit,
+    ClusterUnreachableError,
+    FencedError,
+    RayError,
+    RuntimeEnvSetupError,
+)
 from .executor import Callee, Executor, Prepared
 from .host_process import HostProcess
 from .inflight import InFlight
@@ -29,6 +37,7 @@ from .methods import ActorTraits, own_options
 from .runners import AsyncRunner, ThreadRunner
 from .runtime import Runtime
 from .shared_loop import SharedLoop
+from .worker_env import WorkerEnv
 
 __all__ = ["run_worker"]
 
@@ -84,10 +93,12 @@ class _Hosted:
         traits = mine.meta["traits"].encode()
         self.traits: ActorTraits = context.sealer.open(traits, place, fetch)
         self.instance: Any = None
+        self._env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
 
     def create(self) -> Any:
         """Make the instance; return what its ``__init__`` returned: a coroutine, perhaps."""
         context, mine = self.context, self.process.assignment
+        self._env.ensure()
         cls = code.load_code(mine.meta["code"], context.fetch_code, context.sealer)
         spec = context.store.get(mine.keys.spec)
         if spec is None:
@@ -103,6 +114,9 @@ class _Hosted:
 
     def failed(self, error: BaseException) -> int:
         """Report a constructor that raised: the actor has ended before it began."""
+        if isinstance(error, RuntimeEnvSetupError):
+            self.process.tell(init_failed=f"{SETUP_FAILED}{error}")
+            return EXIT_INIT_FAILED
         text = "".join(traceback.format_exception(error))[-16_000:]
         title = f"{self.label}.__init__"
         self.process.tell(init_failed=f"{title} raised {type(error).__name__}: {error}\n{text}")
@@ -115,6 +129,7 @@ class _Hosted:
         fields["node"] = process.settings.node_id
         if not self.context.store.scripts.mark(mine.keys.meta, mine.epoch, mine.owner, fields):
             return False
+        process.show_as(self.instance)
         process.tell(ready=True)
         process.start_celery()
         return True
@@ -177,7 +192,8 @@ def _run_actor(process: HostProcess, context: Runtime) -> int:
         return actor.failed(error)
     if not actor.ready():
         return EXIT_FENCED
-    mine, executor = process.assignment, _executor(process, context, process.assignment.actor_id)
+    mine = process.assignment
+    executor = _executor(process, context, mine.actor_id, actor.instance)
     if actor.traits.is_concurrent:
         loop, mailbox = _concurrent_loop(actor, executor)
         runner = ThreadRunner(loop, actor.traits.max_concurrency, actor.traits.groups)
@@ -211,6 +227,7 @@ def _run_async(actor: _Hosted) -> int:
     """Host an async actor: its event loop has the main thread, its mailbox one beside."""
     events = asyncio.new_event_loop()
     asyncio.set_event_loop(events)
+    actor.context.results.blocking = _warn_of_blocking(actor.label)
 
     async def live() -> int:
         try:
@@ -223,7 +240,8 @@ def _run_async(actor: _Hosted) -> int:
             return actor.failed(error)
         if not actor.ready():
             return EXIT_FENCED
-        executor = _executor(actor.process, actor.context, actor.process.assignment.actor_id)
+        mine = actor.process.assignment
+        executor = _executor(actor.process, actor.context, mine.actor_id, actor.instance)
         loop, mailbox = _concurrent_loop(actor, executor)
         runner = AsyncRunner(loop, events, actor.traits.max_concurrency, actor.traits.groups)
         work = asyncio.Future[int]()
@@ -246,8 +264,28 @@ def _run_async(actor: _Hosted) -> int:
     return events.run_until_complete(live())
 
 
-def _executor(process: HostProcess, context: Runtime, owner: str) -> Executor:
-    return Executor(context, owner, process.interrupts)
+def _warn_of_blocking(label: str) -> Callable[[], AbstractContextManager[None]]:
+    """Return what stands around a blocking wait: the first one on the event loop is told of."""
+    told = False
+
+    def warn() -> AbstractContextManager[None]:
+        nonlocal told
+        if not told and threading.current_thread() is threading.main_thread():
+            told = True
+            logger.warning(
+                "%s: using blocking get() inside an async actor: every other call of it waits "
+                "meanwhile. Await the reference instead",
+                label,
+            )
+        return nullcontext()
+
+    return warn
+
+
+def _executor(
+    process: HostProcess, context: Runtime, owner: str, instance: object = None
+) -> Executor:
+    return Executor(context, owner, process.interrupts, process.place(instance))
 
 
 def _concurrent_loop(actor: _Hosted, executor: Executor) -> tuple[ConcurrentLoop, Mailbox]:
@@ -256,7 +294,7 @@ def _concurrent_loop(actor: _Hosted, executor: Executor) -> tuple[ConcurrentLoop
         context, process.settings.address, mine.keys, mine.epoch, mine.owner, mine.position,
         mark=mine.meta.get("max_restarts", "0") != "0",
     )  # fmt: skip
-    mailbox = process.mailbox("")
+    mailbox = process.mailbox("", overlapping=True)
     loop = ConcurrentLoop(
         context, inflight, mailbox, executor, process, actor.find, actor.group_of, actor.traits,
         _inherited(process, context),
@@ -291,6 +329,7 @@ def _run_shared(process: HostProcess, context: Runtime) -> int:
     mine = process.assignment
     keys = mine.keys
     functions: dict[str, Callable[..., Any]] = {}
+    env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
 
     def load(prepared: Prepared) -> Callee:
         tag = prepared.message.tag
@@ -302,9 +341,11 @@ def _run_shared(process: HostProcess, context: Runtime) -> int:
                 raise RayError(
                     f"{prepared.message.task} was sent without code; call it by .remote()"
                 )
+            env.ensure()
             function = functions[tag.code] = code.load_code(
                 tag.code, context.fetch_code, context.sealer
             )
+            process.function_names[tag.code] = function.__qualname__.replace("<locals>.", "")
         return Callee(function, prepared.message.task)
 
     def give_back(keep: int) -> None:

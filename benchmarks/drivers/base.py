@@ -176,6 +176,9 @@ def serve(
             if reason := (missing or {}).get(request.measure):
                 say({"missing": reason})
                 continue
+            if request.measure not in known:
+                say({"missing": "measured for celery_actors and Ray only"})
+                continue
             try:
                 say({"value": known[request.measure](request)})
             except Exception:  # noqa: BLE001  (whatever goes wrong is the answer)

@@ -27,6 +27,19 @@ class Probe:
         return os.getpid()
 
 
+@ray.remote(num_cpus=0)
+class AsyncProbe:
+    """The same as an async actor."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    async def tick(self) -> int:
+        """Count one call."""
+        self.value += 1
+        return self.value
+
+
 @ray.remote
 def nothing() -> None:
     """Return at once."""
@@ -46,11 +59,14 @@ def end(actors: Sequence[Any]) -> None:
 
 def measures() -> base.Measures:
     """Create one actor to call and return what can be measured."""
-    actor = Probe.remote()
+    actor, async_actor = Probe.remote(), AsyncProbe.remote()
     crew = base.Crew(create=create, end=end)
 
     def call_many() -> None:
         ray.get([actor.tick.remote() for _ in range(base.IN_FLIGHT)])
+
+    def call_many_async() -> None:
+        ray.get([async_actor.tick.remote() for _ in range(base.IN_FLIGHT)])
 
     def run_many() -> None:
         ray.get([nothing.remote() for _ in range(base.IN_FLIGHT)])
@@ -58,6 +74,12 @@ def measures() -> base.Measures:
     return {
         "actor_sync": lambda request: base.rate(lambda: ray.get(actor.tick.remote()), request),
         "actor_async": lambda request: base.rate(call_many, request, calls=base.IN_FLIGHT),
+        "async_actor_sync": lambda request: base.rate(
+            lambda: ray.get(async_actor.tick.remote()), request
+        ),
+        "async_actor_async": lambda request: base.rate(
+            call_many_async, request, calls=base.IN_FLIGHT
+        ),
         "task_sync": lambda request: base.rate(lambda: ray.get(nothing.remote()), request),
         "task_async": lambda request: base.rate(run_many, request, calls=base.IN_FLIGHT),
         "actor_create": crew.creation_rate,

@@ -12,6 +12,7 @@ import logging
 import os
 import selectors
 import signal
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -206,7 +207,9 @@ class Supervisor:
     def _describe(self) -> str:
         return json.dumps({
             "host": self._settings.host, "pid": os.getpid(), "total": self._ledger.total,
-            "free": self._ledger.free, "workers": len(self._workers),
+            "free": {name: max(0, left) for name, left in self._ledger.free.items()},
+            "workers": len(self._workers), "ip": self._settings.ip,
+            "hostname": socket.gethostname(),
         })  # fmt: skip
 
     def _kill_actor(self, actor_id: str) -> None:
@@ -251,7 +254,19 @@ class Supervisor:
         if word is None:
             self._unwatch(worker.control)
         elif "blocked" in word or "ready" in word:
+            self._lend(worker)
             self._look()
+
+    def _lend(self, worker: WorkerProcess) -> None:
+        """Let other calls have the CPUs of a worker that waits for them: recursion must go on.
+
+        Resident workers hold no allocation: the intake counts those that wait.
+        """
+        if worker.allocation is None or worker.blocked == worker.has_lent:
+            return
+        worker.has_lent = worker.blocked
+        change = self._ledger.lend_cpus if worker.blocked else self._ledger.take_cpus
+        change(worker.allocation)
 
     def _publish(self, job: str, batch: LogBatch) -> None:
         batch.node = self._settings.host
@@ -297,6 +312,8 @@ class Supervisor:
         lost = Lost(cause, position, bool(worker.init_failed), bool(worker.left), tries)
         os.close(worker.progress)
         if worker.allocation is not None:
+            if worker.has_lent:
+                self._ledger.take_cpus(worker.allocation)
             self._ledger.release(worker.allocation)
         if self._abandoned:
             return

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from .client import Store
-from .mux import Mux
+from .mux import WAITS, Mux
 from .scripts import Answer, Claim, Scripts
 from .wire import StoreError, StoreUnreachableError, Wire
 
 __all__ = [
+    "WAITS",
     "Answer",
     "Claim",
     "Mux",

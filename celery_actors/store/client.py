@@ -71,10 +71,15 @@ class Store:
             store.close()
 
     def _version(self) -> str:
+        info = self.about()
+        return info.get("valkey_version") or info["redis_version"]
+
+    def about(self) -> dict[str, str]:
+        """Return what the server says of itself: ``redis_version``, ``run_id``, ``os``, …."""
         info = self.run("INFO", "server")
         if isinstance(info, bytes):
             info = dict(line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)
-        return str(info.get("valkey_version") or info.get("redis_version"))
+        return {name: str(value) for name, value in info.items()}
 
     def get(self, key: str) -> bytes | None:
         """Return a string value."""

@@ -115,13 +115,14 @@ class Wire:
             return list(ready)
         replies: list[Any] = []
         while not replies:
-            if not self._fill(timeout):
+            if not self.fill(timeout):
                 break
             while (reply := self._reader.gets()) is not False:
                 replies.append(reply)
         return replies
 
-    def _fill(self, timeout: float | None) -> bool:
+    def fill(self, timeout: float | None) -> bool:
+        """Read what has arrived; False where nothing did within ``timeout`` seconds."""
         try:
             if timeout is not None and not self._poll.poll(timeout * 1000):
                 return False

@@ -33,7 +33,7 @@ def test_the_call_that_ran_in_a_killed_actor_fails_at_once_and_names_it(
     with pytest.raises(ca.ActorDiedError, match=r"Counter\(doomed\).*SIGKILL") as caught:
         ca.get(running, timeout=10)
     assert time.monotonic() - began < 5
-    assert caught.value.actor_id == actor._actor_id
+    assert caught.value.actor_id == actor._identity.actor_id
     with pytest.raises(ca.ActorDiedError, match=r"Counter\(doomed\)"):
         ca.get(waiting, timeout=10)
     with pytest.raises(ca.ActorDiedError, match=r"Counter\(doomed\)"):
@@ -131,7 +131,7 @@ def _outcome(ref: ca.ObjectRef[str]) -> str | None:
 
 
 def _pid_of(cluster: Cluster, actor: ca.ActorHandle[object]) -> int:
-    queue, actor_id = actor._queue, actor._actor_id
+    queue, actor_id = actor._identity.queue, actor._identity.actor_id
     with cluster.client() as client:
         state, pid = client.hmget(f"ca:{{{queue}}}:{actor_id}:m", "st", "pid")
     return int(pid or 0) if state == b"alive" else 0
@@ -212,7 +212,9 @@ def test_a_killed_actor_leaves_no_key_but_a_memory_of_its_death(cluster: Cluster
     def left() -> list[bytes]:
         with cluster.client() as client:
             return [
-                key for key in client.scan_iter(f"*{actor._actor_id}*") if client.ttl(key) == -1
+                key
+                for key in client.scan_iter(f"*{actor._identity.actor_id}*")
+                if client.ttl(key) == -1
             ]
 
     wait_empty(left, "no key without an end")

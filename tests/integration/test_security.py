@@ -57,7 +57,7 @@ def _captured_message(target: Target, gate: Gate, value: Any) -> bytes:
     slow.wait.remote(gate.path)
     gate.wait_reached()
     ref = slow.note.remote("who", value)
-    raw = target.newest(slow._queue, 2)
+    raw = target.newest(slow._identity.queue, 2)
     gate.open()
     assert ca.get(ref, timeout=10) == value
     ca.kill(slow)

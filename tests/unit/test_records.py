@@ -18,11 +18,13 @@ from celery_actors.errors import (
     ObjectLostError,
     RayError,
     RayTaskError,
+    UnserializableException,
     UntrustedPayloadError,
     WorkerCrashedError,
 )
 from celery_actors.messages import decode_meta
 from celery_actors.records import (
+    RaisedAt,
     error_record,
     failure_record,
     lost,
@@ -50,7 +52,7 @@ def raised(error: Exception) -> Exception:
 
 
 def failed(error: Exception, sealer: Sealer) -> bytes:
-    return failure_record(raised(error), CALL_ID, sealer, "Counter.add", 42)
+    return failure_record(raised(error), CALL_ID, sealer, "Counter.add", RaisedAt(42))
 
 
 class TwoWordsError(Exception):
@@ -170,7 +172,7 @@ def test_a_signed_error_of_another_call_is_refused(sealer: Sealer) -> None:
 
 
 def test_the_users_exception_is_raised_as_both_types(sealer: Sealer) -> None:
-    with pytest.raises(ValueError, match=r"Counter\.add failed \(pid=42\)") as caught:
+    with pytest.raises(ValueError, match=r"Counter\.add\(\) failed \(pid=42\)") as caught:
         read(failed(ValueError("no"), sealer), sealer)
     assert isinstance(caught.value, RayTaskError)
     assert "raise error" in caught.value.traceback_str
@@ -193,7 +195,7 @@ def test_an_exception_that_cannot_be_pickled_arrives_as_text(sealer: Sealer) -> 
 
 
 def test_an_exception_that_cannot_be_unpickled_arrives_with_its_traceback(sealer: Sealer) -> None:
-    with pytest.raises(RayError, match="TwoWordsError: oh 7"):
+    with pytest.raises(UnserializableException, match="TwoWordsError: oh 7"):
         read(failed(TwoWordsError(7, "oh"), sealer), sealer)
 
 
