@@ -120,13 +120,11 @@ class ActorClass(TypedClass[T, Init]):
         digest, record = dump_code(cls, context.sealer, f"the class {self.__name__}")
         context.export(digest, record)
         describe = f"an argument of {self.__name__}.remote()"
-        spec, blobs = context.sealer.seal(
+        spec = context.sealer.seal(
             (args, kwargs), directory.spec_context(actor_id), actor_id, describe
         )
         place = directory.traits_context(actor_id)
-        traits, _ = context.sealer.seal(self._traits, place, actor_id)
-        for blob_id, data in blobs:
-            context.store.put_blob(blob_id, data, context.result_seconds)
+        traits = context.sealer.seal(self._traits, place, actor_id, inline=True)
         taken = directory.create(
             context.store,
             actor_id=actor_id,

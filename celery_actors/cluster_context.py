@@ -37,7 +37,7 @@ class ClusterContext(Mapping[str, Any]):
 
         context = self._runtime
         return make_app(
-            context.address, context.sealer, context.store.need_blob,
+            context.address, context.sealer,
             result_seconds=context.result_seconds,
         )  # fmt: skip
 

@@ -43,7 +43,7 @@ def dump_code(code: Any, sealer: Sealer, describe: str) -> tuple[str, bytes]:
             "(a lock, a connection, an open file?): create that inside instead"
         ) from error
     digest = hashlib.sha256(data).hexdigest()[:32]
-    record, _ = sealer.seal(data, ("code", digest), digest, describe)
+    record = sealer.seal(data, ("code", digest), digest, describe, inline=True)
     return digest, record
 
 
@@ -73,16 +73,12 @@ def load_code(digest: str, fetch: Callable[[str], bytes | None], sealer: Sealer)
             f"the code {digest} is not in the store: the store lost it. Restart the driver, which "
             "stores it again"
         )
-    data = sealer.open(record, ("code", digest), _no_blob)
+    data = sealer.open(record, ("code", digest))
     loaded = pickle.loads(data)  # noqa: S301 - verified by the line above
     if isinstance(loaded, tuple) and len(loaded) == 2:
         target = _import(*loaded)
         return getattr(target, WRAPPED, target)
     return loaded
-
-
-def _no_blob(blob_id: str, _size: int) -> memoryview:
-    raise ObjectLostError(f"code refers to the buffer {blob_id}, which code never does")
 
 
 def import_reference(remote: Any) -> tuple[Callable[..., Any], tuple[str, str]] | None:

@@ -10,12 +10,12 @@ import msgspec
 
 from . import records, routing
 from .broker.remains import queue_remains
+from .buffers import free_commands
 from .errors import DeadLetterError, RayError, actor_ended
 from .messages import Envelope, decode_envelope
 from .placement import Need
 from .serialization import Sealer
 from .store import Answer, Store
-from .store.client import blob_keys
 
 __all__ = [
     "ActorRecord",
@@ -197,7 +197,9 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
             continue
         spec = store.get(keys.spec)
         if spec is not None:
-            store.run("UNLINK", keys.spec, *blob_keys(Sealer.blob_ids(spec)))
+            store.run("UNLINK", keys.spec)
+            for command in free_commands(Sealer.blobs(spec)):
+                store.run(*command)
         job = routing.job_key(meta.get("job", ""))
         if store.scripts.bury([*bury, job], actor_id, REMEMBER_SECONDS):
             store.run("UNLINK", *queue_remains(queue))

@@ -40,7 +40,8 @@ def resolve(context: Runtime, given: Mapping[str, Any] | None) -> str:
         env = merge(context.env, _portable(context, given or {}))
         digest = digest_of(env)
         if digest:
-            sealed, _ = context.sealer.seal(env, _place(digest), digest, "the runtime_env")
+            place = _place(digest)
+            sealed = context.sealer.seal(env, place, digest, "the runtime_env", inline=True)
             context.store.run("SET", routing.env_key(digest), sealed, "EX", SECONDS)
         context.environments[text] = digest
     return digest
@@ -98,7 +99,7 @@ def load(context: Runtime, digest: str) -> dict[str, Any]:
             "stores it again"
         )
     try:
-        env = cast("dict[str, Any]", context.sealer.open(bytes(raw), _place(digest), _no_blob))
+        env = cast("dict[str, Any]", context.sealer.open(bytes(raw), _place(digest)))
     except UntrustedPayloadError as error:
         raise RuntimeEnvSetupError(f"the runtime_env {digest} is not trusted: {error}") from None
     for name in (env.get("working_dir"), *env.get("py_modules", ())):
@@ -109,7 +110,3 @@ def load(context: Runtime, digest: str) -> dict[str, Any]:
 
 def _place(digest: str) -> tuple[str, ...]:
     return ("env", digest)
-
-
-def _no_blob(blob_id: str, _size: int) -> memoryview:
-    raise RuntimeEnvSetupError(f"a runtime_env refers to the buffer {blob_id}, which none does")

@@ -48,8 +48,7 @@ class ActorHandle(Generic[T]):
         traits = None
         if record.meta.get("traits"):
             place = directory.traits_context(record.actor_id)
-            fetch = context.results.fetch_blob(record.actor_id)
-            traits = context.sealer.open(record.meta["traits"].encode(), place, fetch)
+            traits = context.sealer.open(record.meta["traits"].encode(), place)
         return cls(
             Identity(record.actor_id, record.meta["queue"], record.class_name, record.title, traits)
         )

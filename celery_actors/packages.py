@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from .errors import ConfigurationError, ObjectLostError, RuntimeEnvSetupError
 from .runtime_env import PACKAGE
 from .store import Store
-from .store.client import blob_keys
+from .store.client import chunk_keys
 
 __all__ = ["LIMIT_BYTES", "fetch", "pack", "package_cache", "refresh", "store_package"]
 
@@ -126,7 +126,7 @@ def store_package(store: Store, data: bytes, seconds: int) -> str:
 def refresh(store: Store, name: str, seconds: int) -> bool:
     """Keep a package for another while; False where not all of it is there."""
     digest, _, size = name.removeprefix(PACKAGE).partition(":")
-    keys = blob_keys([(f"package-{digest}", int(size))])
+    keys = chunk_keys(f"package-{digest}", int(size))
     return all(int(store.run("EXPIRE", key, seconds)) for key in keys)
 
 

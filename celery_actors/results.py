@@ -15,12 +15,12 @@ from typing import Any, Protocol
 import msgspec
 
 from . import records, routing
-from .errors import ObjectLostError, RayError
+from .buffers import Buffers
+from .errors import RayError
 from .messages import Meta, decode_meta, decode_metas
 from .object_ref import ObjectRef
-from .serialization import Sealer
+from .serialization import Blob, Sealer
 from .store import Answer, Mux, Store
-from .store.client import blob_keys
 from .store.wire import pack
 
 __all__ = ["Latch", "Results"]
@@ -73,9 +73,11 @@ class Results:
     mux: Mux  # set once the connection exists: it calls us back
 
     def __init__(
-        self, session: str, sealer: Sealer, store: Store, lock: threading.RLock, seconds: int
+        self, session: str, sealer: Sealer, store: Store, buffers: Buffers, lock: threading.RLock,
+        seconds: int,
     ) -> None:  # fmt: skip
         self._sealer = sealer
+        self._buffers = buffers
         self._store = store
         self._lock = lock
         self._seconds = seconds
@@ -164,18 +166,29 @@ class Results:
         if len(self._released) < minimum or self.mux.closed:
             return
         keys = []
+        blobs: list[Blob] = []
         while self._released:
             call_id, meta = self._released.popleft()
             keys.append(routing.result_key(call_id))
-            if meta is not None and meta.status != "SUCCESS":
+            if meta is None:
+                continue
+            blobs += records.blobs_of(meta)
+            if meta.status != "SUCCESS":
                 if call_id not in self._met:
                     self._unmet.append(meta)
                 self._met.discard(call_id)
-            raw = b"" if meta is None else bytes(meta.result)
-            if raw.startswith(b'{"__type__":"ca"'):
-                keys += blob_keys(Sealer.blob_ids(raw))
         if keys:
-            self.mux.post(pack(("UNLINK", *keys)))
+            self._post("UNLINK", *keys)
+        if blobs:
+            self._buffers.free(blobs, self._post)
+
+    def _post(self, *words: Any) -> None:
+        self.mux.post(pack(words))
+
+    def reclaim(self) -> None:
+        """Free now what nobody holds any more: a large value is about to need room."""
+        with self._lock:
+            self.flush_released(1)
 
     def report_unmet(self) -> None:
         """Log the failures whose references were dropped before anybody asked for them."""
@@ -399,15 +412,4 @@ class Results:
             raise LookupError(f"{ref!r} is not ready")
         if ref._meta.status != "SUCCESS":
             self._met.add(ref._id)
-        return records.read_result(ref._meta, ref.id, self._sealer, self.fetch_blob(ref.id))
-
-    def fetch_blob(self, call_id: str) -> Callable[[str, int], memoryview]:
-        """Return the function that loads the large buffers of a value."""
-
-        def fetch(blob_id: str, size: int) -> memoryview:
-            try:
-                return self._store.need_blob(blob_id, size)
-            except ObjectLostError:
-                raise records.lost(call_id) from None
-
-        return fetch
+        return records.read_result(ref._meta, ref.id, self._sealer)

@@ -91,6 +91,21 @@ def blob_key(blob_id: str, chunk: int) -> str:
     return f"{PREFIX}:blob:{blob_id}:{chunk}"
 
 
+def asks_key(incarnation: str) -> str:
+    """Return the list of what others want of a node run's shared memory."""
+    return f"{PREFIX}:node:{incarnation}:asks"
+
+
+def sent_key(transfer: str) -> str:
+    """Return the list that announces the chunks of a transfer."""
+    return f"{PREFIX}:transfer:{transfer}:sent"
+
+
+def wanted_key(transfer: str) -> str:
+    """Return the list of how many more chunks the reader of a transfer has room for."""
+    return f"{PREFIX}:transfer:{transfer}:wanted"
+
+
 def job_key(session: str) -> str:
     """Return the set of actors that end with this driver."""
     return f"{PREFIX}:job:{session}"

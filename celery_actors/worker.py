@@ -89,9 +89,8 @@ class _Hosted:
         self.label = mine.meta["class"]
         _adopt(context, mine.meta.get("job", ""))
         context.namespace = mine.meta["namespace"]
-        place, fetch = traits_context(mine.actor_id), context.results.fetch_blob(mine.actor_id)
         traits = mine.meta["traits"].encode()
-        self.traits: ActorTraits = context.sealer.open(traits, place, fetch)
+        self.traits: ActorTraits = context.sealer.open(traits, traits_context(mine.actor_id))
         self.instance: Any = None
         self._env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
 
@@ -103,8 +102,7 @@ class _Hosted:
         spec = context.store.get(mine.keys.spec)
         if spec is None:
             raise RayError("the creation record is not in the store any more")
-        fetch = context.results.fetch_blob(mine.actor_id)
-        args, kwargs = context.sealer.open(spec, spec_context(mine.actor_id), fetch)
+        args, kwargs = context.sealer.open(spec, spec_context(mine.actor_id))
         args, kwargs = _resolve(context, args, kwargs)
         if not inspect.iscoroutinefunction(cls.__init__):
             self.instance = cls(*args, **kwargs)

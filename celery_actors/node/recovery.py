@@ -262,7 +262,8 @@ def node_lost(store: Store, incarnation: str, ttl: int) -> None:
             queues = (routing.creation_queue(label), routing.shared_queue(label))
             if not any(store.run("EXISTS", queue) for queue in queues):
                 store.run("HDEL", routing.NEEDS, label)
-    store.run("UNLINK", routing.owned_key(incarnation), routing.kill_key(incarnation))
+    store.run("UNLINK", routing.owned_key(incarnation), routing.kill_key(incarnation),
+              routing.asks_key(incarnation))  # fmt: skip
 
 
 def end_session(store: Store, session: str, ttl: int) -> None:

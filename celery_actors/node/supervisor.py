@@ -24,8 +24,10 @@ from .. import routing
 from ..assignment import Assignment, LogBatch, NodeSettings
 from ..errors import ClusterUnreachableError
 from ..placement import Allocation, Ledger
+from ..shared_memory import SharedFolder, host_id
 from ..store import Scripts, Store, StoreError, Wire
 from ..store.wire import PUSH, pack
+from .buffer_server import BufferServer
 from .intake import Intake
 from .output import Output
 from .process import WorkerProcess, launch
@@ -60,11 +62,14 @@ class Supervisor:
     """One run of one node."""
 
     def __init__(
-        self, settings: NodeSettings, options: SupervisorOptions, zygote: ZygoteLink
-    ) -> None:
+        self, settings: NodeSettings, options: SupervisorOptions, zygote: ZygoteLink,
+        shared: SharedFolder | None,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._options = options
         self._zygote = zygote
+        self._shared = shared
+        self._buffers = BufferServer(settings, shared) if shared is not None else None
         self._store = Store(settings.address)
         self._ttl = settings.result_seconds
         self._incarnation = settings.node_id
@@ -95,6 +100,8 @@ class Supervisor:
         Scripts.load(self._store.run)
         self._connect_bells()
         self._tick(first=True)
+        if self._buffers is not None:
+            self._buffers.start()
         if self._options.ready is not None:
             os.write(
                 self._options.ready, json.dumps({"node_id": self._incarnation}).encode() + b"\n"
@@ -209,7 +216,8 @@ class Supervisor:
             "host": self._settings.host, "pid": os.getpid(), "total": self._ledger.total,
             "free": {name: max(0, left) for name, left in self._ledger.free.items()},
             "workers": len(self._workers), "ip": self._settings.ip,
-            "hostname": socket.gethostname(),
+            "hostname": socket.gethostname(), "host_id": host_id(),
+            "folder": str(self._shared.path) if self._shared is not None else "",
         })  # fmt: skip
 
     def _kill_actor(self, actor_id: str) -> None:
@@ -350,5 +358,7 @@ class Supervisor:
             with contextlib.suppress(*_STORE_TROUBLE):
                 node_lost(self._store, self._incarnation, self._ttl)
                 self._store.run("UNLINK", routing.lease_key(self._incarnation))
+        if self._buffers is not None:
+            self._buffers.stop()
         self._zygote.sock.close()
         self._store.close()
