@@ -74,7 +74,7 @@ def living(store: Store, *calls: str, **fields: Any) -> StoredActor:
     for name, value in {"st": "alive", "max_task_retries": 0, **fields}.items():
         store.run("HSET", actor.keys.meta, name, value)
     context = directory.spec_context(actor.actor_id)
-    spec, *_ = Sealer(RING).seal(((), {}), context, "spec", "a spec")
+    spec = Sealer(RING).seal(((), {}), context, "spec", "a spec")
     store.run("SET", actor.keys.spec, spec)
     actor.submit(1, *calls)
     return actor
