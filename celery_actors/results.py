@@ -210,7 +210,7 @@ class Results:
             else:
                 self._released.append((meta.task_id, meta))
         elif ref.ready:
-            return
+            ref._meta = ref._meta or meta  # known to be cancelled; its record is freed with it
         elif meta.status == "STORED":
             self._fetch(ref)
         else:

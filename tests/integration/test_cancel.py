@@ -440,9 +440,7 @@ def test_a_call_in_a_thread_is_interrupted_and_its_thread_serves_on(
     assert ca.get(beside, timeout=10) == "passed"
 
 
-def test_a_crash_does_not_bring_cancelled_calls_back(
-    cluster: Cluster, gate: Gate, tmp_path: Path
-):
+def test_a_crash_does_not_bring_cancelled_calls_back(cluster: Cluster, gate: Gate, tmp_path: Path):
     actor = Counter.options(max_restarts=-1, max_task_retries=-1).remote()
     running = actor.hold.remote(gate.path)
     waiting = [actor.add.remote(n) for n in range(100)]

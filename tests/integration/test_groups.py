@@ -159,7 +159,10 @@ def test_a_call_may_name_another_group_than_its_method(cluster: Cluster):
     [
         (lambda: ca.remote(concurrency_groups={"io": 0})(type("A", (), {})), "at least 1"),
         (lambda: Office.options(concurrency_groups={"io": 1}), "not to .options"),
-        (lambda: Office.remote().plain.options(concurrency_group="oi"), "no concurrency group 'oi'"),
+        (
+            lambda: Office.remote().plain.options(concurrency_group="oi"),
+            "no concurrency group 'oi'",
+        ),
         (lambda: ca.remote(_wants("oi")), "'oi'"),
     ],
     ids=["size nought", "later", "unknown in a call", "unknown in the class"],
