@@ -230,7 +230,7 @@ class ActorLoop(Loop):
         self._runtime.calls.settle()
         self._aside.settle(position, outcome.answer)
         if outcome.garbage:
-            self._runtime.store.run("UNLINK", *outcome.garbage)
+            self._runtime.discard(outcome.garbage)
 
 
 def _gone(prepared: Prepared) -> NoReturn:

@@ -17,7 +17,16 @@ from typing import Protocol
 
 from .actor_loop import TERMINATE, Copies
 from .errors import DeadLetterError, FencedError, TaskCancelledError
-from .executor import Callee, Executor, Outcome, Prepared, Retries, Started, seconds_until
+from .executor import (
+    Callee,
+    Executor,
+    Garbage,
+    Outcome,
+    Prepared,
+    Retries,
+    Started,
+    seconds_until,
+)
 from .inflight import InFlight, Taken
 from .loop import NEVER_RUNS, Host, set_aside
 from .mailbox import Mailbox
@@ -128,7 +137,7 @@ class ConcurrentLoop:
                 self._admit(taken)
             self._open -= len(settled)
             if garbage:
-                self._runtime.store.run("UNLINK", *garbage)
+                self._runtime.discard(garbage)
             return
         if self._last is not None and self._open == 1:
             last, self._last = self._last, None
@@ -136,8 +145,9 @@ class ConcurrentLoop:
             return
         self._sleep()
 
-    def _collect(self) -> tuple[list[tuple[int, Answer]], list[str]]:
-        settled, garbage = [], []
+    def _collect(self) -> tuple[list[tuple[int, Answer]], Garbage]:
+        settled: list[tuple[int, Answer]] = []
+        garbage: Garbage = []
         while self._done:
             taken, outcome = self._done.popleft()
             settled.append((taken.position, outcome.answer))

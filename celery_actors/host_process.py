@@ -23,11 +23,12 @@ from typing import Any
 from . import code, routing, runtime
 from .assignment import PROGRESS_BYTES, TAG, Assignment, NodeSettings
 from .broker.celery_worker import CeleryWorker
-from .current_call import CurrentCall, current_call
+from .current_call import CurrentCall, WorkerFacts, current_call
 from .errors import RayError
 from .executor import Outcome, Prepared
 from .interrupts import Interrupts
 from .mailbox import Mailbox
+from .records import RaisedAt
 from .runtime import Runtime
 from .store import StoreError
 
@@ -71,6 +72,7 @@ class HostProcess:
         self._alarms: list[float] = []
         self._alarms_changed = threading.Condition()
         self._types: dict[str, Any] = {}
+        self.function_names: dict[str, str] = {}  # content hash -> name of a loaded function
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._job = assignment.meta.get("job", "")
         self._label = assignment.meta.get("class", "worker")
@@ -151,7 +153,8 @@ class HostProcess:
         message = prepared.message
         tag = message.tag
         name = message.options.name or label
-        current_call.set(CurrentCall(message.call_id, name))
+        function_name = self.function_names.get(tag.code, label)
+        current_call.set(CurrentCall(message.call_id, name, function_name))
         if not self.assignment.actor_id:
             self._job, self._label = tag.job, label
         if self._celery is not None:
@@ -240,9 +243,23 @@ class HostProcess:
         )  # fmt: skip
         self.runtime.calls.self_queue = self.assignment.queue
         self.runtime.results.parent = _parent
+        self.runtime.worker = _facts(self.assignment)
+        self.runtime.is_cancelled = self.interrupts.is_cancelled
         runtime.set_current(self.runtime)
         threading.Thread(target=self._hear, name="ca-control", daemon=True).start()
         return self.runtime
+
+    def place(self, instance: object = None) -> RaisedAt:
+        """Return where exceptions of this process, or of its actor, are raised."""
+        mine = self.assignment
+        own = inspect.isfunction(type(instance).__repr__)  # else object's, or a built-in base's
+        shown = None
+        if own:
+            try:
+                shown = repr(instance)
+            except Exception:
+                logger.exception("the __repr__ of %s failed; errors name the class", self._label)
+        return RaisedAt(os.getpid(), self.settings.ip, mine.actor_id or None, shown)
 
     def mailbox(self, source: str, *, overlapping: bool = False) -> Mailbox:
         """Return the mailbox of the assignment; where calls overlap, none begins in line."""
@@ -278,6 +295,14 @@ class HostProcess:
             self.runtime.close()
         sys.stdout.flush()
         sys.stderr.flush()
+
+
+def _facts(mine: Assignment) -> WorkerFacts:
+    """Return what user code may ask about this process."""
+    return WorkerFacts(
+        mine.worker_id, mine.resources, mine.devices, mine.actor_id,
+        mine.meta.get("name", "").partition("\x1f")[2], int(mine.meta.get("restarts", 0)),
+    )  # fmt: skip
 
 
 def _parent() -> str:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from . import routing
 from .directory import dead_letter
 from .errors import DeadLetterError, FencedError, TaskCancelledError, UntrustedPayloadError
-from .executor import Callee, Executor, Outcome, Prepared, Retries
+from .executor import Callee, Executor, Garbage, Outcome, Prepared, Retries
 from .mailbox import Mailbox
 from .messages import decode_envelope
 from .runtime import Runtime
@@ -96,7 +96,7 @@ class Loop:
         self._host = host
         self._window: deque[bytes] = deque()
         self._answers: list[Answer] = []
-        self._garbage: list[str] = []
+        self._garbage: Garbage = []
         self._lock = threading.Lock()  # mailbox, window and answers: main thread and flusher
         self._oldest = 0.0  # when the oldest answer was finished
         self._since = 0.0  # when the running call began; 0 between calls
@@ -241,7 +241,7 @@ class Loop:
     def _free_garbage(self) -> None:
         if self._garbage:
             garbage, self._garbage = self._garbage, []
-            self._runtime.store.run("UNLINK", *garbage)
+            self._runtime.discard(garbage)
 
     def _flusher(self) -> None:
         """Commit finished calls while a long one runs after them."""

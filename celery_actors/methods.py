@@ -122,7 +122,8 @@ def is_async_class(cls: type) -> bool:
 def _functions(cls: type) -> list[tuple[str, Callable[..., Any], type | None]]:
     """Return (name, function, None or staticmethod or classmethod) of what can be called."""
     found: list[tuple[str, Callable[..., Any], type | None]] = []
-    for name in dir(cls):
+    # Not dir(): a metaclass may hide names from it, as that of enumerations does.
+    for name in sorted({name for kind in cls.__mro__ for name in vars(kind)}):
         static = inspect.getattr_static(cls, name)
         dunder = name.startswith("__") and name.endswith("__")
         if dunder and (name == "__init__" or not inspect.isfunction(static)):

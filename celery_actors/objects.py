@@ -15,6 +15,7 @@ from .object_ref import ObjectRef
 __all__ = ["cancel", "get", "put", "wait"]
 
 R = TypeVar("R")
+Ref = TypeVar("Ref", bound=ObjectRef[Any])
 
 
 def _check_timeout(timeout: float | None) -> None:
@@ -84,7 +85,7 @@ def _get_with_bar(refs: list[ObjectRef[Any]], timeout: float | None) -> list[Any
     )
 
 
-def put(value: Any) -> ObjectRef[Any]:
+def put(value: R) -> ObjectRef[R]:
     """Store a value and return its reference.
 
     Raises:
@@ -96,12 +97,12 @@ def put(value: Any) -> ObjectRef[Any]:
 
 
 def wait(
-    refs: list[ObjectRef[R]],
+    refs: list[Ref],
     *,
     num_returns: int = 1,
     timeout: float | None = None,
     fetch_local: bool = True,  # noqa: ARG001 - Ray's signature; there is one store
-) -> tuple[list[ObjectRef[R]], list[ObjectRef[R]]]:
+) -> tuple[list[Ref], list[Ref]]:
     """Return ``(ready, rest)``: at most ``num_returns`` ready ones, both in the order given.
 
     A failed call is ready. Without ``timeout`` (seconds) exactly ``num_returns`` are ready.
@@ -124,8 +125,8 @@ def wait(
     if not 0 < num_returns <= len(refs):
         raise ValueError(f"num_returns must be 1 to {len(refs)} for this list, got {num_returns}")
     runtime.current().results.wait(refs, num_returns, timeout, fail_fast=False)
-    ready: list[ObjectRef[R]] = []
-    rest: list[ObjectRef[R]] = []
+    ready: list[Ref] = []
+    rest: list[Ref] = []
     for ref in refs:
         (ready if ref.ready and len(ready) < num_returns else rest).append(ref)
     return ready, rest

@@ -38,6 +38,7 @@ class WorkerProcess:
     pid: int = 0
     ready: bool = False
     blocked: bool = False
+    has_lent: bool = False  # it waits in a `get`, and others have its CPUs meanwhile
     retiring: bool = False
     init_failed: str = ""
     left: str = ""  # why it ends by its own wish

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from .. import directory, records, routing
 from ..errors import (
-    ActorDiedError,
     ActorUnavailableError,
     DeadLetterError,
     RayError,
     TaskCancelledError,
     WorkerCrashedError,
+    actor_ended,
 )
 from ..messages import decode_envelope
 from ..store import Answer, Store, StoreError
@@ -94,7 +94,7 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
     else:
         what = "" if lost.init_failed else " while it ran this call"
         text = f"{actor.title} died{what}: {lost.cause}"
-        error = ActorDiedError(text, actor.actor_id, lost.init_failed)
+        error = actor_ended(text, lost.cause, actor.actor_id, lost.init_failed)
     begun = _begun(store, keys.queue, meta, lost)
     default = int(meta.get("max_task_retries", 0))
     answers: list[Answer] = []
@@ -262,7 +262,8 @@ def node_lost(store: Store, incarnation: str, ttl: int) -> None:
             queues = (routing.creation_queue(label), routing.shared_queue(label))
             if not any(store.run("EXISTS", queue) for queue in queues):
                 store.run("HDEL", routing.NEEDS, label)
-    store.run("UNLINK", routing.owned_key(incarnation), routing.kill_key(incarnation))
+    store.run("UNLINK", routing.owned_key(incarnation), routing.kill_key(incarnation),
+              routing.asks_key(incarnation))  # fmt: skip
 
 
 def end_session(store: Store, session: str, ttl: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .client import Store
 from .mux import WAITS, Mux
 from .scripts import Answer, Claim, Scripts
-from .wire import StoreError, StoreUnreachableError, Wire
+from .wire import StoreError, StoreFullError, StoreUnreachableError, Wire
 
 __all__ = [
     "WAITS",
@@ -15,6 +15,7 @@ __all__ = [
     "Scripts",
     "Store",
     "StoreError",
+    "StoreFullError",
     "StoreUnreachableError",
     "Wire",
 ]

@@ -21,7 +21,15 @@ import redis.utils
 from ..config import Address
 from ..errors import ClusterUnreachableError, RayError, TaskTimeoutError
 
-__all__ = ["PUSH", "StoreError", "StoreUnreachableError", "Wire", "connect_error", "pack"]
+__all__ = [
+    "PUSH",
+    "StoreError",
+    "StoreFullError",
+    "StoreUnreachableError",
+    "Wire",
+    "connect_error",
+    "pack",
+]
 
 PUSH = hiredis.PushNotification
 
@@ -41,6 +49,10 @@ class StoreUnreachableError(ClusterUnreachableError):
 
 class StoreError(RayError):
     """Raised when the store refuses a command."""
+
+
+class StoreFullError(StoreError):
+    """Raised when the store refuses a command for want of memory."""
 
 
 def connect_error(address: Address, error: BaseException) -> StoreUnreachableError:

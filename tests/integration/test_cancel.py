@@ -287,7 +287,7 @@ def parent(worker: Any, gate: str, hold_on: bool) -> None:
     """Call a function or a method, and wait for it."""
     ref = worker.work.remote(sleep, gate) if worker is not None else nap.remote(gate)
     keep = [ref] if hold_on else []
-    ca.get(ref if not keep else keep)
+    ca.get(keep or ref)
 
 
 @ca.remote(num_cpus=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from typing import Any
 
 import pytest
@@ -58,3 +59,12 @@ def test_tasks_waiting_for_unready_arguments_do_not_stop_the_one_they_wait_for(
     refs = [double.remote(first) for _ in range(10)]
 
     assert ca.get(refs, timeout=30) == [2] * 10
+
+
+def test_recursion_within_an_environment_goes_on_with_one_cpu(single_cpu: Cluster):
+    @ca.remote(runtime_env={"env_vars": {"COLOUR": "red"}})
+    def descend(depth: int) -> str:
+        return ca.get(descend.remote(depth - 1)) if depth else os.environ["COLOUR"]
+
+    assert ca.get(descend.remote(4), timeout=60) == "red"
+    assert wait_until(lambda: ca.available_resources().get("CPU"), "a free CPU") == 1

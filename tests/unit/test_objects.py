@@ -162,7 +162,7 @@ def test_wait_takes_a_list(recorder: Recorder) -> None:
 
 def test_wait_names_what_is_no_reference_in_a_list() -> None:
     with pytest.raises(TypeError, match="and it holds int"):
-        celery_actors.wait([7])  # type: ignore[arg-type]
+        celery_actors.wait([7])  # type: ignore[type-var]
 
 
 def test_wait_takes_each_reference_once(recorder: Recorder) -> None:
@@ -210,6 +210,21 @@ def test_a_reference_is_ready_when_its_value_or_an_error_is_here(recorder: Recor
     refs = [good, bad, gone, waiting]
     assert [ref.ready for ref in refs] == [True, True, True, False]
     assert [ref.failed for ref in refs] == [False, True, True, False]
+
+
+@pytest.mark.parametrize(("values", "heard"), [([7], 7), ([], IndexError)])
+def test_a_callback_gets_the_value_or_the_error(values: list[Any], heard: Any) -> None:
+    class Table(Recorder):
+        def notify(self, ref: ObjectRef[Any], deliver: Any) -> None:
+            deliver(ref)
+
+        def value(self, _ref: ObjectRef[Any]) -> Any:
+            return values[0]
+
+    got: list[Any] = []
+    ref: ObjectRef[Any] = ObjectRef("id", Table(), owned=False)  # type: ignore[arg-type]
+    ref._on_completed(got.append)
+    assert [found if values else type(found) for found in got] == [heard]
 
 
 def test_the_last_holder_tells_the_runtime(recorder: Recorder) -> None:
