@@ -175,10 +175,12 @@ class ActorLoop(Loop):
             return message.call_id, time.monotonic() + left
         if message.method == TERMINATE and self._parked:
             return _LAST, 0.0
-        held = caller and caller in self._parked and not self._out_of_order
+        # A call for later is out of its caller's order, whether or not its moment is over.
+        in_order = caller and not self._out_of_order and message.eta is None
+        held = in_order and caller in self._parked
         if not held and (self._ready(prepared) or self._executor.is_cancelled(message)):
             return None, 0.0
-        return (caller if caller and not self._out_of_order else message.call_id), 0.0
+        return (caller if in_order else message.call_id), 0.0
 
     def _ready(self, prepared: Prepared) -> bool:
         """Tell whether every argument is here, after one look into the store."""

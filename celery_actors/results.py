@@ -280,7 +280,7 @@ class Results:
             if self._shared_pending.pop(meta.task_id, None) is None:
                 self._released.append((meta.task_id, meta))
         elif ref.ready:
-            return
+            ref._meta = ref._meta or meta  # known to be cancelled; its record is freed with it
         elif meta.status == "STORED":
             self._fetch(ref)
         else:
