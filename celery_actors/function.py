@@ -25,7 +25,7 @@ class RemoteFunction(Generic[P, R]):
     """A function whose calls run in worker processes."""
 
     def __init__(self, function: Callable[P, R], options: FunctionOptions) -> None:
-        if inspect.iscoroutinefunction(function):
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise ValueError(
                 f"'async def' should not be used for remote tasks: {function.__qualname__}. Use an "
                 "actor with async methods, or call asyncio.run inside"
@@ -60,6 +60,9 @@ class RemoteFunction(Generic[P, R]):
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
         """Send one call and return the reference to its result at once.
 
+        With ``num_returns=n`` a list of n references, with 0 None; for a generator the
+        ``ObjectRefGenerator`` of its values.
+
         Raises:
             TypeError: the arguments do not fit. SerializationError: one cannot be pickled.
         """
@@ -69,7 +72,8 @@ class RemoteFunction(Generic[P, R]):
             prepared = self._prepare()
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
             self._signature.check(f"{self._name}()", args, kwargs)
-        return context.calls.submit(prepared[1], prepared[2], args, kwargs)
+        promised: ObjectRef[R] = context.calls.submit(prepared[1], prepared[2], args, kwargs)
+        return promised
 
     def _remote(self, args: Any = (), kwargs: Any = None, **options: Any) -> Any:
         return self.options(**options).remote(*args, **(kwargs or {}))

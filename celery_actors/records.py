@@ -2,6 +2,8 @@
 
 A failure carries in ``ca`` what Celery's format has no room for: ``{"x": …}``, the sealed error as
 text, for a user's exception; ``{"e": name, "m": text, "a": actor id, "i": init failed}`` for ours.
+The success of a call of several values carries their number there, ``{"n": count}``; a value whose
+worker waits for the reader ``{"w": session of the worker}``.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from .messages import Meta
 from .serialization import Blob, FetchBlob, Sealer, encode_plain
 
 __all__ = [
+    "Beside",
+    "beside",
     "error_record",
     "failure_record",
     "read_result",
@@ -56,10 +60,29 @@ def _now() -> bytes:
     return datetime.now(UTC).isoformat().encode()
 
 
+class Beside(msgspec.Struct, omit_defaults=True):
+    """What a success carries beside its value: see the module."""
+
+    n: int = 0
+    w: str = ""
+
+
+_decode_beside = msgspec.json.Decoder(Beside).decode
+_NOTHING = Beside()
+
+
+def beside(meta: Meta) -> Beside:
+    """Return what a success carries beside its value."""
+    return _NOTHING if bytes(meta.ca) == b"null" else _decode_beside(meta.ca)
+
+
 def success_record(
-    value: Any, call_id: str, sealer: Sealer, describe: str
-) -> tuple[bytes, list[Blob]]:
+    value: Any, call_id: str, sealer: Sealer, describe: str, *, blob_prefix: str = "",
+    ours: Beside | None = None,
+) -> tuple[bytes, list[Blob]]:  # fmt: skip
     """Return the record of a returned value and the blobs to store before it.
+
+    ``blob_prefix`` names the blobs, the id does if it is empty.
 
     Raises:
         SerializationError: the value cannot be pickled.
@@ -67,10 +90,12 @@ def success_record(
     result = encode_plain(value)
     blobs: list[Blob] = []
     if result is None:
-        result, blobs = sealer.seal(value, result_context(call_id), call_id, describe)
+        prefix = blob_prefix or call_id
+        result, blobs = sealer.seal(value, result_context(call_id), prefix, describe)
+    more = b"" if ours is None else b',"ca":' + _encode(ours)
     return (
         b'{"status":"SUCCESS","result":%b,"traceback":null,"children":[],"date_done":"%b",'
-        b'"task_id":%b}' % (result, _now(), _encode(call_id))
+        b'"task_id":%b%b}' % (result, _now(), _encode(call_id), more)
     ), blobs
 
 

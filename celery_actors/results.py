@@ -17,7 +17,9 @@ from . import records, routing
 from .errors import ObjectLostError, RayError
 from .messages import Meta, decode_meta, decode_metas
 from .object_ref import ObjectRef
+from .object_ref_generator import ObjectRefGenerator
 from .serialization import Sealer
+from .several import Several
 from .store import Answer, Mux, Store
 from .store.client import blob_keys
 from .store.wire import pack
@@ -30,8 +32,13 @@ logger = logging.getLogger(__name__)
 _RELEASE_BATCH = 64
 #: Seconds of silence after which a waiting call looks whether anybody is left to answer it.
 SILENCE_SECONDS = 2.0
-#: What processes say to each other on the channels of results, about calls that are cancelled.
-WORDS = frozenset({"CANCEL", "DROPPED", "RUNNING", "FINISHED"})
+#: What processes say to each other on the channels of results: about calls that are cancelled, and
+#: about how far the reader of a generator is.
+WORDS = frozenset({"CANCEL", "DROPPED", "RUNNING", "FINISHED", "ASKED", "TAKEN"})
+
+
+#: What a thread can wait for: a value, or the next one of a generator.
+Waitable = ObjectRef[Any] | ObjectRefGenerator[Any]
 
 
 class Counted(Protocol):
@@ -53,7 +60,7 @@ class Latch:
         self.fast = fail_fast
         self.failed = False
 
-    def __call__(self, ref: ObjectRef[Any]) -> None:
+    def __call__(self, ref: Waitable) -> None:
         """Count one completion."""
         self.remaining -= 1
         if self.fast and ref.failed:
@@ -82,9 +89,11 @@ class Results:
         self._shared_pending: set[str] = set()
         self._unwatched: deque[str] = deque()
         self._counted: dict[str, Counted] = {}
+        self.several = Several(self)
         self.flush: Callable[[], None] = lambda: None
         self.parent: Callable[[], str] | None = None  # in a worker: the id of the running call
         self.on_word: Callable[[Meta], None] | None = None  # hears what is not a result
+        self.on_taken: Callable[[Meta], None] | None = None  # in a worker: how far readers are
         self.blocking: Callable[[], AbstractContextManager[None]] = nullcontext
         self.watchdog: Callable[[], None] | None = None
 
@@ -97,6 +106,10 @@ class Results:
             ref._parent = self.parent()
         self._refs[call_id] = weakref.ref(ref)
         return ref
+
+    def hold(self, ref: ObjectRef[Any]) -> None:
+        """Take a reference into the table."""
+        self._refs[ref.id] = weakref.ref(ref)
 
     def count(self, call_id: str, target: Counted) -> None:
         """Count a call as under way until its result is here."""
@@ -126,6 +139,8 @@ class Results:
             if ref is None:
                 ref = ObjectRef(call_id, self, owned=False)
                 ref._shared = True
+                if "." in call_id:
+                    ref._call = self.borrow(call_id.partition(".")[0], stored=False)
                 self._refs[call_id] = weakref.ref(ref)
             ref._stored = ref._stored or stored
             return ref
@@ -133,6 +148,8 @@ class Results:
     def share(self, ref: ObjectRef[Any]) -> None:
         """Note that another process will hold this reference; what only we know is stored."""
         ref._shared = True
+        if ref._call is not None:
+            ref._call._shared = True  # whoever waits for the value must hear of its call's failure
         if isinstance(ref._error, RayError):
             record = records.error_record(ref._error, ref.id)
             self._store.scripts.answer(self._seconds, [Answer(routing.result_key(ref.id), record)])
@@ -143,7 +160,7 @@ class Results:
         if weak is not None and weak() in (None, ref):
             self._refs.pop(ref._id, None)
         if ref._owned and not ref._shared:
-            if ref._meta is not None:
+            if ref._meta is not None and (ref._call is None or not ref.failed):
                 self._released.append((ref._id, ref._meta))
         elif not ref.ready:
             if ref._owned:
@@ -188,22 +205,24 @@ class Results:
         try:
             if channel == self._reply_channel:
                 for meta in decode_metas(payload):
-                    self._arrived(meta)
+                    self.arrived(meta)
             else:
-                self._arrived(decode_meta(payload))
+                self.arrived(decode_meta(payload))
         except msgspec.MsgspecError as error:
             logger.warning("a message on %r is not what belongs there: %s", channel, error)
 
-    def _arrived(self, meta: Meta) -> None:
+    def arrived(self, meta: Meta) -> None:
+        """Take in a result, or a word of another process."""
         if meta.status in WORDS:
-            if self.on_word is not None:
-                self.on_word(meta)
+            self._heard(meta)
             return
         if self._counted:
             self._uncount(meta.task_id)
         ref = self.held(meta.task_id)
         if ref is None:
             self._refs.pop(meta.task_id, None)
+            if "." in meta.task_id and self.several.arrived(meta):
+                return
             if meta.task_id in self._shared_pending:
                 self._shared_pending.discard(meta.task_id)
             else:
@@ -211,9 +230,17 @@ class Results:
         elif ref.ready:
             return
         elif meta.status == "STORED":
-            self._fetch(ref)
+            self.fetch(ref)
         else:
             self.complete(ref, meta, None)
+
+    def _heard(self, meta: Meta) -> None:
+        if meta.status == "ASKED":
+            self.several.asked(meta)
+            return
+        listener = self.on_taken if meta.status == "TAKEN" else self.on_word
+        if listener is not None:
+            listener(meta)
 
     def complete(self, ref: ObjectRef[Any], meta: Meta | None, error: Exception | None) -> None:
         """Give a reference its value or its error, once, and wake who waits for it."""
@@ -243,7 +270,8 @@ class Results:
         """Complete every reference that still waits: nobody is left to make their values."""
         self.fail(list(self._refs), error)
 
-    def _fetch(self, ref: ObjectRef[Any]) -> None:
+    def fetch(self, ref: ObjectRef[Any]) -> None:
+        """Ask the store for a value."""
         weak = weakref.ref(ref)
 
         def handle(reply: Any) -> None:
@@ -264,24 +292,34 @@ class Results:
         if meta.status in ("SUCCESS", "FAILURE", "REVOKED"):
             self.complete(ref, meta, None)
 
-    def _watch(self, ref: ObjectRef[Any]) -> None:
+    def _watch(self, ref: Waitable) -> None:
         """Hear about a value that another process asked for."""
-        if not ref._watched:
+        if not ref._watched and isinstance(ref, ObjectRef):
             ref._watched = True
             self.mux.subscribe(routing.result_key(ref.id))
-            self._fetch(ref)
+            self.fetch(ref)
+            if ref._call is not None:
+                self.several.follow(ref, ref._call)
 
     def refetch(self) -> None:
         """Ask for everything that is still missing: a push may have been lost."""
         for weak in list(self._refs.values()):
             ref = weak()
             if ref is not None and not ref.ready and ref._watched:
-                self._fetch(ref)
+                self.fetch(ref)
+        self.several.refetch()
 
-    def notify(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> None:
+    def on_ready(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> None:
+        """Call back once the value is here, however late its push is read; at once if it is."""
+        if ref.ready or not self._add_callback(ref, callback):
+            callback(ref)
+        else:
+            self._watch(ref)
+
+    def notify(self, ref: Waitable, callback: Callable[[Any], None]) -> None:
         """Call back once the value is here, from whichever thread reads; at once if it is."""
 
-        def deliver(ref: ObjectRef[Any]) -> None:
+        def deliver(ref: Any) -> None:
             self.mux.attend(-1)
             callback(ref)
 
@@ -295,9 +333,7 @@ class Results:
             self.mux.attend(-1)
         callback(ref)
 
-    def _add_callback(
-        self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]
-    ) -> bool:
+    def _add_callback(self, ref: Waitable, callback: Callable[[Any], None]) -> bool:
         """Register a callback; False if the value came meanwhile and it will not be called."""
         with self._lock:
             ref._callbacks = [*(ref._callbacks or ()), callback]
@@ -312,7 +348,7 @@ class Results:
     # -- waiting ---------------------------------------------------------------------------
 
     def wait(
-        self, refs: Sequence[ObjectRef[Any]], needed: int, timeout: float | None, *,
+        self, refs: Sequence[Waitable], needed: int, timeout: float | None, *,
         fail_fast: bool, unless: Callable[[], bool] | None = None,
     ) -> bool:  # fmt: skip
         """Block until ``needed`` of the refs are ready; False when the time is over.
@@ -367,7 +403,9 @@ class Results:
             raise ref._error
         if ref._meta is None:
             raise LookupError(f"{ref!r} is not ready")
-        return records.read_result(ref._meta, ref.id, self._sealer, self.fetch_blob(ref.id))
+        # A value that will never be carries the failure of its call, signed as the call's.
+        owner = ref._call.id if ref._call is not None and ref.failed else ref.id
+        return records.read_result(ref._meta, owner, self._sealer, self.fetch_blob(ref.id))
 
     def fetch_blob(self, call_id: str) -> Callable[[str, int], memoryview]:
         """Return the function that loads the large buffers of a value."""

@@ -12,6 +12,7 @@ from typing import Any
 from .concurrent_loop import Call, ConcurrentLoop
 from .errors import AsyncioActorExit, TaskTimeoutError
 from .executor import Outcome, Started
+from .returns import Sink
 
 __all__ = ["AsyncRunner", "ThreadRunner"]
 
@@ -45,9 +46,10 @@ class ThreadRunner:
     def _outcome(self, call: Call, started: Started | Outcome) -> Outcome:
         executor, message = self._loop.executor, call.prepared.message
         retries, label = self._loop.retries(call), call.callee.label
+        sink = executor.sink(message, label)
         while not isinstance(started, Outcome):
             try:
-                value = self._call(call, started)
+                value = self._call(call, started, sink)
             except SystemExit:
                 raise
             except BaseException as error:  # noqa: BLE001 - the user's exception is the result
@@ -58,10 +60,12 @@ class ThreadRunner:
                 return executor.finish(message, value, label, started.garbage)
         return started
 
-    def _call(self, call: Call, started: Started) -> Any:
+    def _call(self, call: Call, started: Started, sink: Sink | None) -> Any:
         interrupts, message = self._loop.executor.interrupts, call.prepared.message
         try:
             interrupts.enter_thread(message)
+            if sink is not None:
+                return sink.run(call.callee.function, started.args, started.kwargs)
             return call.callee.function(*started.args, **started.kwargs)
         finally:
             interrupts.leave_thread(message)
@@ -121,14 +125,18 @@ class AsyncRunner:
     async def _outcome(self, call: Call, started: Started | Outcome) -> Outcome | None:
         executor, message = self._loop.executor, call.prepared.message
         retries, label = self._loop.retries(call), call.callee.label
+        sink, function = executor.sink(message, label), call.callee.function
         while not isinstance(started, Outcome):
             stop = _Stop(self._events, asyncio.current_task())
             interrupts = executor.interrupts
             try:
                 interrupts.enter_task(message, stop)
-                value = call.callee.function(*started.args, **started.kwargs)
-                if inspect.isawaitable(value):
-                    value = await value
+                if sink is not None:
+                    value = await sink.run_async(function, started.args, started.kwargs)
+                else:
+                    value = function(*started.args, **started.kwargs)
+                    if inspect.isawaitable(value):
+                        value = await value
             except SystemExit:
                 raise
             except AsyncioActorExit:

@@ -30,6 +30,7 @@ from .methods import ActorTraits, own_options
 from .runners import AsyncRunner, ThreadRunner
 from .runtime import Runtime
 from .shared_loop import SharedLoop
+from .store import Fence
 
 __all__ = ["run_worker"]
 
@@ -268,7 +269,9 @@ def _warn_of_blocking(label: str) -> Callable[[], AbstractContextManager[None]]:
 
 
 def _executor(process: HostProcess, context: Runtime, owner: str) -> Executor:
-    return Executor(context, owner, process.interrupts)
+    mine = process.assignment
+    fence = Fence(mine.keys.meta, mine.epoch, mine.owner)
+    return Executor(context, owner, process.interrupts, fence)
 
 
 def _concurrent_loop(actor: _Hosted, executor: Executor) -> tuple[ConcurrentLoop, Mailbox]:

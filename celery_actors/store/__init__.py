@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from .client import Store
 from .mux import Mux
-from .scripts import Answer, Claim, Scripts
+from .scripts import Answer, Claim, Fence, Scripts
 from .wire import StoreError, StoreUnreachableError, Wire
 
 __all__ = [
     "Answer",
     "Claim",
+    "Fence",
     "Mux",
     "Scripts",
     "Store",

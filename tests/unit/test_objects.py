@@ -162,7 +162,7 @@ def test_wait_takes_a_list(recorder: Recorder) -> None:
 
 def test_wait_names_what_is_no_reference_in_a_list() -> None:
     with pytest.raises(TypeError, match="and it holds int"):
-        celery_actors.wait([7])  # type: ignore[arg-type]
+        celery_actors.wait([7])  # type: ignore[type-var]
 
 
 def test_wait_takes_each_reference_once(recorder: Recorder) -> None:
