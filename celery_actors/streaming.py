@@ -91,28 +91,31 @@ class Stream(Sink):
         Raises:
             ValueError: it did not return anything that can be iterated.
         """
+        values = None
         self._begin()
-        values = self._checked(function(*args, **kwargs))
-        if hasattr(values, "__aiter__"):
-            raise ValueError(f"{self._label} is an async generator: async actors alone can run it")
         try:
+            values = self._checked(function(*args, **kwargs))
             for value in values:
                 self._give(value)
                 if self._is_full and not self._pause():
                     break
         finally:
-            self._close(getattr(values, "close", None))
+            self._close(values)
         return self
 
     async def run_async(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Stream:
         """Do the same on an event loop."""
+        mux = self._keeper.runtime.mux
+        attention = 1 if self._limit else 0  # the reader's words must be heard at once
+        mux.attend(attention)
+        mux.kick()
         self._begin()
-        values = function(*args, **kwargs)
-        if inspect.isawaitable(values):
-            values = await values
         try:
+            values = function(*args, **kwargs)
+            if inspect.isawaitable(values):
+                values = await values
             async with contextlib.aclosing(each(self._checked(values))) as given:
                 async for value in given:
                     self._give(value)
@@ -120,12 +123,15 @@ class Stream(Sink):
                         break
         finally:
             self._close(None)
+            mux.attend(-attention)
         return self
 
     def _begin(self) -> None:
         self._produced = 0
         if self._limit:
             self._waiting[self._message.call_id] = self
+            if self._message.retries:
+                self._ask()  # the reader knows what a process that died has given it
 
     def _checked(self, values: Any) -> Any:
         if not isinstance(values, Iterable) and not hasattr(values, "__aiter__"):
@@ -135,10 +141,11 @@ class Stream(Sink):
             )
         return values
 
-    def _close(self, close: Callable[[], None] | None) -> None:
+    def _close(self, values: Any) -> None:
+        close = getattr(values, "close", None)
         try:
             if close is not None:
-                close()  # its own `finally` blocks run
+                close()  # a generator's own `finally` blocks run
         finally:
             self._waiting.pop(self._message.call_id, None)
             self._flush()
@@ -205,28 +212,25 @@ class Stream(Sink):
         runtime = self._keeper.runtime
         with runtime.results.blocking():
             while self._waits():
-                self._ask()
-                runtime.mux.wait(lambda: not self._waits(), time.monotonic() + ASK_SECONDS)
+                self._flush()
+                deadline = time.monotonic() + ASK_SECONDS
+                if not runtime.mux.wait(lambda: not self._waits(), deadline):
+                    self._ask()
         return not self._gone
 
     async def _pause_async(self) -> bool:
-        mux, events = self._keeper.runtime.mux, asyncio.get_running_loop()
-        changed = asyncio.Event()
+        events, changed = asyncio.get_running_loop(), asyncio.Event()
         self._wake = lambda: events.call_soon_threadsafe(changed.set)
-        mux.attend(1)
-        try:
-            while self._waits():
+        while self._waits():
+            self._flush()
+            try:
+                await asyncio.wait_for(changed.wait(), ASK_SECONDS)
+            except TimeoutError:
                 self._ask()
-                mux.kick()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), ASK_SECONDS)
-                changed.clear()
-        finally:
-            mux.attend(-1)
+            changed.clear()
         return not self._gone
 
     def _ask(self) -> None:
-        self._flush()
         session = self._keeper.runtime.session
         asked = Asked(n=self._taken, w=session)
         word = [{"status": "ASKED", "task_id": self._message.call_id, "ca": asked}]
