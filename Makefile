@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 UV ?= uv
+N ?= 50
 BIN := $(VENV)/bin
 PINS := requirements/dev.txt requirements/examples.txt
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -10,7 +11,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test check format bench clean lock
+.PHONY: help env demo test coverage flake check format bench clean lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -23,8 +24,14 @@ demo: env ## Run the main job: the classic actor programs on real input
 test: env ## Run every test (ARGS="-k order" picks some)
 	$(BIN)/python -m pytest tests/unit tests/integration tests/acceptance $(ARGS)
 
+coverage: env ## Run every test and measure branches in every process: at least 95 %
+	export PYTHONPATH="$(CURDIR)" && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest tests/unit tests/integration tests/acceptance $(ARGS) && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
+flake: env ## Run the semantics suite N=50 times in random order and count
+	@$(BIN)/python -m tests.flake $(N) $(ARGS)
+
 check: env ## Check format, style, types and layers
-	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/lint-imports
+	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/basedpyright --pythonpath $(BIN)/python && $(BIN)/lint-imports
 
 format: env ## Format the code and fix what can be fixed safely
 	$(BIN)/ruff format && $(BIN)/ruff check --fix

@@ -37,6 +37,7 @@ MEASURES = (
         more_is_better=False,
     ),
     Measure(name="actor_end", title="actors ended", unit="actors/s"),
+    Measure(name="put_get_100mb", title="arrays of 100 MB put and got", unit="arrays/s"),
     Measure(name="init", title="cold init", unit="s", more_is_better=False, at_start=True),
     Measure(name="import", title="import", unit="s", more_is_better=False, at_start=True),
 )
@@ -64,6 +65,7 @@ FLOORS = (
     Floor(system="celery_actors", measure="task_async", least_ratio=4.0),
     Floor(system="celery_actors", measure="actor_create", least_ratio=7.0),
     Floor(system="celery_actors", measure="actor_memory", most=18.0),
+    Floor(system="celery_actors", measure="put_get_100mb", least_ratio=1.0),
     Floor(system="celery_actors", measure="init", most=1.5),
     Floor(system="celery_actors_events", measure="actor_sync", least_ratio=1.5),
     Floor(system="celery_actors_events", measure="actor_async", least_ratio=1.5),

@@ -34,8 +34,9 @@ Small calls: a method without arguments that counts and returns an integer, a fu
 submitted, then all of their results are fetched, again and again. {actors} actors are created at
 once; each counts as created when it has answered one call and as ended when its process is gone.
 Private memory is what an actor's process alone holds (`Private_Clean` and `Private_Dirty`, in units
-of 10⁶ bytes), the median of these actors. Init is the time of the call that brings a system up in a
-fresh process, import the time of the import before it.
+of 10⁶ bytes), the median of these actors. Arrays of 100 MB are put and got again in the driver, one
+by one. Init is the time of the call that brings a system up in a fresh process, import the time of
+the import before it.
 
 Systems take turns. In each round every system is started alone, measured and stopped, and the order
 moves on by one each round: idle processes of one system would otherwise take processor time from

@@ -41,7 +41,7 @@ SYSTEMS = (
         driver="ray",
         setup="`init(num_cpus=2, include_dashboard=False, log_to_driver=False)`; "
         "actors with `num_cpus=0`",
-        requirements=("ray==2.60.0",),
+        requirements=("ray==2.60.0", "numpy==2.4.6"),
     ),
     System(
         name="celery",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from . import errors as exceptions
-from . import util
+from . import exceptions, util
+from . import function as remote_function
 from .actor import ActorClass, exit_actor, get_actor, kill
+from .cluster_context import ClusterContext
 from .errors import (
     ActorAlreadyExistsError,
     ActorDiedError,
@@ -14,6 +15,7 @@ from .errors import (
     GetTimeoutError,
     NodeDiedError,
     ObjectLostError,
+    ObjectStoreFullError,
     RayActorError,
     RayError,
     RayTaskError,
@@ -29,7 +31,9 @@ from .object_ref_generator import ObjectRefGenerator
 from .objects import cancel, get, put, wait
 from .remote import method, remote
 from .routing import actor_queue
-from .session import ClusterContext, init, is_initialized, shutdown
+from .runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
+from .runtime_env import RuntimeEnv
+from .session import init, is_initialized, shutdown
 
 __all__ = [
     "ActorAlreadyExistsError",
@@ -45,9 +49,12 @@ __all__ = [
     "ObjectLostError",
     "ObjectRef",
     "ObjectRefGenerator",
+    "ObjectStoreFullError",
     "RayActorError",
     "RayError",
     "RayTaskError",
+    "RuntimeContext",
+    "RuntimeEnv",
     "SerializationError",
     "TaskCancelledError",
     "UntrustedPayloadError",
@@ -60,6 +67,8 @@ __all__ = [
     "exit_actor",
     "get",
     "get_actor",
+    "get_gpu_ids",
+    "get_runtime_context",
     "init",
     "is_initialized",
     "kill",
@@ -67,6 +76,7 @@ __all__ = [
     "nodes",
     "put",
     "remote",
+    "remote_function",
     "shutdown",
     "util",
     "wait",

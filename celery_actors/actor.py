@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import secrets
-from typing import Any, Generic, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
-from . import directory, routing, runtime
-from .code import WRAPPED, dump_code
+from . import directory, environment, routing, runtime
+from .code import WRAPPED, dump_code, import_reference
 from .errors import ActorAlreadyExistsError, ActorHandleNotFoundError
-from .handle import ActorHandle, Identity
+from .handle import ActorHandle, ActorMethod, Identity
 from .methods import ActorTraits, class_methods, is_async_class
 from .options import ActorOptions, actor_options
 from .signatures import Signature
+from .typed import Init, TypedClass, class_call
 
-__all__ = ["ActorClass", "ActorClassInheritanceException", "exit_actor", "get_actor", "kill"]
+__all__ = [
+    "ActorClass",
+    "ActorClassInheritanceException",
+    "ActorHandle",
+    "ActorMethod",
+    "exit_actor",
+    "get_actor",
+    "kill",
+]
 
 T = TypeVar("T")
 #: Calls of an async actor that may be under way at once, as in Ray.
@@ -24,7 +35,7 @@ class ActorClassInheritanceException(TypeError):  # noqa: N818 - Ray's name
     """Raised when a class inherits from an actor class."""
 
 
-class ActorClass(Generic[T]):
+class ActorClass(TypedClass[T, Init]):
     """What ``@remote`` makes of a class. Class attributes and static methods stay reachable."""
 
     def __init__(self, cls: type[T], options: ActorOptions) -> None:
@@ -53,7 +64,7 @@ class ActorClass(Generic[T]):
     def __getattr__(self, name: str) -> Any:
         return getattr(object.__getattribute__(self, WRAPPED), name)
 
-    def options(self, **given: Any) -> ActorClass[T]:
+    def options(self, **given: Any) -> ActorClass[T, Init]:
         """Return the same actor class with other options.
 
         Raises:
@@ -66,13 +77,17 @@ class ActorClass(Generic[T]):
         cls: type[T] = getattr(self, WRAPPED)
         return ActorClass(cls, actor_options(self._options, given))
 
-    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle[T]:
+    @class_call
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Create an actor and return its handle at once; the constructor runs in its process.
 
         Raises:
             TypeError: the arguments do not fit ``__init__``. SerializationError: one cannot be
                 pickled. ActorAlreadyExistsError: the name is taken.
         """
+        cls = getattr(self, WRAPPED)
+        if inspect.isabstract(cls):
+            cls(*args, **kwargs)  # Python's own TypeError names the abstract methods
         self._init.check(f"{self.__name__}()", args, kwargs)
         context = runtime.current()
         options = self._options
@@ -84,7 +99,8 @@ class ActorClass(Generic[T]):
         return self._create(context, namespace, args, kwargs)
 
     def _remote(self, args: Any = (), kwargs: Any = None, **options: Any) -> ActorHandle[T]:
-        return self.options(**options).remote(*args, **(kwargs or {}))
+        chosen: Any = self.options(**options)
+        return cast("ActorHandle[T]", chosen.remote(*args, **(kwargs or {})))
 
     def _create(
         self,
@@ -104,20 +120,18 @@ class ActorClass(Generic[T]):
         digest, record = dump_code(cls, context.sealer, f"the class {self.__name__}")
         context.export(digest, record)
         describe = f"an argument of {self.__name__}.remote()"
-        spec, blobs = context.sealer.seal(
+        spec = context.sealer.seal(
             (args, kwargs), directory.spec_context(actor_id), actor_id, describe
         )
         place = directory.traits_context(actor_id)
-        traits, _ = context.sealer.seal(self._traits, place, actor_id)
-        for blob_id, data in blobs:
-            context.store.put_blob(blob_id, data, context.result_seconds)
+        traits = context.sealer.seal(self._traits, place, actor_id, inline=True)
         taken = directory.create(
             context.store,
             actor_id=actor_id,
             queue=queue,
             name_field=routing.name_field(namespace, options.name) if options.name else "",
             spec=spec,
-            need=options.need,
+            need=replace(options.need, env=environment.resolve(context, options.runtime_env)),
             job=context.job,
             detached=options.lifetime == "detached",
             fields={
@@ -143,11 +157,20 @@ class ActorClass(Generic[T]):
             f"celery_actors.get_actor({options.name!r}, namespace={namespace!r})"
         )
 
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(getattr(self, WRAPPED)), "options", "remote"})
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return ActorClass, (getattr(self, WRAPPED), self._options)
+        # By name where a worker can import it. Else as a state: a class that names itself is
+        # unpickled before its methods are, and must not be looked at then.
+        return import_reference(self) or (_bare, (), self.__dict__)
 
     def __repr__(self) -> str:
         return f"ActorClass({self.__name__})"
+
+
+def _bare() -> ActorClass[Any]:
+    return ActorClass.__new__(ActorClass)
 
 
 def _traits(cls: type, options: ActorOptions) -> ActorTraits:
@@ -184,8 +207,10 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
     """Return the handle of a named actor.
 
     Raises:
-        ValueError: no living actor has this name.
+        ValueError: no living actor has this name. TypeError: the name is not a string.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"an actor's name is a string, not {type(name).__name__}")
     context = runtime.current()
     space = namespace or context.namespace
     record = directory.find_named(context.store, space, name) if name else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -64,6 +65,7 @@ class Copies:
         self._ordered = ordered
         self._signed: dict[str, int] = {}  # caller -> its last call with signed arguments
         self._seen: dict[str, None] = {}  # ids of recent calls, oldest first
+        self._lock = threading.Lock()
 
     def check(self, prepared: Prepared) -> None:
         """Let a first message pass.
@@ -88,9 +90,10 @@ class Copies:
         """Remember a call that runs."""
         tag = message.tag
         if tag.caller:
-            self._seen[message.call_id] = None
-            if len(self._seen) > SEEN_CALLS:
-                del self._seen[next(iter(self._seen))]
+            with self._lock:
+                self._seen[message.call_id] = None
+                if len(self._seen) > SEEN_CALLS:
+                    del self._seen[next(iter(self._seen))]
             if self._ordered and b"__type__" in message.raw and message.eta is None:
                 self._signed[tag.caller] = tag.sequence
 
@@ -225,7 +228,7 @@ class ActorLoop(Loop):
         self._runtime.calls.settle()
         self._aside.settle(position, outcome.answer)
         if outcome.garbage:
-            self._runtime.store.run("UNLINK", *outcome.garbage)
+            self._runtime.discard(outcome.garbage)
 
 
 def _gone(prepared: Prepared) -> NoReturn:

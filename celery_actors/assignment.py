@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,6 +31,8 @@ class NodeSettings:
     host: str
     task_events: bool
     result_seconds: int
+    ip: str = "127.0.0.1"
+    cache: Path = Path()  # unpacked packages of runtime environments; removed with the node
     app: Any = None  # the Celery app, made before the fork
 
 
@@ -47,6 +50,9 @@ class Assignment:
     meta: dict[str, str] = field(default_factory=dict)
     environ: dict[str, str] = field(default_factory=dict)
     resident: bool = True
+    env: str = ""  # the name of the runtime environment; empty: the node's own
+    resources: dict[str, float] = field(default_factory=dict)
+    devices: tuple[int | str, ...] = ()  # the GPUs, as `get_gpu_ids` returns them
     lent: bool = False  # stands in for a worker that waits in a `get`; ends when that goes on
 
     @property

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import routing
-from .errors import ActorDiedError, PendingCallsLimitExceeded, RayError
+from .buffers import Buffers
+from .errors import ActorDiedError, PendingCallsLimitExceeded, RayError, actor_ended
 from .messages import MessageTemplate, encode_body
 from .object_ref import ObjectRef
 from .placement import Need
 from .results import Results
-from .serialization import Sealer, encode_plain
-from .store import Mux, Scripts, Store
+from .serialization import SEALED, Sealer, encode_plain
+from .store import Mux, Scripts
 
 __all__ = ["Calls", "Target"]
 
@@ -84,12 +85,13 @@ class Calls:
     mux: Mux  # set once the connection exists
 
     def __init__(
-        self, session: str, sealer: Sealer, store: Store, results: Results, lock: threading.RLock,
+        self, session: str, sealer: Sealer, buffers: Buffers, results: Results,
+        lock: threading.RLock,
         seconds: int,
     ) -> None:  # fmt: skip
         self._session = session
         self._sealer = sealer
-        self._store = store
+        self._buffers = buffers
         self._results = results
         self._lock = lock
         self._seconds = seconds
@@ -179,10 +181,12 @@ class Calls:
         if target.pending < target.limit:
             return
         self.flush()
-        if not target.blocks:
+        if not target.blocks or target.unlimited:
+            cure = "create the actor with on_full='block'"
             raise PendingCallsLimitExceeded(
                 f"{target.pending} calls to {target.name} are under way and max_pending_calls is "
-                f"{target.limit}: wait for some of them, or create the actor with on_full='block'"
+                f"{target.limit}: wait for some of them, or "
+                + (cure if not target.unlimited else "call it from elsewhere: it waits for itself")
             )
         self.mux.wait(lambda: target.pending < target.limit, None)
 
@@ -191,21 +195,24 @@ class Calls:
         args: Sequence[Any], kwargs: dict[str, Any],
     ) -> bytes:  # fmt: skip
         names = [str(position) for position in range(len(args))] + [repr(name) for name in kwargs]
-        encoded = []
-        for position, value in enumerate([*args, *kwargs.values()]):
-            plain = encode_plain(value)
-            if plain is None:
-                place = ("argument", str(position), target.owner, self._session, str(sequence),
-                         call_id, task)  # fmt: skip
-                describe = f"argument {names[position]} of {task}()"
-                plain = self._argument(value, place, f"{call_id}.{position}", describe)
-            encoded.append(plain)
+        encoded: list[bytes] = []
+        try:
+            for position, value in enumerate([*args, *kwargs.values()]):
+                plain = encode_plain(value)
+                if plain is None:
+                    place = ("argument", str(position), target.owner, self._session, str(sequence),
+                             call_id, task)  # fmt: skip
+                    describe = f"argument {names[position]} of {task}()"
+                    plain = self._argument(value, place, f"{call_id}.{position}", describe)
+                encoded.append(plain)
+        except BaseException:
+            sealed = [one for one in encoded if one.startswith(SEALED)]
+            self._buffers.free([blob for one in sealed for blob in Sealer.blobs(one)])
+            raise
         named = dict(zip(kwargs, encoded[len(args) :], strict=True))
         return encode_body(encoded[: len(args)], named)
 
-    def _argument(
-        self, value: Any, place: tuple[str, ...], blob_prefix: str, describe: str
-    ) -> bytes:
+    def _argument(self, value: Any, place: tuple[str, ...], blob_id: str, describe: str) -> bytes:
         if isinstance(value, ObjectRef):
             known = value.plain_json()
             if known is not None:
@@ -213,10 +220,7 @@ class Calls:
             self._results.share(value)
             stored = b"+" if value.is_stored else b""
             return b'{"__type__":"ca-ref","__value__":"%b%b"}' % (value.id.encode(), stored)
-        raw, blobs = self._sealer.seal(value, place, blob_prefix, describe)
-        for blob_id, data in blobs:
-            self._store.put_blob(blob_id, data, self._seconds)
-        return raw
+        return self._sealer.seal(value, place, blob_id, describe)
 
     def flush(self) -> None:
         """Send everything that is still gathered here."""
@@ -283,9 +287,8 @@ class _Acknowledge:
             return RayError(f"the store refused {len(self.ids)} calls to {target.name}: {reply}")
         if reply[0] == -2:
             cause = reply[1].decode() or "it was ended"
-            return ActorDiedError(
-                f"{target.name} is dead: {cause}", target.actor_id, reply[2] == b"1"
-            )
+            text = f"{target.name} is dead: {cause}"
+            return actor_ended(text, cause, target.actor_id, reply[2] == b"1")
         if reply[0] == -1:
             return ActorDiedError(
                 f"{target.name} is not known to this store: it ended long ago, or the store was "

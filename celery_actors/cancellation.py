@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,7 +32,7 @@ class Canceller:
 
     def __init__(self, context: Runtime) -> None:
         self._context = context
-        self._heard: dict[str, str] = {}
+        self._heard: dict[str, str] = {}  # by the call's id: what its worker said; '': awaited
         context.results.on_word = self._on_word
 
     def cancel(self, ref: ObjectRef[Any], *, force: bool, recursive: bool, patience: float) -> None:
@@ -68,6 +69,8 @@ class Canceller:
             return
         word = {"queue": target.queue, "cancel": call_id, "force": force, "recursive": recursive,
                 "channel": routing.reply_channel(context.session)}  # fmt: skip
+        if patience:
+            self._heard[call_id] = ""
         context.store.run("PUBLISH", routing.BELL, msgspec.json.encode(word))
         if patience:
             self._await_word(ref, call_id, error, patience)
@@ -76,14 +79,18 @@ class Canceller:
         self, ref: ObjectRef[Any], call_id: str, error: TaskCancelledError, patience: float
     ) -> None:
         context = self._context
-        deadline = time.monotonic() + patience
-        context.mux.wait(lambda: ref.ready or call_id in self._heard, deadline)
-        if self._heard.pop(call_id, "") == "DROPPED" and not ref.ready:
+        context.mux.wait(
+            lambda: ref.ready or bool(self._heard.get(call_id)), time.monotonic() + patience
+        )
+        heard = self._heard.pop(call_id, "")
+        if heard == "DROPPED" and not ref.ready:
             context.results.complete(ref, None, error)
+        elif heard == "FINISHED":
+            context.store.run("UNLINK", routing.cancelled_key(call_id))
 
-    def cancel_children(self, call_id: str) -> None:
-        """Cancel what a call has called and not yet got."""
-        for ref in self._context.results.children(call_id):
+    def cancel_all(self, refs: Iterable[ObjectRef[Any]]) -> None:
+        """Cancel several calls without waiting for their workers' words."""
+        for ref in refs:
             self.cancel(ref, force=False, recursive=True, patience=0.0)
 
     def answer(self, channel: str, call_id: str, word: str) -> None:
@@ -97,8 +104,12 @@ class Canceller:
     def _on_word(self, meta: Meta) -> None:
         """Take in a word about a cancellation, in the thread that reads."""
         if meta.status != "CANCEL":
-            self._heard[meta.task_id] = meta.status
-            self._context.mux.wake_followers()
+            if meta.task_id in self._heard:
+                self._heard[meta.task_id] = meta.status
+                self._context.mux.wake_followers()
+            elif meta.status == "DROPPED":
+                error = TaskCancelledError("the call was cancelled before it started")
+                self._context.results.fail([meta.task_id], error)
             return
         ref = self._context.results.held(meta.task_id)
         if ref is not None:

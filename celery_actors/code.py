@@ -10,7 +10,7 @@ import importlib
 import pickle
 import sys
 from collections.abc import Callable
-from importlib.machinery import PathFinder
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 from typing import Any
 
 import cloudpickle
@@ -19,7 +19,7 @@ from .errors import ObjectLostError, SerializationError
 from .pickling import dumps
 from .serialization import Sealer
 
-__all__ = ["dump_code", "dump_types", "load_code"]
+__all__ = ["dump_code", "dump_types", "import_reference", "load_code"]
 
 #: What `@remote` leaves in the module in place of the class or function keeps it here.
 WRAPPED = "__celery_actors_wrapped__"
@@ -32,8 +32,8 @@ def dump_code(code: Any, sealer: Sealer, describe: str) -> tuple[str, bytes]:
         SerializationError: it refers to something that cannot be pickled; says what.
     """
     name = _importable_name(code)
-    module = sys.modules.get(code.__module__)
-    if name is None and module is not None and not _can_be_found(code.__module__):
+    module = sys.modules.get(getattr(code, "__module__", None) or "")
+    if name is None and module is not None and not _can_be_found(module.__name__):
         cloudpickle.register_pickle_by_value(module)
     try:
         data = pickle.dumps(name) if name else dumps(code)
@@ -43,7 +43,7 @@ def dump_code(code: Any, sealer: Sealer, describe: str) -> tuple[str, bytes]:
             "(a lock, a connection, an open file?): create that inside instead"
         ) from error
     digest = hashlib.sha256(data).hexdigest()[:32]
-    record, _ = sealer.seal(data, ("code", digest), digest, describe)
+    record = sealer.seal(data, ("code", digest), digest, describe, inline=True)
     return digest, record
 
 
@@ -73,28 +73,35 @@ def load_code(digest: str, fetch: Callable[[str], bytes | None], sealer: Sealer)
             f"the code {digest} is not in the store: the store lost it. Restart the driver, which "
             "stores it again"
         )
-    data = sealer.open(record, ("code", digest), _no_blob)
+    data = sealer.open(record, ("code", digest))
     loaded = pickle.loads(data)  # noqa: S301 - verified by the line above
     if isinstance(loaded, tuple) and len(loaded) == 2:
-        module, qualname = loaded
-        target = importlib.import_module(module)
-        for part in qualname.split("."):
-            target = getattr(target, part)
+        target = _import(*loaded)
         return getattr(target, WRAPPED, target)
     return loaded
 
 
-def _no_blob(blob_id: str, _size: int) -> memoryview:
-    raise ObjectLostError(f"code refers to the buffer {blob_id}, which code never does")
+def import_reference(remote: Any) -> tuple[Callable[..., Any], tuple[str, str]] | None:
+    """Return how pickle finds what `@remote` left in a module; None where it must send it."""
+    name = _importable_name(getattr(remote, WRAPPED))
+    return (_import, name) if name is not None and _import(*name) is remote else None
+
+
+def _import(module: str, qualname: str) -> Any:
+    found: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def _importable_name(code: Any) -> tuple[str, str] | None:
-    module, qualname = code.__module__, code.__qualname__
+    module, qualname = getattr(code, "__module__", None), getattr(code, "__qualname__", "<>")
     if module in ("__main__", None) or "<" in qualname or module not in sys.modules:
         return None
-    found: Any = sys.modules[module]
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
+    try:
+        found = _import(module, qualname)
+    except AttributeError:
+        return None
     if getattr(found, WRAPPED, found) is not code:
         return None
     return (module, qualname) if _can_be_found(module) else None
@@ -107,4 +114,6 @@ def _can_be_found(module: str) -> bool:
     """
     if module == "__main__":
         return True  # cloudpickle knows it travels by value
-    return PathFinder.find_spec(module.partition(".")[0]) is not None
+    top = module.partition(".")[0]
+    finders = (PathFinder, BuiltinImporter, FrozenImporter)  # in the order of what is likely
+    return any(finder.find_spec(top) is not None for finder in finders)

@@ -17,7 +17,16 @@ from typing import Protocol
 
 from .actor_loop import TERMINATE, Copies
 from .errors import DeadLetterError, FencedError, TaskCancelledError
-from .executor import Callee, Executor, Outcome, Prepared, Retries, Started, seconds_until
+from .executor import (
+    Callee,
+    Executor,
+    Garbage,
+    Outcome,
+    Prepared,
+    Retries,
+    Started,
+    seconds_until,
+)
 from .inflight import InFlight, Taken
 from .loop import NEVER_RUNS, Host, set_aside
 from .mailbox import Mailbox
@@ -33,6 +42,8 @@ logger = logging.getLogger(__name__)
 READ_AHEAD = 128
 #: … where groups limit each other's calls: one full group must not keep the others' out of sight.
 READ_AHEAD_GROUPS = 10_000
+#: Seconds between two looks at the calls that wait, while others keep the loop busy.
+LOOK_SECONDS = 0.002
 
 
 @dataclass(slots=True)
@@ -87,6 +98,7 @@ class ConcurrentLoop:
         self._waiting: list[Call] = []  # an argument is not ready, or it is for later
         self._lines: dict[tuple[str, str], deque[Call]] = {}
         self._last: Call | None = None  # ends the actor when it is the only one left
+        self._looked = 0.0  # when the waiting calls were looked at
         self._asleep = False
         self._copies = Copies(ordered=False)
         self._running = 0
@@ -111,6 +123,8 @@ class ConcurrentLoop:
             self._turn()
 
     def _turn(self) -> None:
+        if self._waiting and time.monotonic() - self._looked > LOOK_SECONDS:
+            self._look_at_waiting()
         settled, garbage = self._collect()
         want = 0
         if not self._host.stopping and self._last is None and self._inflight.backlog:
@@ -123,7 +137,7 @@ class ConcurrentLoop:
                 self._admit(taken)
             self._open -= len(settled)
             if garbage:
-                self._runtime.store.run("UNLINK", *garbage)
+                self._runtime.discard(garbage)
             return
         if self._last is not None and self._open == 1:
             last, self._last = self._last, None
@@ -131,8 +145,9 @@ class ConcurrentLoop:
             return
         self._sleep()
 
-    def _collect(self) -> tuple[list[tuple[int, Answer]], list[str]]:
-        settled, garbage = [], []
+    def _collect(self) -> tuple[list[tuple[int, Answer]], Garbage]:
+        settled: list[tuple[int, Answer]] = []
+        garbage: Garbage = []
         while self._done:
             taken, outcome = self._done.popleft()
             settled.append((taken.position, outcome.answer))
@@ -175,8 +190,8 @@ class ConcurrentLoop:
             call.due = time.monotonic() + left
             self._host.wake_at(call.due)
             self._waiting.append(call)
-        elif self._hold(call) or not self._ready(call):
-            self._waiting.append(call)
+        elif not self._ready(call) or self._has_line(call):
+            self._hold(call)
         else:
             self._runner.submit(call)
 
@@ -195,19 +210,17 @@ class ConcurrentLoop:
             )
         return Call(taken, prepared, callee, group)
 
-    def _hold(self, call: Call) -> bool:
-        """Put a call in line behind its caller's earlier ones in the group, where order counts."""
+    def _has_line(self, call: Call) -> bool:
+        """Tell whether earlier calls of the same caller to the group wait, where order counts."""
+        return self._ordered and (call.group, call.prepared.message.tag.caller) in self._lines
+
+    def _hold(self, call: Call) -> None:
+        """Let a call wait; where order counts, in line with its caller's others in the group."""
         caller = call.prepared.message.tag.caller
-        if not self._ordered or not caller:
-            return False
-        line = self._lines.get((call.group, caller))
-        if line is None:
-            if self._ready(call):
-                return False
-            line = self._lines[call.group, caller] = deque()
-        call.line = line
-        line.append(call)
-        return True
+        if self._ordered and caller:
+            call.line = self._lines.setdefault((call.group, caller), deque())
+            call.line.append(call)
+        self._waiting.append(call)
 
     def _ready(self, call: Call) -> bool:
         missing = [ref for ref in call.prepared.refs if not ref.ready]
@@ -216,6 +229,7 @@ class ConcurrentLoop:
         return not missing
 
     def _look_at_waiting(self) -> None:
+        self._looked = time.monotonic()
         waiting, self._waiting = self._waiting, []
         for call in waiting:
             if self._may_start(call):
@@ -241,8 +255,8 @@ class ConcurrentLoop:
     def start(self, call: Call) -> Started | None:
         """Begin a call: its arguments; None where it ended before it began."""
         message, host = call.prepared.message, self._host
-        if host.leaving:
-            return None  # the process ends; whoever finds the call out of line answers it
+        if host.stopping or host.leaving:
+            return None  # the process ends; whoever finds the call out of line sees to it
         if host.is_revoked(message.call_id):
             error = TaskCancelledError(f"{call.callee.label} was revoked before it started")
             label = call.callee.label
@@ -296,6 +310,11 @@ class ConcurrentLoop:
         """End the process as ``sys.exit`` in a method asks: the main thread raises it."""
         if not self._host.leaving:
             self._host.crash(request)
+
+    def broke(self, error: Exception) -> None:
+        """End the process: a call could not be executed for reasons of ours or of the store."""
+        logger.error("a call could not be executed; this process ends", exc_info=error)
+        self._host.crash(SystemExit(1))
 
     def knows(self, call_id: str, runs: bool) -> str:
         """Return what becomes of a call that was cancelled: RUNNING, FINISHED or DROPPED."""

@@ -14,6 +14,7 @@ class CurrentCall(NamedTuple):
 
     call_id: str
     name: str  # "Counter.add"; a function's own name, or the one that options gave it
+    function_name: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ import msgspec
 
 from . import records, routing
 from .broker.remains import queue_remains
-from .errors import ActorDiedError, DeadLetterError, RayError
+from .buffers import free_commands
+from .errors import DeadLetterError, RayError, actor_ended
 from .messages import Envelope, decode_envelope
 from .placement import Need
 from .serialization import Sealer
 from .store import Answer, Store
-from .store.client import blob_keys
 
 __all__ = [
     "ActorRecord",
@@ -184,8 +184,9 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
         meta = store.hash(keys.meta)
         waiting = list(reversed(store.run("LRANGE", queue, -_REAP_CHUNK, -1)))
         if waiting:
-            error = ActorDiedError(
+            error = actor_ended(
                 f"{record.title} died before this call started: {meta.get('cause')}",
+                meta.get("cause"),
                 actor_id,
                 meta.get("init_failed") == "1",
             )
@@ -196,7 +197,9 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
             continue
         spec = store.get(keys.spec)
         if spec is not None:
-            store.run("UNLINK", keys.spec, *blob_keys(Sealer.blob_ids(spec)))
+            store.run("UNLINK", keys.spec)
+            for command in free_commands(Sealer.blobs(spec)):
+                store.run(*command)
         job = routing.job_key(meta.get("job", ""))
         if store.scripts.bury([*bury, job], actor_id, REMEMBER_SECONDS):
             store.run("UNLINK", *queue_remains(queue))

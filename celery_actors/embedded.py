@@ -27,6 +27,8 @@ from .errors import ClusterUnreachableError, ConfigurationError
 __all__ = ["LocalCluster", "newest_address", "start_local"]
 
 START_SECONDS = 20.0
+#: A server that starts answers within this time, so nobody asks earlier whether it has ended.
+_SOON_SECONDS = 0.5
 
 # $0 is the folder, "$@" the server. `wait` returns when the server has written what it must.
 _GUARDIAN = (
@@ -57,9 +59,7 @@ class LocalCluster:
             os.close(self.lifeline)
             self.lifeline = -1
         _end(self.node, 10)
-        if self.guardian.stdin is not None:
-            self.guardian.stdin.close()
-        _end(self.guardian, 30)
+        _release(self.guardian, 30)
 
 
 def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
@@ -68,6 +68,13 @@ def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _release(guardian: subprocess.Popen[bytes], seconds: float) -> None:
+    """Let the guardian end the server and remove the folder."""
+    if guardian.stdin is not None:
+        guardian.stdin.close()
+    _end(guardian, seconds)
 
 
 def base_folder() -> Path:
@@ -142,18 +149,19 @@ def start_local(
         storage: a folder that keeps the store's data for the next run; None keeps nothing.
 
     Raises:
-        ClusterUnreachableError: one of them did not start; says where it wrote why.
+        ClusterUnreachableError: one of them did not start; says what it wrote.
+        ConfigurationError: the storage cannot be used.
     """
     base = base_folder()
     _sweep(base)
+    key = _persistent_key(Path(storage)) if storage is not None else new_key()
     folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
-    lifeline_read, lifeline = os.pipe()
-    ready_read, ready = os.pipe()
     (folder / "key").touch(mode=0o600)
     address = Address.parse(f"unix://{folder}/store.sock")
-    key = _persistent_key(Path(storage)) if storage is not None else new_key()
     (folder / "key").write_text(key)
     guardian = _start_store(folder, storage)
+    lifeline_read, lifeline = os.pipe()
+    ready_read, ready = os.pipe()
     node = _start_node(address, folder, node_arguments, lifeline_read, ready, key)
     os.close(lifeline_read)
     os.close(ready)
@@ -176,12 +184,17 @@ def start_local(
 
 def _persistent_key(storage: Path) -> str:
     """Return the key that signed what the folder holds, made at its first use."""
-    storage.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = storage / "key"
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(new_key())
-    return path.read_text().strip()
+    try:
+        storage.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(new_key())
+        return path.read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(
+            f"storage={str(storage)!r} cannot be used ({error}): name a folder of yours"
+        ) from error
 
 
 def _start_store(folder: Path, storage: str | os.PathLike[str] | None) -> subprocess.Popen[bytes]:
@@ -204,14 +217,26 @@ def _start_store(folder: Path, storage: str | os.PathLike[str] | None) -> subpro
             ["/bin/sh", "-c", _GUARDIAN, str(folder), *server],
             stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-    deadline = time.monotonic() + START_SECONDS
+    began = time.monotonic()
     while not _answers(folder / "store.sock"):
-        if guardian.poll() is not None or time.monotonic() > deadline:
-            text = (folder / "log").read_text()[-4000:] if (folder / "log").exists() else ""
-            guardian.kill()
+        seconds = time.monotonic() - began
+        if seconds > START_SECONDS or (seconds > _SOON_SECONDS and _has_ended(guardian)):
+            text = (folder / "log").read_text(errors="replace")[-4000:]
+            _release(guardian, 5)
             raise ClusterUnreachableError(f"the embedded Valkey server did not start:\n{text}")
         time.sleep(0.002)
     return guardian
+
+
+def _has_ended(guardian: subprocess.Popen[bytes]) -> bool:
+    """Tell whether the server has ended; its guardian waits for us, not for it."""
+    import psutil  # 20 ms that a server which starts does not cost
+
+    try:
+        children = psutil.Process(guardian.pid).children()
+        return not children or children[0].status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _start_node(

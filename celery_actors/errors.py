@@ -5,33 +5,55 @@ A message says what happened, to which actor, call or node, and what to do about
 
 from __future__ import annotations
 
+import logging
 from typing import Any
+
+from .dual_error import arguments_of, dual_error
 
 __all__ = [
     "ActorAlreadyExistsError",
     "ActorDiedError",
     "ActorHandleNotFoundError",
     "ActorUnavailableError",
+    "ActorUnschedulableError",
     "AsyncioActorExit",
     "ClusterUnreachableError",
     "ConfigurationError",
     "DeadLetterError",
     "FencedError",
     "GetTimeoutError",
+    "LocalRayletDiedError",
     "NodeDiedError",
     "NotInitializedError",
+    "ObjectFetchTimedOutError",
+    "ObjectFreedError",
     "ObjectLostError",
+    "ObjectReconstructionFailedError",
+    "ObjectRefStreamEndOfStreamError",
+    "ObjectStoreFullError",
+    "OutOfDiskError",
+    "OutOfMemoryError",
+    "OwnerDiedError",
     "PendingCallsLimitExceeded",
     "RayActorError",
     "RayError",
+    "RaySystemError",
     "RayTaskError",
+    "ReferenceCountingAssertionError",
+    "RuntimeEnvSetupError",
     "SerializationError",
     "TaskCancelledError",
     "TaskTimeoutError",
+    "TaskUnschedulableError",
+    "UnserializableException",
     "UntrustedPayloadError",
+    "UserCodeException",
     "WorkerCrashedError",
+    "actor_ended",
     "system_error",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 class RayError(Exception):
@@ -74,12 +96,76 @@ class ObjectLostError(RayError):
     """Raised when a value was freed, expired, or lost with its store."""
 
 
+class ObjectFetchTimedOutError(ObjectLostError):
+    """Raised when a value is known to exist but did not arrive in time."""
+
+
+class ObjectFreedError(ObjectLostError):
+    """Raised when a value was freed by its owner while somebody still referred to it."""
+
+
+class OwnerDiedError(ObjectLostError):
+    """Raised when the process that alone held a value is gone."""
+
+
+class ObjectReconstructionFailedError(ObjectLostError):
+    """Raised when a lost value could not be made again by running its function again."""
+
+
+class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
+    """Raised when a value was freed although references to it were counted: a bug, report it."""
+
+
+class ObjectStoreFullError(RayError):
+    """Raised when neither shared memory nor the store has room for a value."""
+
+
+class OutOfDiskError(RayError):
+    """Raised when a node's disk is too full for what must be written there."""
+
+
+class OutOfMemoryError(RayError):
+    """Raised for a call whose worker was ended because its node ran out of memory."""
+
+
+class ObjectRefStreamEndOfStreamError(RayError):
+    """Raised by the internal reader of a stream that has no further value."""
+
+
+class UnserializableException(RayError):  # noqa: N818 - Ray's name
+    """Raised in place of an exception that this process cannot unpickle; keeps its traceback."""
+
+
+class UserCodeException(RayError):  # noqa: N818 - Ray's name
+    """Raised when code of the user's failed that runs for the system, not inside a call."""
+
+
+class RaySystemError(RayError):
+    """Raised when celery_actors itself failed."""
+
+
+class RuntimeEnvSetupError(RayError):
+    """Raised for every call and actor whose ``runtime_env`` could not be set up on its node."""
+
+
+class TaskUnschedulableError(RayError):
+    """Raised for a call that no node can ever run: its placement is impossible."""
+
+
+class ActorUnschedulableError(RayError):
+    """Raised for an actor that no node can ever run: its placement is impossible."""
+
+
 class WorkerCrashedError(RayError):
     """Raised when the worker running a function died and no retry was left."""
 
 
 class NodeDiedError(RayError):
     """Raised when the only node that could run a call is gone."""
+
+
+class LocalRayletDiedError(NodeDiedError):
+    """Raised when the node that ``init`` started on this machine is gone."""
 
 
 class TaskCancelledError(RayError):
@@ -89,18 +175,24 @@ class TaskCancelledError(RayError):
 class RayActorError(RayError):
     """Base of the errors about an actor that cannot answer.
 
-    ``actor_id`` is a hex string; ``actor_init_failed`` says that ``__init__`` raised.
+    ``actor_id`` is a hex string; ``actor_init_failed`` says that ``__init__`` raised;
+    ``preempted`` that its node was taken away.
     """
 
     def __init__(
-        self, message: str = "", actor_id: str | None = None, actor_init_failed: bool = False
+        self,
+        message: str = "",
+        actor_id: str | None = None,
+        actor_init_failed: bool = False,
+        preempted: bool = False,
     ) -> None:
         super().__init__(message)
         self.actor_id = actor_id
         self.actor_init_failed = actor_init_failed
+        self.preempted = preempted
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.actor_id, self.actor_init_failed)
+        return type(self), (str(self), self.actor_id, self.actor_init_failed, self.preempted)
 
 
 class ActorDiedError(RayActorError):
@@ -135,7 +227,8 @@ class RayTaskError(RayError):
     """A user's exception, raised again in the caller with the remote traceback.
 
     ``get`` raises an instance that is both a ``RayTaskError`` and the user's own type, so
-    ``except ValueError`` works. ``cause`` is the original exception.
+    ``except ValueError`` works. ``cause`` is the original exception; ``pid``, ``ip``
+    and ``actor_repr`` (of a class with its own ``__repr__``) say where it was raised.
     """
 
     def __init__(
@@ -144,36 +237,53 @@ class RayTaskError(RayError):
         traceback_str: str,
         cause: BaseException,
         pid: int | None = None,
+        ip: str | None = None,
+        actor_id: str | None = None,
+        actor_repr: str | None = None,
     ) -> None:
         # Not super(): in a dual class that would be the user's own constructor.
-        Exception.__init__(self, function_name, traceback_str, cause, pid)
+        Exception.__init__(self, function_name, traceback_str, cause)
         self.function_name = function_name
         self.traceback_str = traceback_str
         self.cause = cause
         self.pid = pid
+        self.ip = ip
+        self._actor_id = actor_id  # private: an actor error that is a cause has its own
+        self.actor_repr = actor_repr
 
     def __str__(self) -> str:
-        return f"{self.function_name} failed (pid={self.pid}):\n{self.traceback_str}"
+        places = {"pid": self.pid, "ip": self.ip, "actor_id": self._actor_id}
+        if self.actor_repr:
+            places["repr"] = self.actor_repr
+        where = ", ".join(f"{name}={value}" for name, value in places.items() if value is not None)
+        return f"{self.function_name}() failed ({where}):\n{self.traceback_str}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        words = (self.function_name, self.traceback_str, self.cause, self.pid)
-        return (RayTaskError if type(self) is RayTaskError else _rebuild_dual), words
+        return (RayTaskError if type(self) is RayTaskError else _rebuild_dual), self._words()
+
+    def _words(self) -> tuple[Any, ...]:
+        return (
+            self.function_name, self.traceback_str, self.cause, self.pid, self.ip, self._actor_id,
+            self.actor_repr,
+        )  # fmt: skip
 
     def as_instanceof_cause(self) -> RayTaskError:
         """Return an error that ``except <type of the cause>`` catches too.
 
-        A type that cannot be subclassed gives the plain ``RayTaskError``.
+        A type that cannot be subclassed gives the plain ``RayTaskError``, and a warning.
         """
-        cause_type = type(self.cause)
         if isinstance(self.cause, RayTaskError):
             return self.cause.as_instanceof_cause()
         try:
-            dual = _dual_types.get(cause_type) or _make_dual(cause_type)
-            error = dual.__new__(dual)
-            RayTaskError.__init__(
-                error, self.function_name, self.traceback_str, self.cause, self.pid
-            )
-        except TypeError:
+            error = dual_error(RayTaskError, self.cause)
+            RayTaskError.__init__(error, *self._words())
+            Exception.__init__(error, *arguments_of(self.cause))
+        except Exception as problem:  # noqa: BLE001 - the user's class may refuse in any way
+            logger.warning(
+                "the exception type %s cannot be combined with RayTaskError (%s: %s): it is raised "
+                "as a plain RayTaskError; its .cause is the exception itself",
+                type(self.cause).__qualname__, type(problem).__name__, problem,
+            )  # fmt: skip
             return self
         return error
 
@@ -182,33 +292,43 @@ def _rebuild_dual(*words: Any) -> RayTaskError:
     return RayTaskError(*words).as_instanceof_cause()
 
 
-_dual_types: dict[type[BaseException], type[RayTaskError]] = {}
+#: Begins the cause of an actor's end where its environment is to blame.
+SETUP_FAILED = "its runtime_env could not be set up: "
 
 
-def _make_dual(cause_type: type[BaseException]) -> type[RayTaskError]:
-    def forward(self: RayTaskError, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.cause, name)
-
-    dual = type(
-        f"RayTaskError({cause_type.__name__})",
-        (RayTaskError, cause_type),
-        {"__getattr__": forward, "__module__": cause_type.__module__},
-    )
-    _dual_types[cause_type] = dual
-    return dual
+def actor_ended(
+    text: str, cause: str | None, actor_id: str | None, init_failed: bool = False
+) -> RayError:
+    """Return the error of a call to an actor that ended for this cause; ``text`` tells all."""
+    if cause is not None and cause.startswith(SETUP_FAILED):
+        return RuntimeEnvSetupError(text)
+    return ActorDiedError(text, actor_id, init_failed)
 
 
+#: The errors that travel by name and text, without a pickle.
 _SYSTEM: dict[str, type[RayError]] = {
     kind.__name__: kind
     for kind in (
         ActorDiedError,
         ActorUnavailableError,
+        ActorUnschedulableError,
         DeadLetterError,
+        LocalRayletDiedError,
         NodeDiedError,
+        ObjectFetchTimedOutError,
+        ObjectFreedError,
         ObjectLostError,
+        ObjectReconstructionFailedError,
+        ObjectStoreFullError,
+        OutOfDiskError,
+        OutOfMemoryError,
+        OwnerDiedError,
+        RaySystemError,
+        ReferenceCountingAssertionError,
+        RuntimeEnvSetupError,
         TaskCancelledError,
+        TaskTimeoutError,
+        TaskUnschedulableError,
         UntrustedPayloadError,
         WorkerCrashedError,
     )

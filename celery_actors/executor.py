@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -11,10 +10,12 @@ from . import records, routing
 from .errors import (
     DeadLetterError,
     FencedError,
+    ObjectStoreFullError,
     RayError,
     RayTaskError,
     SerializationError,
     TaskCancelledError,
+    TaskTimeoutError,
     UntrustedPayloadError,
 )
 from .interrupts import Interrupts
@@ -23,14 +24,25 @@ from .object_ref import ObjectRef
 from .options import RetryOn
 from .returns import Sink
 from .runtime import Runtime
-from .serialization import Sealer, is_sealed
+from .serialization import Blob, Sealer, is_sealed
 from .store import Answer, Fence
-from .store.client import blob_keys
 from .streaming import Sinks
 
-__all__ = ["Callee", "Executor", "Outcome", "Prepared", "Retries", "Started", "seconds_until"]
+__all__ = [
+    "Callee",
+    "Executor",
+    "Garbage",
+    "Outcome",
+    "Prepared",
+    "Retries",
+    "Started",
+    "seconds_until",
+]
 
 _REF = "ca-ref"
+
+#: What a call leaves: keys of the store, and what its arguments kept beside the message.
+Garbage = list[str | Blob]
 
 
 class Prepared(NamedTuple):
@@ -44,7 +56,7 @@ class Outcome(NamedTuple):
     """What a call came to: the answer to store, and the argument buffers to free after it."""
 
     answer: Answer
-    garbage: list[str]
+    garbage: Garbage
     succeeded: bool
 
 
@@ -53,7 +65,7 @@ class Started(NamedTuple):
 
     args: list[Any]
     kwargs: dict[str, Any]
-    garbage: list[str]
+    garbage: Garbage
 
 
 class Callee(NamedTuple):
@@ -106,12 +118,15 @@ class Executor:
     ``owner`` is what arguments must be signed for: the actor's id, or the shared queue.
     """
 
-    def __init__(self, runtime: Runtime, owner: str, interrupts: Interrupts, fence: Fence) -> None:
+    def __init__(
+        self, runtime: Runtime, owner: str, interrupts: Interrupts, place: records.RaisedAt,
+        fence: Fence,
+    ) -> None:  # fmt: skip
         self._runtime = runtime
         self._sinks = Sinks(runtime, fence)
         self.interrupts = interrupts
         self._owner = owner
-        self._pid = os.getpid()
+        self._place = place
         self.on_accepted: Callable[[Message], None] = lambda _message: None
 
     def prepare(self, raw: bytes) -> Prepared:
@@ -203,7 +218,7 @@ class Executor:
         """Tell whether somebody cancelled the call."""
         return self.interrupts.is_cancelled(message.call_id)
 
-    def finish(self, message: Message, value: Any, label: str, garbage: list[str]) -> Outcome:
+    def finish(self, message: Message, value: Any, label: str, garbage: Garbage) -> Outcome:
         """Return the outcome of a call that returned a value, or whose sink has taken them."""
         if self.is_cancelled(message):
             return self.fail(message, KeyboardInterrupt(), label, garbage)
@@ -214,18 +229,14 @@ class Executor:
                 return self.fail(message, error, label, garbage)
             return Outcome(self._answer(message.call_id, message.tag.caller, record), garbage, True)
         try:
-            record, blobs = records.success_record(
+            record = records.success_record(
                 value, message.call_id, self._runtime.sealer, f"the result of {label}"
             )
-            for blob_id, data in blobs:
-                self._runtime.store.put_blob(blob_id, data, self._runtime.result_seconds)
-        except SerializationError as error:
+        except (SerializationError, ObjectStoreFullError) as error:
             return self.fail(message, error, label, garbage)
         return Outcome(self._answer(message.call_id, message.tag.caller, record), garbage, True)
 
-    def fail(
-        self, message: Message, error: BaseException, label: str, garbage: list[str]
-    ) -> Outcome:
+    def fail(self, message: Message, error: BaseException, label: str, garbage: Garbage) -> Outcome:
         """Return the outcome of a call that raised."""
         if self.is_cancelled(message):
             self.interrupts.forget(message.call_id)
@@ -233,8 +244,10 @@ class Executor:
             record = records.error_record(cancelled, message.call_id)
             garbage = [*garbage, routing.cancelled_key(message.call_id)]
         else:
+            if isinstance(error, TaskTimeoutError) and not error.args:
+                error.args = (f"{label} ran longer than its timeout of {message.timelimit[1]} s",)
             record = records.failure_record(
-                error, message.call_id, self._runtime.sealer, label, self._pid
+                error, message.call_id, self._runtime.sealer, label, self._place
             )
         return Outcome(self._answer(message.call_id, message.tag.caller, record), garbage, False)
 
@@ -243,7 +256,9 @@ class Executor:
         if isinstance(error, RayError) and not hasattr(error, "cause"):
             record = records.error_record(error, call_id)
         else:
-            record = records.failure_record(error, call_id, self._runtime.sealer, label, self._pid)
+            record = records.failure_record(
+                error, call_id, self._runtime.sealer, label, self._place
+            )
         return Outcome(self._answer(call_id, caller, record), [], False)
 
     @staticmethod
@@ -255,18 +270,17 @@ class Executor:
         """Return the reference that a message names; a plus says that its value was stored."""
         return self._runtime.results.borrow(marker.rstrip("+"), stored=marker.endswith("+"))
 
-    def _arguments(self, message: Message) -> tuple[list[Any], dict[str, Any], list[str]]:
+    def _arguments(self, message: Message) -> tuple[list[Any], dict[str, Any], Garbage]:
         if b"__type__" not in message.raw:
             return message.args, message.kwargs, []
-        garbage: list[str] = []
+        garbage: Garbage = []
         values = [*message.args, *message.kwargs.values()]
         for position, value in enumerate(values):
             if is_sealed(value):
                 place = ("argument", str(position), self._owner, message.tag.caller,
                          str(message.tag.sequence), message.call_id, message.task)  # fmt: skip
-                garbage += blob_keys(Sealer.blob_ids(value))
-                fetch = self._runtime.results.fetch_blob(message.call_id)
-                values[position] = self._runtime.sealer.open(value, place, fetch)
+                garbage += Sealer.blobs(value)
+                values[position] = self._runtime.sealer.open(value, place)
             elif _is_ref(value):
                 values[position] = self._runtime.results.value(self._borrow(value["__value__"]))
             elif isinstance(value, dict) and "__type__" in value:

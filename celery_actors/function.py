@@ -5,34 +5,36 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
 
-from . import routing, runtime
-from .code import dump_code, dump_types
+from . import environment, routing, runtime
+from .code import dump_code, dump_types, import_reference
 from .messages import CallOptions
 from .methods import is_stream, returns_of
-from .object_ref import ObjectRef
 from .options import FunctionOptions, function_options
 from .signatures import Signature
+from .typed import function_call
 
 __all__ = ["RemoteFunction"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
+#: The type of the function itself: ``Callable[[int], str]``.
+F_co = TypeVar("F_co", covariant=True)
 
 
-class RemoteFunction(Generic[P, R]):
+class RemoteFunction(Generic[F_co]):
     """A function whose calls run in worker processes."""
 
-    def __init__(self, function: Callable[P, R], options: FunctionOptions) -> None:
+    def __init__(self, function: Callable[..., Any], options: FunctionOptions) -> None:
+        name = _name_of(function)
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise ValueError(
-                f"'async def' should not be used for remote tasks: {function.__qualname__}. Use an "
-                "actor with async methods, or call asyncio.run inside"
+                f"'async def' should not be used for remote tasks: {name}. Use an actor with async "
+                "methods, or call asyncio.run inside"
             )
         self._function = function
         self._options = options
-        self._name = options.name or function.__qualname__.replace("<locals>.", "")
+        self._name = options.name or name.replace("<locals>.", "")
         self._signature = Signature.of(function, skip_first=False)
         self._bounds = self._signature.positional_bounds()
         self._returns = returns_of(options.num_returns, stream=is_stream(function))
@@ -47,7 +49,7 @@ class RemoteFunction(Generic[P, R]):
             f"'{self._name}.remote()'."
         )
 
-    def options(self, **given: Any) -> RemoteFunction[P, R]:
+    def options(self, **given: Any) -> RemoteFunction[F_co]:
         """Return the same function with other options.
 
         Raises:
@@ -57,7 +59,8 @@ class RemoteFunction(Generic[P, R]):
             raise ValueError("max_calls belongs to the function: give it to @remote")
         return RemoteFunction(self._function, function_options(self._options, given))
 
-    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
+    @function_call
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Send one call and return the reference to its result at once.
 
         With ``num_returns=n`` a list of n references, with 0 None; for a generator the
@@ -72,23 +75,23 @@ class RemoteFunction(Generic[P, R]):
             prepared = self._prepare()
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
             self._signature.check(f"{self._name}()", args, kwargs)
-        promised: ObjectRef[R] = context.calls.submit(prepared[1], prepared[2], args, kwargs)
-        return promised
+        return context.calls.submit(prepared[1], prepared[2], args, kwargs)
 
     def _remote(self, args: Any = (), kwargs: Any = None, **options: Any) -> Any:
-        return self.options(**options).remote(*args, **(kwargs or {}))
+        chosen: Any = self.options(**options)
+        return chosen.remote(*args, **(kwargs or {}))
 
     def _prepare(self) -> tuple[Any, ...]:
         context = runtime.current()
         digest, record = dump_code(self._function, context.sealer, f"the function {self._name}")
         context.export(digest, record)
-        need = self._options.need
+        options = self._options
+        need = replace(options.need, env=environment.resolve(context, options.runtime_env))
         label = need.label
         resident = label == FunctionOptions().need.label
         target = context.calls.shared(
             routing.shared_queue(label), self._name, None if resident else need
         )
-        options = self._options
         template = context.template(
             target, routing.task_name(None, self._name), digest, options.max_retries,
             options=CallOptions(
@@ -103,7 +106,21 @@ class RemoteFunction(Generic[P, R]):
         return self._prepared
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RemoteFunction, (self._function, self._options)
+        # By name where a worker can import it. Else as a state: a function that calls itself is
+        # unpickled before its defaults are, and must not be looked at then.
+        if reference := import_reference(self):
+            return reference
+        return _bare, (), {**self.__dict__, "_prepared": None}
 
     def __repr__(self) -> str:
         return f"RemoteFunction({self._name})"
+
+
+def _name_of(function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(function.__qualname__)
+
+
+def _bare() -> RemoteFunction[Any]:
+    return RemoteFunction.__new__(RemoteFunction)

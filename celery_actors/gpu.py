@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-__all__ = ["VISIBLE_DEVICES", "detect", "environment", "visible"]
+__all__ = ["VISIBLE_DEVICES", "detect", "environment", "names", "visible"]
 
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 
@@ -40,10 +40,14 @@ def detect(environ: Mapping[str, str] = os.environ) -> int:
         pynvml.nvmlShutdown()
 
 
+def names(gpu_ids: Sequence[int], environ: Mapping[str, str] = os.environ) -> list[int | str]:
+    """Return these devices by number, or as the node's own environment names them."""
+    named = visible(environ)
+    return [named[i] if named and i < len(named) else i for i in gpu_ids]
+
+
 def environment(gpu_ids: Sequence[int], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables that show a process exactly these devices; none for no device."""
     if not gpu_ids:
         return {}
-    named = visible(environ)
-    names = [named[i] if named and i < len(named) else str(i) for i in gpu_ids]
-    return {VISIBLE_DEVICES: ",".join(names)}
+    return {VISIBLE_DEVICES: ",".join(map(str, names(gpu_ids, environ)))}

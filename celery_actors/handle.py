@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from . import directory, routing, runtime
 from .code import dump_types
 from .messages import CallOptions
 from .methods import EVERY_ACTOR, ActorTraits, Method, returns_of
-from .object_ref import ObjectRef
 from .options import MethodOptions, method_options
 from .signatures import Signature
+from .typed import handle_call
 
 __all__ = ["ActorHandle", "ActorMethod"]
 
 T = TypeVar("T")
-P = ParamSpec("P")
-R = TypeVar("R")
 _NO_OPTIONS = MethodOptions()
 _ANY = Method(Signature(None))
 
@@ -50,20 +48,18 @@ class ActorHandle(Generic[T]):
         traits = None
         if record.meta.get("traits"):
             place = directory.traits_context(record.actor_id)
-            fetch = context.results.fetch_blob(record.actor_id)
-            traits = context.sealer.open(record.meta["traits"].encode(), place, fetch)
+            traits = context.sealer.open(record.meta["traits"].encode(), place)
         return cls(
             Identity(record.actor_id, record.meta["queue"], record.class_name, record.title, traits)
         )
 
-    def call(
-        self, method: Callable[Concatenate[T, P], R], *args: P.args, **kwargs: P.kwargs
-    ) -> ObjectRef[R]:
+    @handle_call
+    def call(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a method that is named by the class's own function: type checkers understand it.
 
         ``handle.call(Counter.add, 2)`` is ``handle.add.remote(2)``.
         """
-        return cast("ObjectRef[R]", getattr(self, method.__name__).remote(*args, **kwargs))
+        return getattr(self, method.__name__).remote(*args, **kwargs)
 
     def __getattr__(self, name: str) -> ActorMethod:
         identity = self.__dict__.get("_identity")
@@ -94,7 +90,7 @@ class ActorHandle(Generic[T]):
         return ActorHandle, (self._identity,)
 
     def __repr__(self) -> str:
-        return f"ActorHandle({self._identity.class_name}, {self._identity.actor_id})"
+        return f"Actor({self._identity.class_name}, {self._identity.actor_id})"
 
 
 class ActorMethod:
@@ -182,6 +178,9 @@ class ActorMethod:
         if options.countdown is None:  # a countdown begins anew with each call
             self._prepared = prepared
         return prepared
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ActorMethod, (self._identity, self._name, self._method, self._options)
 
     def __repr__(self) -> str:
         return f"ActorMethod({self._identity.class_name}.{self._name})"

@@ -22,11 +22,12 @@ from typing import Any
 from . import code, routing, runtime
 from .assignment import PROGRESS_BYTES, TAG, Assignment, NodeSettings
 from .broker.celery_worker import CeleryWorker
-from .current_call import CurrentCall, current_call
+from .current_call import CurrentCall, WorkerFacts, current_call
 from .errors import RayError
 from .executor import Outcome, Prepared
 from .interrupts import Interrupts
 from .mailbox import Mailbox
+from .records import RaisedAt
 from .runtime import Runtime
 from .store import StoreError
 
@@ -61,13 +62,14 @@ class HostProcess:
     ) -> None:
         self.settings = settings
         self.assignment = assignment
-        self.stopping = False
+        self.stopping = self.awakened = False
         self.leaving = ""
         self.crashed: SystemExit | None = None
         self._control = control
         self._progress = mmap.mmap(progress, PROGRESS_BYTES)
         self.interrupts = Interrupts(lambda when: struct.pack_into("<d", self._progress, 16, when))
         self._types: dict[str, Any] = {}
+        self.function_names: dict[str, str] = {}  # content hash -> name of a loaded function
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._job = assignment.meta.get("job", "")
         self._label = assignment.meta.get("class", "worker")
@@ -110,12 +112,14 @@ class HostProcess:
 
     def clear_wakeups(self) -> None:
         """Empty the wake-up pipe; look for a word from the supervisor."""
+        self.awakened = False
         with contextlib.suppress(BlockingIOError):
             while os.read(self._wake_read, 512):
                 pass
 
     def wake(self) -> None:
         """Make the main thread look around; callable from any thread and signal handler."""
+        self.awakened = True
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_write, b"w")
 
@@ -133,7 +137,8 @@ class HostProcess:
         message = prepared.message
         tag = message.tag
         name = message.options.name or label
-        current_call.set(CurrentCall(message.call_id, name))
+        function_name = self.function_names.get(tag.code, label)
+        current_call.set(CurrentCall(message.call_id, name, function_name))
         if not self.assignment.actor_id:
             self._job, self._label = tag.job, label
         if self._celery is not None:
@@ -171,24 +176,27 @@ class HostProcess:
                 return
             if not data:
                 return
-            word = json.loads(data)
-            runs = self.interrupts.cancel(word["cancel"])
-            if runs and word["force"]:
-                logger.warning("call %s is cancelled with force", word["cancel"])
-                os._exit(EXIT_CANCELLED)
-            self.wake()
-            self._acknowledge(word, runs)
+            self._cancel(json.loads(data))
 
-    def _acknowledge(self, word: dict[str, Any], runs: bool) -> None:
-        """Tell who cancels a call what becomes of it here; cancel what it has called."""
-        if self.runtime is None or self.knows is None:
+    def _cancel(self, word: dict[str, Any]) -> None:
+        """Stop a call and what it has called; tell who asked what becomes of it here."""
+        call_id, context = word["cancel"], self.runtime
+        if context is None:
             return
-        canceller, call_id = self.runtime.canceller, word["cancel"]
+        canceller = context.canceller
+        # Held from here on: a call that is stopped drops its references.
+        children = context.results.children(call_id) if word["recursive"] else []
         try:
-            if found := self.knows(call_id, runs):
+            if word["force"] and self.interrupts.is_running(call_id):
+                canceller.cancel_all(children)
+                logger.warning("call %s is cancelled with force", call_id)
+                os._exit(EXIT_CANCELLED)
+            runs = self.interrupts.cancel(call_id)
+            self.wake()
+            if self.knows is not None and (found := self.knows(call_id, runs)):
                 canceller.answer(word["channel"], call_id, found)
-            if runs and word["recursive"]:
-                canceller.cancel_children(call_id)
+            if word["recursive"]:
+                canceller.cancel_all({*children, *context.results.children(call_id)})
         except (RayError, StoreError) as error:
             logger.warning("the cancellation of %s: %s", call_id, error)
 
@@ -219,17 +227,31 @@ class HostProcess:
         )  # fmt: skip
         self.runtime.calls.self_queue = self.assignment.queue
         self.runtime.results.parent = _parent
+        self.runtime.worker = _facts(self.assignment)
+        self.runtime.is_cancelled = self.interrupts.is_cancelled
         runtime.set_current(self.runtime)
         threading.Thread(target=self._hear, name="ca-control", daemon=True).start()
         return self.runtime
 
-    def mailbox(self, source: str) -> Mailbox:
-        """Return the mailbox of the assignment."""
+    def place(self, instance: object = None) -> RaisedAt:
+        """Return where exceptions of this process, or of its actor, are raised."""
+        mine = self.assignment
+        own = inspect.isfunction(type(instance).__repr__)  # else object's, or a built-in base's
+        shown = None
+        if own:
+            try:
+                shown = repr(instance)
+            except Exception:
+                logger.exception("the __repr__ of %s failed; errors name the class", self._label)
+        return RaisedAt(os.getpid(), self.settings.ip, mine.actor_id or None, shown)
+
+    def mailbox(self, source: str, *, overlapping: bool = False) -> Mailbox:
+        """Return the mailbox of the assignment; where calls overlap, none begins in line."""
         mine = self.assignment
         return Mailbox(
             self.settings.address, mine.keys, source=source, epoch=mine.epoch, owner=mine.owner,
             position=mine.position, ttl=self.settings.result_seconds, wake_fd=self._wake_read,
-            mark=mine.meta.get("max_restarts", "0") != "0",
+            mark=mine.meta.get("max_restarts", "0") != "0" and not overlapping,
             peek_seconds=10 if mine.resident else 1,
         )  # fmt: skip
 
@@ -257,6 +279,14 @@ class HostProcess:
             self.runtime.close()
         sys.stdout.flush()
         sys.stderr.flush()
+
+
+def _facts(mine: Assignment) -> WorkerFacts:
+    """Return what user code may ask about this process."""
+    return WorkerFacts(
+        mine.worker_id, mine.resources, mine.devices, mine.actor_id,
+        mine.meta.get("name", "").partition("\x1f")[2], int(mine.meta.get("restarts", 0)),
+    )  # fmt: skip
 
 
 def _parent() -> str:

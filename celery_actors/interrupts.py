@@ -4,16 +4,20 @@ A call in the main thread is interrupted there: a signal wakes it even from a bl
 and its handler raises. A call in another thread gets its exception at the next bytecode, a
 coroutine through its task. A call beyond its hard limit ends with its whole process, by a watchdog
 that needs no interpreter lock.
+
+Each run of a call has a number or function of its own that stops it, so what comes too late hits no
+other run. Nothing is raised while the package's own code is at work: it may hold a lock, or be half
+way through a message.
 """
 
 from __future__ import annotations
 
 import ctypes
 import faulthandler
-import heapq
 import itertools
-import logging
+import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,10 +27,9 @@ from typing import Any
 
 from .errors import TaskTimeoutError
 from .messages import Message
+from .store import WAITS
 
 __all__ = ["Interrupts"]
-
-logger = logging.getLogger(__name__)
 
 #: No program uses real-time signals by accident.
 _SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR1)
@@ -37,7 +40,9 @@ _PACKAGE = str(Path(__file__).parent)
 #: Parts of the package that run inside actors as any user's class does.
 _AS_USER = (f"{_PACKAGE}/util/", f"{_PACKAGE}/testing.py")
 
-Stop = Callable[[type[BaseException]], None]
+Why = type[BaseException]
+#: What stops one run of a call: its number in the main thread, or a function.
+Stop = int | Callable[[Why], None]
 
 
 class Interrupts:
@@ -46,13 +51,14 @@ class Interrupts:
     def __init__(self, on_arm: Callable[[float], None]) -> None:
         self._on_arm = on_arm
         self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
         self._running: dict[str, Stop] = {}
         self._cancelled: dict[str, None] = {}
-        self._main = ""  # the call that runs in the main thread
-        self._why: type[BaseException] | None = None
+        self._main = 0  # the run in the main thread; 0: none
+        self._why: tuple[int, Why] = (0, KeyboardInterrupt)  # the run to stop there
         self._boundary: CodeType | None = None
-        self._limits: list[tuple[float, int, str]] = []
-        self._numbers = itertools.count()
+        self._timeouts: dict[str, tuple[float, Stop]] = {}  # when to stop which run
+        self._next = math.inf  # when the clock looks again
         self._deadlines: dict[str, float] = {}
         self._changed = threading.Condition(self._lock)
         self._clock: threading.Thread | None = None
@@ -68,69 +74,91 @@ class Interrupts:
                 del self._cancelled[next(iter(self._cancelled))]
             stop = self._running.get(call_id)
         if stop is not None:
-            stop(KeyboardInterrupt)
+            self._stop(stop, KeyboardInterrupt)
         return stop is not None
 
     def is_cancelled(self, call_id: str) -> bool:
         """Tell whether a call was cancelled."""
         return call_id in self._cancelled
 
+    def is_running(self, call_id: str) -> bool:
+        """Tell whether a call runs now."""
+        return call_id in self._running
+
+    def forget(self, call_id: str) -> None:
+        """Forget that a call was cancelled: it is over."""
+        self._cancelled.pop(call_id, None)
+
     # -- around a call ---------------------------------------------------------------------
 
     def enter_main(self, message: Message, boundary: CodeType) -> None:
-        """Begin a call in the main thread; ``boundary`` is the code that calls the user's."""
+        """Begin a call in the main thread; ``boundary`` is the code that calls the user's.
+
+        Raises:
+            KeyboardInterrupt: the call was cancelled meanwhile.
+        """
         self._boundary = boundary
-        self._why = None
-        self._enter(message, self._stop_main)
-        self._main = message.call_id
+        self._main = run = next(self._numbers)
+        self._enter(message, run)
 
     def leave_main(self, message: Message) -> None:
         """End it."""
-        self._main = ""
+        self._main = 0
         self.leave(message)
 
-    def enter_thread(self, message: Message) -> None:
-        """Begin a call in the present thread."""
-        ident = threading.get_ident()
-        self._enter(message, lambda why: _raise_in_thread(ident, why))
+    def enter_thread(self, message: Message, boundary: CodeType) -> None:
+        """Begin a call in the present thread, likewise."""
+        ident, call_id = threading.get_ident(), message.call_id
+
+        def stop(why: Why) -> None:
+            words = (ident, lambda: self._running.get(call_id) == stop, boundary, why)
+            threading.Thread(target=self._strike, args=words, daemon=True).start()
+
+        self._enter(message, stop)
 
     def leave_thread(self, message: Message) -> None:
         """End it; what comes too late must not hit the next call."""
+        with self._lock:
+            self._running.pop(message.call_id, None)
+            _raise_in_thread(threading.get_ident(), None)
         self.leave(message)
-        _raise_in_thread(threading.get_ident(), None)
 
-    def enter_task(self, message: Message, stop: Stop) -> None:
-        """Begin a call that ``stop`` ends."""
+    def enter_task(self, message: Message, stop: Callable[[Why], None]) -> None:
+        """Begin a call that ``stop`` ends, likewise."""
         self._enter(message, stop)
 
     def leave(self, message: Message) -> None:
         """End a call."""
         self._running.pop(message.call_id, None)
-        if self._deadlines.pop(message.call_id, None) is not None:
-            with self._lock:
+        hard, soft = message.timelimit
+        if soft is None and hard is None:
+            return
+        with self._lock:
+            self._timeouts.pop(message.call_id, None)
+            if self._deadlines.pop(message.call_id, None) is not None:
                 self._arm()
 
     def _enter(self, message: Message, stop: Stop) -> None:
         call_id = message.call_id
-        hard, soft = message.timelimit
         self._running[call_id] = stop
+        # Whoever cancels notes it first and looks for a running call then: one of us sees both.
+        if self._cancelled and call_id in self._cancelled:
+            raise KeyboardInterrupt
+        hard, soft = message.timelimit
         if soft is None and hard is None:
             return
         now = time.monotonic()
         with self._changed:
             if soft is not None:
-                heapq.heappush(self._limits, (now + soft, next(self._numbers), call_id))
+                self._timeouts[call_id] = (now + soft, stop)
                 if self._clock is None:
                     self._clock = threading.Thread(target=self._watch, name="ca-clock", daemon=True)
                     self._clock.start()
-                self._changed.notify()
+                elif now + soft < self._next:
+                    self._changed.notify()
             if hard is not None:
                 self._deadlines[call_id] = now + hard
                 self._arm()
-
-    def forget(self, call_id: str) -> None:
-        """Forget that a call was cancelled: it is over."""
-        self._cancelled.pop(call_id, None)
 
     def _arm(self) -> None:
         """Set the watchdog to the nearest hard limit."""
@@ -146,52 +174,66 @@ class Interrupts:
         """Stop calls that have run for their ``timeout``."""
         while True:
             with self._changed:
-                while not self._limits:
-                    self._changed.wait()
-                when, _, call_id = self._limits[0]
-                left = when - time.monotonic()
-                if left > 0 and call_id in self._running:
-                    self._changed.wait(left)
-                    continue
-                heapq.heappop(self._limits)
-                stop = self._running.get(call_id)
-            if stop is not None:
-                stop(TaskTimeoutError)
+                now = time.monotonic()
+                due = {i: stop for i, (when, stop) in self._timeouts.items() if when <= now}
+                for call_id in due:
+                    del self._timeouts[call_id]
+                if not due:
+                    self._next = min((w for w, _ in self._timeouts.values()), default=math.inf)
+                    self._changed.wait(None if self._next == math.inf else self._next - now)
+            for stop in due.values():
+                self._stop(stop, TaskTimeoutError)
 
-    # -- the main thread -------------------------------------------------------------------
+    # -- raising ---------------------------------------------------------------------------
 
-    def _stop_main(self, why: type[BaseException]) -> None:
-        call_id = self._main
-        self._why = why
-        threading.Thread(target=self._knock, args=(call_id,), daemon=True).start()
+    def _stop(self, stop: Stop, why: Why) -> None:
+        if isinstance(stop, int):
+            self._why = (stop, why)
+            threading.Thread(target=self._knock, args=(stop,), daemon=True).start()
+        else:
+            stop(why)
 
-    def _knock(self, call_id: str) -> None:
-        """Signal the main thread until the handler could raise, or the call is over."""
+    def _knock(self, run: int) -> None:
+        """Signal the main thread until the handler could raise, or the run is over."""
         ident = threading.main_thread().ident
-        while ident is not None and call_id and self._main == call_id and self._why is not None:
+        while ident is not None and self._main == run == self._why[0]:
             signal.pthread_kill(ident, _SIGNAL)
             time.sleep(_AGAIN_SECONDS)
 
     def _on_signal(self, _number: int, frame: FrameType | None) -> None:
-        why = self._why
-        if why is None or not self._main or not self._in_user_code(frame):
+        run, why = self._why
+        if not run or run != self._main or not _may_raise(frame, self._boundary):
             return
-        self._why = None
-        raise why("the call ran into its timeout" if why is TaskTimeoutError else "cancelled")
+        self._why = (0, why)
+        raise why
 
-    def _in_user_code(self, frame: FrameType | None) -> bool:
-        """Tell whether raising here breaks nothing of ours: user code, or a wait for a result."""
-        ours = waits = False
-        while frame is not None and frame.f_code is not self._boundary:
-            name = frame.f_code.co_filename
-            if name.startswith(_PACKAGE) and not name.startswith(_AS_USER):
-                ours = True
-                waits = waits or frame.f_code.co_name == "wait"
-            frame = frame.f_back
-        return frame is not None and (waits or not ours)
+    def _strike(self, ident: int, runs: Callable[[], bool], boundary: CodeType, why: Why) -> None:
+        """Raise in a thread as soon as it is in user code, unless the run is over."""
+        while True:
+            # A thread that has just slept has the interpreter for itself for a moment, so the
+            # other one still is where we see it.
+            time.sleep(_AGAIN_SECONDS)
+            with self._lock:
+                if not runs():
+                    return
+                frame = sys._current_frames().get(ident)  # noqa: SLF001 - documented, for this
+                if _may_raise(frame, boundary):
+                    _raise_in_thread(ident, why)
+                    return
 
 
-def _raise_in_thread(ident: int, why: type[BaseException] | None) -> None:
+def _may_raise(frame: FrameType | None, boundary: CodeType | None) -> bool:
+    """Tell whether raising there breaks nothing of ours: in user code, or in a wait for news."""
+    waits = frame is not None and frame.f_code in WAITS
+    ours = False
+    while frame is not None and frame.f_code is not boundary:
+        name = frame.f_code.co_filename
+        ours = ours or (name.startswith(_PACKAGE) and not name.startswith(_AS_USER))
+        frame = frame.f_back
+    return frame is not None and (waits or not ours)
+
+
+def _raise_in_thread(ident: int, why: Why | None) -> None:
     # The one way CPython offers: takes effect at the thread's next bytecode.
     exception: Any = ctypes.py_object(why) if why is not None else None
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), exception)

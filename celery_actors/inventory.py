@@ -19,14 +19,19 @@ def described(store: Store) -> dict[str, dict[str, Any]]:
 
 
 def nodes() -> list[dict[str, Any]]:
-    """Return one dictionary per node run: id, host, pid, liveness, resources in plain numbers."""
+    """Return one dictionary per node run, shaped as Ray's.
+
+    ``NodeID``, ``Alive``, ``NodeManagerHostname``, ``NodeManagerAddress``, ``Resources`` (plain
+    numbers), and ours: ``Available``, ``pid``, ``workers``.
+    """
     store = runtime.current().store
     listed = []
     for node_id, about in described(store).items():
         alive = bool(store.run("EXISTS", routing.lease_key(node_id)))
         listed.append({
             "NodeID": node_id, "Alive": alive, "NodeManagerHostname": about["host"],
-            "pid": about["pid"], "Resources": _plain(about["total"]),
+            "NodeManagerAddress": about["ip"], "NodeName": about["host"], "alive": alive,
+            "Labels": {}, "pid": about["pid"], "Resources": _plain(about["total"]),
             "Available": _plain(about["free"]), "workers": about["workers"],
         })  # fmt: skip
     return listed

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from . import routing
 from .directory import dead_letter
 from .errors import DeadLetterError, FencedError, TaskCancelledError, UntrustedPayloadError
-from .executor import Callee, Executor, Outcome, Prepared, Retries
+from .executor import Callee, Executor, Garbage, Outcome, Prepared, Retries
 from .mailbox import Mailbox
 from .messages import decode_envelope
 from .runtime import Runtime
@@ -36,6 +36,7 @@ class Host(Protocol):
     """What a loop needs from the process it runs in."""
 
     stopping: bool
+    awakened: bool  # somebody woke the loop since it cleared its wake-ups
     leaving: str  # why the process ends by its own wish; empty: it does not
     crashed: SystemExit | None  # what a call raised to end the process
 
@@ -95,7 +96,7 @@ class Loop:
         self._host = host
         self._window: deque[bytes] = deque()
         self._answers: list[Answer] = []
-        self._garbage: list[str] = []
+        self._garbage: Garbage = []
         self._lock = threading.Lock()  # mailbox, window and answers: main thread and flusher
         self._oldest = 0.0  # when the oldest answer was finished
         self._since = 0.0  # when the running call began; 0 between calls
@@ -125,6 +126,12 @@ class Loop:
                 self._commit_locked()
 
     def _turn(self) -> None:
+        if self._host.awakened and not self._mailbox.peeking:
+            # Calls keep coming; what was set aside must not wait for a pause between them.
+            with self._lock:
+                self._commit_locked()
+            self._host.clear_wakeups()
+            self._woken()
         if not self._window and not self._refill():
             return
         while self._window and not self._host.stopping:
@@ -234,7 +241,7 @@ class Loop:
     def _free_garbage(self) -> None:
         if self._garbage:
             garbage, self._garbage = self._garbage, []
-            self._runtime.store.run("UNLINK", *garbage)
+            self._runtime.discard(garbage)
 
     def _flusher(self) -> None:
         """Commit finished calls while a long one runs after them."""

@@ -81,6 +81,7 @@ class Mailbox:
                 self._wire.send(self._peek)
                 self._peeking = True
                 self._asked = time.monotonic()
+            self._collect_owed()  # or the poll below would take their replies for a call
             if not self._wire.pending_input():
                 events = self._poll.poll()
                 if any(fd == self._wake_fd for fd, _ in events) and len(events) == 1:
@@ -153,10 +154,13 @@ class Mailbox:
             self._fetch(answers, 0, own_only=False)
 
     def _read(self) -> Any:
+        self._collect_owed()
+        return self._wire.read()
+
+    def _collect_owed(self) -> None:
         while self._owed:
             self._owed -= 1
             self._wire.read()
-        return self._wire.read()
 
     def _fetch(self, answers: Sequence[Answer], want: int, *, own_only: bool) -> list[bytes]:
         source = "" if own_only and self._source else self._source

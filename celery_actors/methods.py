@@ -113,14 +113,17 @@ def class_methods(cls: type) -> dict[str, Method]:
 
 def is_async_class(cls: type) -> bool:
     """Tell whether a class makes async actors: one ``async def`` anywhere does."""
-    found = (inspect.unwrap(function) for _, function, _ in _functions(cls))
+    constructor = inspect.getattr_static(cls, "__init__")
+    functions = [constructor, *(function for _, function, _ in _functions(cls))]
+    found = [inspect.unwrap(function) for function in functions]
     return any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in found)
 
 
 def _functions(cls: type) -> list[tuple[str, Callable[..., Any], type | None]]:
     """Return (name, function, None or staticmethod or classmethod) of what can be called."""
     found: list[tuple[str, Callable[..., Any], type | None]] = []
-    for name in dir(cls):
+    # Not dir(): a metaclass may hide names from it, as that of enumerations does.
+    for name in sorted({name for kind in cls.__mro__ for name in vars(kind)}):
         static = inspect.getattr_static(cls, name)
         dunder = name.startswith("__") and name.endswith("__")
         if dunder and (name == "__init__" or not inspect.isfunction(static)):

@@ -119,6 +119,21 @@ class ObjectRef(Generic[R_co]):
         loop = asyncio.get_running_loop()
         return asyncio.wrap_future(self.future(), loop=loop)
 
+    def _on_completed(self, callback: Callable[[Any], None]) -> None:
+        """Call ``callback`` with the value, or with the error, as soon as it is here.
+
+        It runs in the thread that reads results, or at once: keep it short.
+        """
+
+        def deliver(ref: ObjectRef[Any]) -> None:
+            try:
+                value = self._table.value(ref)
+            except Exception as error:  # noqa: BLE001 - the user's own exception is the result
+                value = error
+            callback(value)
+
+        self._table.notify(self, deliver)
+
     def __await__(self) -> Generator[Any, None, R_co]:
         return self.as_future().__await__()
 

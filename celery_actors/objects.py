@@ -16,7 +16,7 @@ from .object_ref_generator import ObjectRefGenerator
 __all__ = ["cancel", "get", "put", "wait"]
 
 R = TypeVar("R")
-W = TypeVar("W", bound="ObjectRef[Any] | ObjectRefGenerator[Any]")
+Ref = TypeVar("Ref", bound="ObjectRef[Any] | ObjectRefGenerator[Any]")
 
 
 def _check_timeout(timeout: float | None) -> None:
@@ -93,7 +93,7 @@ def _get_with_bar(refs: list[ObjectRef[Any]], timeout: float | None) -> list[Any
     )
 
 
-def put(value: Any) -> ObjectRef[Any]:
+def put(value: R) -> ObjectRef[R]:
     """Store a value and return its reference.
 
     Raises:
@@ -105,12 +105,12 @@ def put(value: Any) -> ObjectRef[Any]:
 
 
 def wait(
-    refs: list[W],
+    refs: list[Ref],
     *,
     num_returns: int = 1,
     timeout: float | None = None,
     fetch_local: bool = True,  # noqa: ARG001 - Ray's signature; there is one store
-) -> tuple[list[W], list[W]]:
+) -> tuple[list[Ref], list[Ref]]:
     """Return ``(ready, rest)``: at most ``num_returns`` ready ones, both in the order given.
 
     A failed call is ready, and so is a generator whose next reference, or end, is here. Without
@@ -134,8 +134,8 @@ def wait(
     if not 0 < num_returns <= len(refs):
         raise ValueError(f"num_returns must be 1 to {len(refs)} for this list, got {num_returns}")
     runtime.current().results.wait(refs, num_returns, timeout, fail_fast=False)
-    ready: list[W] = []
-    rest: list[W] = []
+    ready: list[Ref] = []
+    rest: list[Ref] = []
     for ref in refs:
         (ready if ref.ready and len(ready) < num_returns else rest).append(ref)
     return ready, rest

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from .placement import Need
+from .runtime_env import check_runtime_env
 
 __all__ = [
     "ActorOptions",
@@ -256,7 +257,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "resources": check_resources,
     "memory": check_number,
     "scheduling_strategy": _strategy,
-    "runtime_env": _mapping,
+    "runtime_env": check_runtime_env,
     "max_calls": _calls_count,
     "max_retries": _count,
     "retry_exceptions": _retry_on,

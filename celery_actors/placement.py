@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 __all__ = ["UNIT", "Allocation", "Ledger", "Need"]
 
 UNIT = 10_000
+#: Parts a label's resources from its environment; no name of a resource in a label has a dash.
+_ENV = "-env-"
 
 
 def _plain(amount: int) -> str:
@@ -25,6 +27,7 @@ class Need:
     """Resources that one call or actor holds, in units of 1/10,000; sorted, without zeros."""
 
     amounts: tuple[tuple[str, int], ...] = ()
+    env: str = ""  # the runtime environment: a worker serves one only
 
     @classmethod
     def of(cls, *, cpus: float = 0, gpus: float = 0, custom: Mapping[str, float]) -> Need:
@@ -36,6 +39,15 @@ class Need:
     @property
     def label(self) -> str:
         """A short name that is the same for equal needs: the tail of a queue name."""
+        return f"{self._resources}{_ENV}{self.env}" if self.env else self._resources
+
+    @classmethod
+    def of_label(cls, label: str, amounts: Iterable[tuple[str, int]]) -> Need:
+        """Return the need that has this label and these amounts."""
+        return cls(tuple((name, amount) for name, amount in amounts), label.partition(_ENV)[2])
+
+    @property
+    def _resources(self) -> str:
         if not self.amounts:
             return "none"
         readable = all(
@@ -46,6 +58,11 @@ class Need:
         if not readable:  # two such names could run into the same text
             return "x" + hashlib.sha256(repr(self.amounts).encode()).hexdigest()[:16]
         return "-".join(f"{name.lower()}{_plain(amount)}" for name, amount in self.amounts)
+
+    @property
+    def plain(self) -> dict[str, float]:
+        """The amounts as plain numbers."""
+        return {name: amount / UNIT for name, amount in self.amounts}
 
     @property
     def cpus(self) -> int:
@@ -105,6 +122,14 @@ class Ledger:
         share = min(allocation.need.gpus, UNIT)
         for device in allocation.gpu_ids:
             self.gpus[device] += share
+
+    def lend_cpus(self, allocation: Allocation) -> None:
+        """Let others have the CPUs of one who waits for them; devices and the rest stay taken."""
+        self.free["CPU"] = self.free.get("CPU", 0) + allocation.need.cpus
+
+    def take_cpus(self, allocation: Allocation) -> None:
+        """Give the waiting one its CPUs again, even where more is taken then than there is."""
+        self.free["CPU"] = self.free.get("CPU", 0) - allocation.need.cpus
 
     def _choose_devices(self, units: int) -> tuple[int, ...] | None:
         if units == 0:

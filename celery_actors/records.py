@@ -10,25 +10,30 @@ from __future__ import annotations
 
 import traceback
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from .dual_error import arguments_of
 from .errors import (
     ObjectLostError,
     RayActorError,
     RayError,
     RayTaskError,
     SerializationError,
+    UnserializableException,
     UntrustedPayloadError,
+    WorkerCrashedError,
     system_error,
 )
 from .messages import Meta
-from .serialization import Blob, FetchBlob, Sealer, encode_plain
+from .serialization import SEALED, Blob, Sealer, encode_plain
 
 __all__ = [
     "Beside",
+    "RaisedAt",
     "beside",
+    "blobs_of",
     "error_record",
     "failure_record",
     "read_result",
@@ -38,6 +43,15 @@ __all__ = [
 
 _encode = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
+
+
+class RaisedAt(NamedTuple):
+    """Where an exception was raised: what its text and attributes tell the caller."""
+
+    pid: int
+    ip: str | None = None
+    actor_id: str | None = None
+    actor_repr: str | None = None
 
 
 class _SystemFailure(msgspec.Struct):
@@ -77,30 +91,25 @@ def beside(meta: Meta) -> Beside:
 
 
 def success_record(
-    value: Any, call_id: str, sealer: Sealer, describe: str, *, blob_prefix: str = "",
-    ours: Beside | None = None,
-) -> tuple[bytes, list[Blob]]:  # fmt: skip
-    """Return the record of a returned value and the blobs to store before it.
-
-    ``blob_prefix`` names the blobs, the id does if it is empty.
+    value: Any, call_id: str, sealer: Sealer, describe: str, *, ours: Beside | None = None
+) -> bytes:
+    """Return the record of a returned value.
 
     Raises:
-        SerializationError: the value cannot be pickled.
+        SerializationError: the value cannot be pickled. ObjectStoreFullError: it has no room.
     """
     result = encode_plain(value)
-    blobs: list[Blob] = []
     if result is None:
-        prefix = blob_prefix or call_id
-        result, blobs = sealer.seal(value, result_context(call_id), prefix, describe)
+        result = sealer.seal(value, result_context(call_id), call_id, describe)
     more = b"" if ours is None else b',"ca":' + _encode(ours)
     return (
         b'{"status":"SUCCESS","result":%b,"traceback":null,"children":[],"date_done":"%b",'
         b'"task_id":%b%b}' % (result, _now(), _encode(call_id), more)
-    ), blobs
+    )
 
 
 def failure_record(
-    error: BaseException, call_id: str, sealer: Sealer, function_name: str, pid: int
+    error: BaseException, call_id: str, sealer: Sealer, function_name: str, place: RaisedAt
 ) -> bytes:
     """Return the record of a raised exception, with its traceback from the user's code on."""
     frames = error.__traceback__
@@ -108,16 +117,17 @@ def failure_record(
         frames = frames.tb_next
     text = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
     cause = error.cause if isinstance(error, RayTaskError) else error
-    remote = RayTaskError(function_name, text, cause, pid)
+    remote = RayTaskError(function_name, text, cause, *place)
     try:
-        sealed, _ = sealer.seal(remote, result_context(call_id), call_id, "the exception")
-    except SerializationError:
+        sealed = sealer.seal(remote, result_context(call_id), call_id, "the exception")
+    except SerializationError as problem:
         replaced = RayError(
-            f"Exception {type(error).__name__} isn't serializable. Original details: {text}"
+            f"Exception {type(cause).__name__} isn't serializable: {problem}. Original exception "
+            f"details:\n{text}"
         )
-        remote = RayTaskError(function_name, text, replaced, pid)
-        sealed, _ = sealer.seal(remote, result_context(call_id), call_id, "the exception")
-    arguments = encode_plain([_text_of(argument) for argument in cause.args]) or b"[]"
+        remote = RayTaskError(function_name, text, replaced, *place)
+        sealed = sealer.seal(remote, result_context(call_id), call_id, "the exception")
+    arguments = encode_plain([_text_of(argument) for argument in arguments_of(cause)]) or b"[]"
     return _failure(
         call_id,
         type(cause).__name__,
@@ -168,7 +178,7 @@ def _readable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def read_result(meta: Meta, call_id: str, sealer: Sealer, fetch_blob: FetchBlob) -> Any:
+def read_result(meta: Meta, call_id: str, sealer: Sealer) -> Any:
     """Return the value of a record, or raise its error.
 
     Raises:
@@ -178,31 +188,49 @@ def read_result(meta: Meta, call_id: str, sealer: Sealer, fetch_blob: FetchBlob)
     if meta.status == "SUCCESS":
         raw = bytes(meta.result)
         if raw.startswith(b'{"__type__"'):
-            return sealer.open(raw, result_context(call_id), fetch_blob)
+            return sealer.open(raw, result_context(call_id))
         return _decode_any(raw)
     failure = _decode_failure(meta.ca) if bytes(meta.ca) != b"null" else _SystemFailure()
     if failure.x:
-        raise _open_error(meta, failure.x, call_id, sealer, fetch_blob)
+        raise _open_error(meta, failure.x, call_id, sealer)
     if failure.e:
         raise system_error(failure.e, failure.m, failure.a, failure.i)
     # Written by a stock Celery worker or client: no pickle, so name and text are all there is.
     raise RayError(f"call {call_id} ended as {meta.status}: {bytes(meta.result).decode()}")
 
 
-def _open_error(
-    meta: Meta, sealed: str, call_id: str, sealer: Sealer, fetch_blob: FetchBlob
-) -> RayError:
+def _open_error(meta: Meta, sealed: str, call_id: str, sealer: Sealer) -> RayError:
     """Return the exception that a call raised; its text alone where it cannot be unpickled."""
     try:
-        error = sealer.open(sealed.encode(), result_context(call_id), fetch_blob)
+        error = sealer.open(sealed.encode(), result_context(call_id))
         return cast("RayTaskError", error).as_instanceof_cause()
     except UntrustedPayloadError:
         raise
     except Exception as problem:  # noqa: BLE001 - unpickling runs the user's own constructors
-        return RayError(
+        return UnserializableException(
             f"call {call_id} raised an exception that this process cannot unpickle "
             f"({type(problem).__name__}: {problem}). Its traceback:\n{meta.traceback}"
         )
+
+
+def blobs_of(meta: Meta) -> list[Blob]:
+    """Return what a record keeps beside itself."""
+    raw = bytes(meta.result)
+    if raw.startswith(SEALED):
+        return Sealer.blobs(raw)
+    raised = "" if bytes(meta.ca) == b"null" else _decode_failure(meta.ca).x
+    return Sealer.blobs(raised.encode()) if raised else []
+
+
+def unhandled(meta: Meta) -> str | None:
+    """Return the text of a failure that a user must hear of even without asking; else None.
+
+    That is an exception of the user's or a crash, not the end of an actor or a cancellation.
+    """
+    failure = _decode_failure(meta.ca) if bytes(meta.ca) != b"null" else _SystemFailure()
+    if failure.x or failure.e == WorkerCrashedError.__name__:
+        return meta.traceback
+    return None
 
 
 def lost(call_id: str) -> ObjectLostError:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, overload
+from types import CodeType
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, get_origin, overload
 
 from .actor import ActorClass
 from .function import RemoteFunction
@@ -17,6 +19,10 @@ from .options import (
     function_options,
     method_options,
 )
+from .typed import Init
+
+if TYPE_CHECKING:
+    from functools import _Wrapped
 
 __all__ = ["method", "remote"]
 
@@ -25,12 +31,43 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+class _Coded(Protocol):
+    """A function, for type checkers: unlike a class it has code of its own."""
+
+    @property
+    def __code__(self) -> CodeType: ...
+
+
+Function = TypeVar("Function", bound=_Coded)
+
+# A class is callable, too: it is what none of the others takes. Checkers are told so in this order.
+# fmt: off
+
+
+class _Decorator(Protocol):
+    """What ``remote(num_cpus=2)`` returns."""
+
+    @overload
+    def __call__(self, target: Function, /) -> RemoteFunction[Function]: ...
+    @overload
+    def __call__(self, target: _Wrapped[Any, Any, P, R], /) -> RemoteFunction[Callable[P, R]]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, target: functools.partial[R], /) -> RemoteFunction[Callable[..., R]]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, target: Callable[Init, T], /) -> ActorClass[T, Init]: ...  # type: ignore[overload-cannot-match]
+
+
 @overload
-def remote(target: type[T], /) -> ActorClass[T]: ...  # type: ignore[overload-overlap] # a class is callable, too
+def remote(target: Function, /) -> RemoteFunction[Function]: ...
 @overload
-def remote(target: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+def remote(target: _Wrapped[Any, Any, P, R], /) -> RemoteFunction[Callable[P, R]]: ...  # type: ignore[overload-overlap]
 @overload
-def remote(**options: Any) -> Callable[[Any], Any]: ...
+def remote(target: functools.partial[R], /) -> RemoteFunction[Callable[..., R]]: ...  # type: ignore[overload-overlap]
+@overload
+def remote(target: Callable[Init, T], /) -> ActorClass[T, Init]: ...  # type: ignore[overload-cannot-match]
+@overload
+def remote(**options: Any) -> _Decorator: ...
+# fmt: on
 def remote(*targets: Any, **options: Any) -> Any:
     """Make an actor class of a class, or a remote function of a function.
 
@@ -52,11 +89,20 @@ def remote(*targets: Any, **options: Any) -> Any:
 
 
 def _make(target: Any, options: dict[str, Any]) -> Any:
+    target = get_origin(target) or target  # Box[int] is the class Box
+    if isinstance(target, ActorClass | RemoteFunction):
+        raise TypeError(
+            f"{target!r} is remote already: use its .options(), or apply @remote to what it was "
+            "made of"
+        )
     if inspect.isclass(target):
         return ActorClass(target, actor_options(ActorOptions(), options))
-    if callable(target) and hasattr(target, "__qualname__"):
+    if inspect.isroutine(target) or isinstance(target, functools.partial):
         return RemoteFunction(target, function_options(FunctionOptions(), options))
-    raise TypeError(f"@remote works on a class or a function, not on {type(target).__name__}")
+    raise TypeError(
+        f"The @remote decorator must be applied to either a function or a class, not to "
+        f"{type(target).__name__}. To run an object, make a function that calls it"
+    )
 
 
 @overload

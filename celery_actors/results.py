@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import weakref
@@ -14,14 +15,14 @@ from typing import Any, Protocol
 import msgspec
 
 from . import records, routing
-from .errors import ObjectLostError, RayError
+from .buffers import Buffers
+from .errors import RayError
 from .messages import Meta, decode_meta, decode_metas
 from .object_ref import ObjectRef
 from .object_ref_generator import ObjectRefGenerator
-from .serialization import Sealer
+from .serialization import Blob, Sealer
 from .several import Several
 from .store import Answer, Mux, Store
-from .store.client import blob_keys
 from .store.wire import pack
 
 __all__ = ["Latch", "Results"]
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 _RELEASE_BATCH = 64
 #: Seconds of silence after which a waiting call looks whether anybody is left to answer it.
 SILENCE_SECONDS = 2.0
+#: Variables that silence the failures nobody asked for, ours and Ray's.
+IGNORE_VARIABLES = ("CELERY_ACTORS_IGNORE_UNHANDLED_ERRORS", "RAY_IGNORE_UNHANDLED_ERRORS")
 #: What processes say to each other on the channels of results: about calls that are cancelled, and
 #: about how far the reader of a generator is.
 WORDS = frozenset({"CANCEL", "DROPPED", "RUNNING", "FINISHED", "ASKED", "TAKEN"})
@@ -77,9 +80,11 @@ class Results:
     mux: Mux  # set once the connection exists: it calls us back
 
     def __init__(
-        self, session: str, sealer: Sealer, store: Store, lock: threading.RLock, seconds: int
+        self, session: str, sealer: Sealer, store: Store, buffers: Buffers, lock: threading.RLock,
+        seconds: int,
     ) -> None:  # fmt: skip
         self._sealer = sealer
+        self._buffers = buffers
         self._store = store
         self._lock = lock
         self._seconds = seconds
@@ -88,6 +93,9 @@ class Results:
         self._released: deque[tuple[str, Meta | None]] = deque()
         self._shared_pending: set[str] = set()
         self._unwatched: deque[str] = deque()
+        self._met: set[str] = set()  # failed calls whose error somebody was given
+        self._unmet: deque[Meta] = deque()
+        self._attended: dict[Callable[[Any], None], Waitable] = {}
         self._counted: dict[str, Counted] = {}
         self.several = Several(self)
         self.flush: Callable[[], None] = lambda: None
@@ -162,7 +170,9 @@ class Results:
         if ref._owned and not ref._shared:
             if ref._meta is not None and (ref._call is None or not ref.failed):
                 self._released.append((ref._id, ref._meta))
-        elif not ref.ready:
+            return
+        self._met.discard(ref._id)
+        if not ref.ready:
             if ref._owned:
                 self._shared_pending.add(ref._id)
             elif ref._watched:
@@ -173,14 +183,40 @@ class Results:
         if len(self._released) < minimum or self.mux.closed:
             return
         keys = []
+        blobs: list[Blob] = []
         while self._released:
             call_id, meta = self._released.popleft()
             keys.append(routing.result_key(call_id))
-            raw = b"" if meta is None else bytes(meta.result)
-            if raw.startswith(b'{"__type__":"ca"'):
-                keys += blob_keys(Sealer.blob_ids(raw))
+            if meta is None:
+                continue
+            blobs += records.blobs_of(meta)
+            if meta.status != "SUCCESS":
+                if call_id not in self._met:
+                    self._unmet.append(meta)
+                self._met.discard(call_id)
         if keys:
-            self.mux.post(pack(("UNLINK", *keys)))
+            self._post("UNLINK", *keys)
+        if blobs:
+            self._buffers.free(blobs, self._post)
+
+    def _post(self, *words: Any) -> None:
+        self.mux.post(pack(words))
+
+    def reclaim(self) -> None:
+        """Free now what nobody holds any more: a large value is about to need room."""
+        with self._lock:
+            self.flush_released(1)
+
+    def report_unmet(self) -> None:
+        """Log the failures whose references were dropped before anybody asked for them."""
+        while self._unmet:
+            meta = self._unmet.popleft()
+            text = records.unhandled(meta)
+            if text and not any(os.environ.get(name) == "1" for name in IGNORE_VARIABLES):
+                logger.error(
+                    "Unhandled error of call %s, whose reference was dropped (suppress with "
+                    "%s=1):\n%s", meta.task_id, IGNORE_VARIABLES[0], text,
+                )  # fmt: skip
 
     def flush_unwatched(self) -> None:
         """Stop hearing of values that came or that nobody here holds any more."""
@@ -195,6 +231,7 @@ class Results:
         for weak in list(self._refs.values()):
             ref = weak()
             if ref is not None and ref._owned and not ref._shared:
+                self._met.add(ref.id)  # it may still be asked for after the end
                 self._released.append((ref.id, ref._meta))
         self.flush_released(1)
 
@@ -317,19 +354,25 @@ class Results:
             self._watch(ref)
 
     def notify(self, ref: Waitable, callback: Callable[[Any], None]) -> None:
-        """Call back once the value is here, from whichever thread reads; at once if it is."""
+        """Call back once the value is here, from whichever thread reads; at once if it is.
+
+        The reference is held until then: who awaits one may hold nothing else of it.
+        """
 
         def deliver(ref: Any) -> None:
+            self._attended.pop(deliver, None)
             self.mux.attend(-1)
             callback(ref)
 
         if not ref.ready:
             self.mux.attend(1)
+            self._attended[deliver] = ref
             if self._add_callback(ref, deliver):
                 self._watch(ref)
                 self.flush()
                 self.mux.kick()
                 return
+            del self._attended[deliver]
             self.mux.attend(-1)
         callback(ref)
 
@@ -405,15 +448,6 @@ class Results:
             raise LookupError(f"{ref!r} is not ready")
         # A value that will never be carries the failure of its call, signed as the call's.
         owner = ref._call.id if ref._call is not None and ref.failed else ref.id
-        return records.read_result(ref._meta, owner, self._sealer, self.fetch_blob(ref.id))
-
-    def fetch_blob(self, call_id: str) -> Callable[[str, int], memoryview]:
-        """Return the function that loads the large buffers of a value."""
-
-        def fetch(blob_id: str, size: int) -> memoryview:
-            try:
-                return self._store.need_blob(blob_id, size)
-            except ObjectLostError:
-                raise records.lost(call_id) from None
-
-        return fetch
+        if ref._meta.status != "SUCCESS":
+            self._met.add(owner)
+        return records.read_result(ref._meta, owner, self._sealer)

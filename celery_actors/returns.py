@@ -60,32 +60,26 @@ class Keeper:
     def answer(
         self, message: Message, label: str, number: int, value: Any,
         ours: records.Beside | None = None,
-    ) -> Answer:  # fmt: skip
-        """Return what stores one value; its large buffers are stored already.
+    ) -> Answer | None:  # fmt: skip
+        """Return what stores one value; None where a run that died has stored it.
 
         Raises:
-            SerializationError: it cannot be pickled.
+            SerializationError: it cannot be pickled. ObjectStoreFullError: it has no room.
         """
         runtime = self.runtime
         value_id = f"{message.call_id}.{number}"
-        # Not the id: the call's arguments have such names, and another run its own buffers.
-        prefix = f"{message.call_id}/{number}/{message.retries}"
-        record, blobs = records.success_record(
-            value, value_id, runtime.sealer, f"value {number} of {label}", blob_prefix=prefix,
-            ours=ours,
-        )  # fmt: skip
-        for blob_id, data in blobs:
-            runtime.store.put_blob(blob_id, data, runtime.result_seconds)
+        key = routing.result_key(value_id)
+        if message.retries and runtime.store.run("EXISTS", key):
+            return None
+        describe = f"value {number} of {label}"
+        record = records.success_record(value, value_id, runtime.sealer, describe, ours=ours)
         caller = message.tag.caller
-        channel = routing.reply_channel(caller) if caller else ""
-        return Answer(routing.result_key(value_id), record, channel)
+        return Answer(key, record, routing.reply_channel(caller) if caller else "")
 
     def end(self, message: Message, count: int) -> bytes:
         """Return the own record of a call that gave so many values."""
         ours = records.Beside(n=count)
-        sealer = self.runtime.sealer
-        record, _ = records.success_record(None, message.call_id, sealer, "", ours=ours)
-        return record
+        return records.success_record(None, message.call_id, self.runtime.sealer, "", ours=ours)
 
 
 class Fixed(Sink):
@@ -155,10 +149,11 @@ class Fixed(Sink):
         """Store the values; return the call's own record."""
         keeper, message = self._keeper, self._message
         if self._values:
-            answers = [
+            found = (
                 keeper.answer(message, self._label, number, value)
                 for number, value in enumerate(self._values, 1)
-            ]
+            )
+            answers = [answer for answer in found if answer is not None]
             runtime = keeper.runtime
             if not runtime.store.scripts.values(keeper.fence, runtime.result_seconds, answers):
                 raise FencedError("another process owns this queue now")

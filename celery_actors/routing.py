@@ -76,6 +76,11 @@ def log_channel(job: str) -> str:
     return f"{PREFIX}:log:{job}"
 
 
+def env_key(digest: str) -> str:
+    """Return the key of a resolved runtime environment, by content hash."""
+    return f"{PREFIX}:env:{digest}"
+
+
 def code_key(digest: str) -> str:
     """Return the key of a class or function, by content hash."""
     return f"{PREFIX}:code:{digest}"
@@ -84,6 +89,21 @@ def code_key(digest: str) -> str:
 def blob_key(blob_id: str, chunk: int) -> str:
     """Return the key of one chunk of a large buffer."""
     return f"{PREFIX}:blob:{blob_id}:{chunk}"
+
+
+def asks_key(incarnation: str) -> str:
+    """Return the list of what others want of a node run's shared memory."""
+    return f"{PREFIX}:node:{incarnation}:asks"
+
+
+def sent_key(transfer: str) -> str:
+    """Return the list that announces the chunks of a transfer."""
+    return f"{PREFIX}:transfer:{transfer}:sent"
+
+
+def wanted_key(transfer: str) -> str:
+    """Return the list of how many more chunks the reader of a transfer has room for."""
+    return f"{PREFIX}:transfer:{transfer}:wanted"
 
 
 def job_key(session: str) -> str:

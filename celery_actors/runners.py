@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
 from collections.abc import Mapping
@@ -32,7 +33,11 @@ class ThreadRunner:
         self._pools[call.group].submit(self._run, call)
 
     def _run(self, call: Call) -> None:
-        started = self._loop.start(call)
+        try:
+            started = self._loop.start(call)
+        except Exception as error:  # noqa: BLE001 - nobody above would see it
+            self._loop.broke(error)
+            return
         if started is None:
             return
         outcome = None
@@ -63,12 +68,18 @@ class ThreadRunner:
     def _call(self, call: Call, started: Started, sink: Sink | None) -> Any:
         interrupts, message = self._loop.executor.interrupts, call.prepared.message
         try:
-            interrupts.enter_thread(message)
-            if sink is not None:
-                return sink.run(call.callee.function, started.args, started.kwargs)
-            return call.callee.function(*started.args, **started.kwargs)
-        finally:
+            try:
+                if sink is not None:
+                    interrupts.enter_thread(message, type(sink).run.__code__)
+                    return sink.run(call.callee.function, started.args, started.kwargs)
+                interrupts.enter_thread(message, ThreadRunner._call.__code__)
+                return call.callee.function(*started.args, **started.kwargs)
+            finally:
+                interrupts.leave_thread(message)
+        except BaseException:
+            # What stops the call may have come on its way out, in the middle of leaving.
             interrupts.leave_thread(message)
+            raise
 
     def close(self) -> None:
         """Let the threads end."""
@@ -111,7 +122,11 @@ class AsyncRunner:
 
     async def _run(self, call: Call) -> None:
         async with self._room[call.group]:
-            started = self._loop.start(call)
+            try:
+                started = self._loop.start(call)
+            except Exception as error:  # noqa: BLE001 - nobody above would see it
+                self._loop.broke(error)
+                return
             if started is None:
                 return
             outcome = None
@@ -125,18 +140,12 @@ class AsyncRunner:
     async def _outcome(self, call: Call, started: Started | Outcome) -> Outcome | None:
         executor, message = self._loop.executor, call.prepared.message
         retries, label = self._loop.retries(call), call.callee.label
-        sink, function = executor.sink(message, label), call.callee.function
+        sink = executor.sink(message, label)
         while not isinstance(started, Outcome):
             stop = _Stop(self._events, asyncio.current_task())
             interrupts = executor.interrupts
             try:
-                interrupts.enter_task(message, stop)
-                if sink is not None:
-                    value = await sink.run_async(function, started.args, started.kwargs)
-                else:
-                    value = function(*started.args, **started.kwargs)
-                    if inspect.isawaitable(value):
-                        value = await value
+                value = await self._value(call, started, stop, sink)
             except SystemExit:
                 raise
             except AsyncioActorExit:
@@ -149,8 +158,41 @@ class AsyncRunner:
             else:
                 return executor.finish(message, value, label, started.garbage)
             finally:
+                stop.over = True
                 interrupts.leave(message)
         return started
+
+    async def _value(self, call: Call, started: Started, stop: _Stop, sink: Sink | None) -> Any:
+        """Call the method; return its value, or the sink with what it gave."""
+        interrupts, message = self._loop.executor.interrupts, call.prepared.message
+        function = call.callee.function
+        if sink is not None:
+            interrupts.enter_task(message, stop)
+            return await sink.run_async(function, started.args, started.kwargs)
+        if is_coroutine := _makes_coroutines(function):
+            interrupts.enter_task(message, stop)
+            value = function(*started.args, **started.kwargs)
+        else:
+            value = self._call(call, started)
+        if is_coroutine or inspect.isawaitable(value):
+            if not is_coroutine:
+                interrupts.enter_task(message, stop)
+            value = await value
+        return value
+
+    def _call(self, call: Call, started: Started) -> Any:
+        """Call a plain method: the event loop waits for it meanwhile."""
+        interrupts, message = self._loop.executor.interrupts, call.prepared.message
+        try:
+            interrupts.enter_main(message, AsyncRunner._call.__code__)
+            return call.callee.function(*started.args, **started.kwargs)
+        finally:
+            interrupts.leave_main(message)
+
+
+def _makes_coroutines(function: Any) -> bool:
+    code = getattr(function, "__code__", None)
+    return code is not None and bool(code.co_flags & inspect.CO_COROUTINE)
 
 
 class _Stop:
@@ -160,17 +202,22 @@ class _Stop:
         self._events = events
         self._task = task
         self._why: type[BaseException] | None = None
+        self.over = False
 
     def __call__(self, why: type[BaseException]) -> None:
         """Cancel the task; callable from any thread."""
-        self._why = why
-        if self._task is not None:
-            self._events.call_soon_threadsafe(self._task.cancel)
+        with contextlib.suppress(RuntimeError):  # the event loop has ended, and every call with it
+            self._events.call_soon_threadsafe(self._cancel, why)
+
+    def _cancel(self, why: type[BaseException]) -> None:
+        if self._task is not None and not self.over:
+            self._why = why
+            self._task.cancel()
 
     def reason(self, raised: BaseException) -> BaseException:
         """Return the error of the call: a cancellation of ours by its reason's name."""
         if self._why is not None and self._task is not None:
             self._task.uncancel()
         if isinstance(raised, asyncio.CancelledError) and self._why is TaskTimeoutError:
-            return TaskTimeoutError("the call ran into its timeout")
+            return TaskTimeoutError()
         return raised

@@ -6,18 +6,20 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from . import records, routing
+from .buffers import Buffers
 from .calls import Calls, Target
 from .cancellation import Canceller
 from .config import Address, KeyRing
+from .current_call import WorkerFacts
 from .errors import GetTimeoutError, NotInitializedError, RayError
 from .messages import MessageTemplate, decode_meta
 from .object_ref import ObjectRef
 from .results import Results
-from .serialization import Sealer
+from .serialization import Blob, Sealer
 from .store import Mux, Store
 from .store.wire import pack
 
@@ -60,14 +62,23 @@ class Runtime:
         self.node_id = node_id
         self.result_seconds = result_seconds
         self.store = Store(address)
+        self.buffers = Buffers(self.store, self.sealer, node_id, result_seconds)
+        self.sealer.buffers = self.buffers
         self._origin = f"{os.getpid()}@{node_id or 'driver'}"
         self._on_log = on_log
         self._on_tick = on_tick
         self._exported: set[str] = set()
+        self.worker: WorkerFacts | None = None  # None: a driver
+        self.is_cancelled: Callable[[str], bool] = lambda _call_id: False
+        self.env: dict[str, Any] = {}  # the runtime environment that calls made here inherit
+        self.environments: dict[str, str] = {}  # given environment -> name of the stored one
         lock = threading.RLock()
-        self.results = Results(self.session, self.sealer, self.store, lock, result_seconds)
+        self.results = Results(
+            self.session, self.sealer, self.store, self.buffers, lock, result_seconds
+        )
+        self.buffers.reclaim = self.results.reclaim
         self.calls = Calls(
-            self.session, self.sealer, self.store, self.results, lock, result_seconds
+            self.session, self.sealer, self.buffers, self.results, lock, result_seconds
         )
         self._log_channel = routing.log_channel(self.session).encode() if on_log else b""
         channels = [routing.reply_channel(self.session), self._log_channel.decode()]
@@ -98,6 +109,7 @@ class Runtime:
     def _tick(self) -> None:
         self.calls.flush()
         self.results.flush_unwatched()
+        self.results.report_unmet()
         if self._on_tick is not None:
             self._on_tick()
 
@@ -118,13 +130,18 @@ class Runtime:
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value and return its reference."""
         call_id = self.calls.next_id().decode()
-        record, blobs = records.success_record(value, call_id, self.sealer, "the value")
-        for blob_id, data in blobs:
-            self.store.put_blob(blob_id, data, self.result_seconds)
+        record = records.success_record(value, call_id, self.sealer, "the value")
         self.mux.post(pack(("SET", routing.result_key(call_id), record, "EX", self.result_seconds)))
         ref = self.results.new(call_id)
         self.results.complete(ref, decode_meta(record), None)
         return ref
+
+    def discard(self, garbage: Iterable[str | Blob]) -> None:
+        """Remove keys from the store and free what was kept beside messages."""
+        keys = [item for item in garbage if isinstance(item, str)]
+        if keys:
+            self.store.run("UNLINK", *keys)
+        self.buffers.free([item for item in garbage if not isinstance(item, str)])
 
     def export(self, digest: str, record: bytes) -> None:
         """Store a class or function under its content hash, once per process."""

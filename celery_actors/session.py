@@ -11,19 +11,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from types import TracebackType
 from typing import Any
 
 import msgspec
 
-from . import routing, runtime
+from . import environment, routing, runtime
 from .assignment import LogBatch
-from .config import ADDRESS_VARIABLE, Address, KeyRing, resolve_keys
+from .cluster_context import ClusterContext
+from .config import Address, KeyRing, resolve_keys
 from .driver_output import DriverOutput
 from .embedded import LocalCluster, newest_address, start_local
-from .errors import ConfigurationError, NodeDiedError, NotInitializedError, RayError
+from .errors import ConfigurationError, LocalRayletDiedError, NotInitializedError, RayError
+from .init_arguments import (
+    job_settings,
+    refuse_unknown,
+    set_up_logging,
+    wanted_address,
+)
 from .inventory import described
 from .node.recovery import end_session, node_lost
 from .options import check_gpus, check_number, check_resources
@@ -41,52 +45,6 @@ logger = logging.getLogger(__name__)
 
 SESSION_MS = 10_000
 RENEW_SECONDS = 3.0
-
-
-@dataclass(frozen=True)
-class ClusterContext(Mapping[str, Any]):
-    """What ``init`` returns: attributes, a mapping, and a context manager that shuts down."""
-
-    address: str
-    namespace: str
-    node_id: str
-    session: str
-    _runtime: Runtime = field(repr=False)
-
-    @cached_property
-    def app(self) -> Any:
-        """A Celery app on this cluster: for ``AsyncResult``, ``control.inspect()``, events."""
-        from .broker.app import make_app  # half a second of imports that few drivers need
-
-        context = self._runtime
-        return make_app(
-            context.address, context.sealer, context.store.need_blob,
-            result_seconds=context.result_seconds,
-        )  # fmt: skip
-
-    def _fields(self) -> dict[str, Any]:
-        return {"address": self.address, "namespace": self.namespace, "node_id": self.node_id,
-                "session": self.session}  # fmt: skip
-
-    def __getitem__(self, key: str) -> Any:
-        return self._fields()[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._fields())
-
-    def __len__(self) -> int:
-        return len(self._fields())
-
-    def __enter__(self) -> ClusterContext:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        shutdown()
 
 
 class _Session:
@@ -128,7 +86,7 @@ class _Session:
             if not store.run("EXISTS", routing.lease_key(node_id)):
                 node_lost(store, node_id, self.runtime.result_seconds)
         if self.local is not None and self.local.node.poll() is not None:
-            self.runtime.results.fail_pending(NodeDiedError(
+            self.runtime.results.fail_pending(LocalRayletDiedError(
                 f"the local node {self.local.node_id} ended with status "
                 f"{self.local.node.returncode}; call shutdown() and init() to start another. Its "
                         f"log ends:\n{self.local.log_tail()}"
@@ -153,27 +111,42 @@ def init(
     num_gpus: int | None = None,
     resources: Mapping[str, float] | None = None,
     namespace: str | None = None,
+    runtime_env: Mapping[str, Any] | None = None,
+    job_config: Any = None,
     ignore_reinit_error: bool = False,
     log_to_driver: bool = True,
+    configure_logging: bool = True,
+    logging_level: int | str = logging.INFO,
+    logging_format: str | None = None,
     storage: str | os.PathLike[str] | None = None,
     keys: str | None = None,
     key_file: str | os.PathLike[str] | None = None,
     insecure: bool = False,
     task_events: bool = False,
     result_seconds: int = RESULT_SECONDS,
+    **rays_own: Any,
 ) -> ClusterContext:
     """Start a local cluster, or join a running one.
 
     Args:
         address: ``redis://…``, ``rediss://…``, ``unix://…``; ``"auto"``: the newest local cluster
-            of this user. None: the variable ``CELERY_ACTORS_ADDRESS``, else start one.
+            of this user; ``"local"``: always start one. None: the variable
+            ``CELERY_ACTORS_ADDRESS``, then ``RAY_ADDRESS``, else start one.
         app: a Celery app whose broker is the address to join.
         num_cpus: processors of a started node; None: those found.
         num_gpus: GPUs of a started node; None: those found.
         resources: other resources of a started node, by name.
         namespace: where names of actors are looked up; None: one of this driver's own.
+        runtime_env: the environment of this driver's actors and functions: ``env_vars``,
+            ``working_dir``, ``py_modules``, ``excludes``, ``worker_process_setup_hook``.
+        job_config: Ray's ``JobConfig`` or a mapping: ``runtime_env`` and ``ray_namespace`` count.
         ignore_reinit_error: return the present context where ``init`` was called before.
-        log_to_driver: show what workers print, prefixed with ``(Class pid=…)``.
+        log_to_driver: show what workers print, prefixed with ``(Class pid=…)``; the variable
+            ``RAY_LOG_TO_DRIVER=0`` turns that off, too.
+        configure_logging: set up the logger ``celery_actors``; it gets a handler only where
+            nobody has set one up.
+        logging_level: the level of that logger.
+        logging_format: the format of that handler.
         storage: a folder in which a started store keeps its data for the next run.
         keys: signing keys, separated by commas; None: ``key_file``, ``CELERY_ACTORS_KEYS``, or
             the local cluster's.
@@ -181,11 +154,20 @@ def init(
         insecure: accept a loopback store without a key.
         task_events: let workers send an event for every call.
         result_seconds: seconds for which results stay that nobody holds a reference to.
+        rays_own: taken so that Ray's programs run, and without effect, because what they tune is
+            not here: ``include_dashboard``, ``dashboard_host``, ``dashboard_port`` (Flower is the
+            dashboard), ``object_store_memory`` (values live in shared memory as they need and in
+            the store), ``labels``, ``logging_config``, ``enable_resource_isolation``,
+            ``system_reserved_cpu``, ``system_reserved_memory``, and private ones (``_temp_dir``,
+            ``_system_config``, …).
 
     Raises:
         RuntimeError: called twice. ConfigurationError: settings contradict each other, or a key
             is missing. ClusterUnreachableError: the store does not answer, within seconds.
+            TypeError: an unknown argument.
     """
+    refuse_unknown(rays_own)
+    log_to_driver = log_to_driver and os.environ.get("RAY_LOG_TO_DRIVER") != "0"
     with _lock:
         if _session is not None and _session.context is not None:
             if ignore_reinit_error:
@@ -194,8 +176,10 @@ def init(
                 "celery_actors.init() was called already. Call shutdown() first, or pass "
                 "ignore_reinit_error=True"
             )
-        wanted = address or (str(app.conf.broker_url) if app is not None else None)
-        wanted = wanted or os.environ.get(ADDRESS_VARIABLE)
+        namespace, env = job_settings(namespace, runtime_env, job_config)
+        if configure_logging:
+            set_up_logging(logging_level, logging_format)
+        wanted = wanted_address(address, app)
         if wanted is not None:
             found = newest_address() if wanted == "auto" else Address.parse(wanted)
             given = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": resources,
@@ -206,13 +190,13 @@ def init(
                     f"{found.public} is joined. Give them to `celery_actors worker` there"
                 )
             ring = resolve_keys(found, keys=keys, key_file=key_file, insecure=insecure)
-            return _join(found, ring, None, namespace, log_to_driver, result_seconds)
+            return _join(found, ring, None, namespace, log_to_driver, result_seconds, env)
         words = _node_words(num_cpus, num_gpus, resources, task_events, result_seconds)
         with _progress("starting a local cluster"):
             local = start_local(words, storage=storage)
         try:
             ring = resolve_keys(local.address, environment={})
-            return _join(local.address, ring, local, namespace, log_to_driver, result_seconds)
+            return _join(local.address, ring, local, namespace, log_to_driver, result_seconds, env)
         except BaseException:
             local.stop()
             raise
@@ -248,7 +232,7 @@ def _progress(what: str) -> Iterator[None]:
 
 def _join(
     address: Address, ring: KeyRing, local: LocalCluster | None, namespace: str | None,
-    log_to_driver: bool, result_seconds: int,
+    log_to_driver: bool, result_seconds: int, env: Mapping[str, Any],
 ) -> ClusterContext:  # fmt: skip
     global _session  # noqa: PLW0603 - a process has one cluster, as in Ray
     Store.probe(address)
@@ -258,6 +242,11 @@ def _join(
         on_log=session.on_log, on_tick=session.tick, result_seconds=result_seconds,
     )  # fmt: skip
     context.namespace = namespace or f"anonymous-{context.session}"
+    try:
+        environment.adopt(context, env)
+    except BaseException:
+        context.close()
+        raise
     context.results.watchdog = session.watchdog
     session.runtime = context
     path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109 - a string is what is sent
@@ -266,7 +255,7 @@ def _join(
     context.store.scripts.begin_session(routing.SESSIONS, context.session, SESSION_MS)
     node_id = local.node_id if local else next(iter(described(context.store)), "")
     session.context = ClusterContext(
-        address.celery_url, context.namespace, node_id, context.session, context
+        address.celery_url, context.namespace, node_id, context.session, context, shutdown
     )
     runtime.set_current(context)
     _session = session

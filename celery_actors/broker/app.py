@@ -9,7 +9,7 @@ from celery.backends.redis import RedisBackend
 from kombu.utils.json import register_type
 
 from ..config import Address
-from ..serialization import MARKER, FetchBlob, Sealer
+from ..serialization import MARKER, Sealer
 
 __all__ = ["SealedValue", "make_app"]
 
@@ -39,7 +39,6 @@ class ResultBackend(RedisBackend):
     """Celery's Redis backend, which also opens signed values, each for its own call only."""
 
     sealer: Sealer
-    fetch_blob: FetchBlob
 
     def meta_from_decoded(self, meta: dict[str, Any]) -> dict[str, Any]:
         """Open a signed result; an unsigned one is Celery's business."""
@@ -47,7 +46,7 @@ class ResultBackend(RedisBackend):
         if meta.get("status") == "SUCCESS" and isinstance(value, SealedValue):
             place = ("result", meta["task_id"])
             sealed = {"__type__": MARKER, "__value__": value.fields}
-            meta["result"] = self.sealer.open(sealed, place, self.fetch_blob)
+            meta["result"] = self.sealer.open(sealed, place)
         return dict(super().meta_from_decoded(meta))
 
 
@@ -55,23 +54,20 @@ class ClusterApp(Celery):
     """A Celery app whose results are this cluster's."""
 
     sealer: Sealer
-    fetch_blob: FetchBlob
 
     def _get_backend(self) -> ResultBackend:
         url = str(self.conf.result_backend)
         if "+" in url.partition("://")[0]:
             url = url.partition("+")[2]  # redis+socket:///path, as celery.app.backends.by_url
         backend = ResultBackend(app=self, url=url)
-        backend.sealer, backend.fetch_blob = self.sealer, self.fetch_blob
+        backend.sealer = self.sealer
         return backend
 
 
-def make_app(
-    address: Address, sealer: Sealer, fetch_blob: FetchBlob, *, result_seconds: int
-) -> Celery:
+def make_app(address: Address, sealer: Sealer, *, result_seconds: int) -> Celery:
     """Return a Celery app on the cluster's store: for `inspect`, events and `AsyncResult`."""
     app = ClusterApp("celery_actors", broker=address.celery_url, set_as_current=False)
-    app.sealer, app.fetch_blob = sealer, fetch_blob
+    app.sealer = sealer
     app.conf.update(
         result_backend=address.celery_url,
         result_expires=result_seconds,

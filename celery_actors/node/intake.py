@@ -44,7 +44,7 @@ class Intake:
         """Take what waits and fits."""
         self._fill_resident()
         for label, amounts in self._store.hash(routing.NEEDS).items():
-            need = Need(tuple((name, amount) for name, amount in json.loads(amounts)))
+            need = Need.of_label(label, json.loads(amounts))
             while self._starting() < STARTING and self._claim_actor(label, need):
                 pass
             if label != _RESIDENT.label:
@@ -73,7 +73,8 @@ class Intake:
             worker_id=f"a-{claim.actor_id}-{owner[-8:]}", queue=claim.queue, epoch=claim.epoch,
             owner=owner, position=int(meta["ap"]), actor_id=claim.actor_id, meta=meta,
             label=routing.worker_label(meta["class"], name, claim.actor_id),
-            environ=_environment(need, allocation),
+            environ=_environment(need, allocation), env=need.env, resources=need.plain,
+            devices=tuple(gpu.names(allocation.gpu_ids)),
         )  # fmt: skip
         self._start(assignment, allocation)
         return True
@@ -82,7 +83,7 @@ class Intake:
         """Keep one worker ready for each free CPU, one more for each that waits in a `get`."""
         resident = [w for w in self._workers() if w.is_resident and not w.retiring]
         blocked = sum(worker.blocked for worker in resident)
-        wanted = self._ledger.free.get("CPU", 0) // UNIT + blocked
+        wanted = max(0, self._ledger.free.get("CPU", 0)) // UNIT + blocked
         for number in range(len(resident), wanted):
             self._start_shared(_RESIDENT, None, lent=number >= wanted - blocked)
         if len(resident) <= wanted:
@@ -123,7 +124,8 @@ class Intake:
             worker_id=worker_id, queue=queue, epoch="1", owner=owner, resident=resident,
             lent=lent,
             label=f"tasks-{need.label}-{worker_id[-4:]}", meta={"class": "task"},
-            environ=_environment(need, allocation),
+            environ=_environment(need, allocation), env=need.env, resources=need.plain,
+            devices=tuple(gpu.names(allocation.gpu_ids)) if allocation else (),
         )  # fmt: skip
         self._start(assignment, allocation)
 

@@ -38,6 +38,7 @@ class WorkerProcess:
     pid: int = 0
     ready: bool = False
     blocked: bool = False
+    has_lent: bool = False  # it waits in a `get`, and others have its CPUs meanwhile
     retiring: bool = False
     init_failed: str = ""
     left: str = ""  # why it ends by its own wish
@@ -55,7 +56,10 @@ class WorkerProcess:
 
     def hear(self) -> dict[str, Any] | None:
         """Return the next word of the worker; None at the end of its line."""
-        data = self.control.recv(_WORD_BYTES)
+        try:
+            data = self.control.recv(_WORD_BYTES)
+        except ConnectionResetError:  # it died with words of ours unread; its own are still there
+            data = self.control.recv(_WORD_BYTES)
         if not data:
             return None
         word: dict[str, Any] = json.loads(data)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from .. import directory, records, routing
 from ..errors import (
-    ActorDiedError,
     ActorUnavailableError,
     DeadLetterError,
     RayError,
     TaskCancelledError,
     WorkerCrashedError,
+    actor_ended,
 )
 from ..messages import decode_envelope
 from ..store import Answer, Store, StoreError
@@ -94,7 +94,7 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
     else:
         what = "" if lost.init_failed else " while it ran this call"
         text = f"{actor.title} died{what}: {lost.cause}"
-        error = ActorDiedError(text, actor.actor_id, lost.init_failed)
+        error = actor_ended(text, lost.cause, actor.actor_id, lost.init_failed)
     begun = _begun(store, keys.queue, meta, lost)
     default = int(meta.get("max_task_retries", 0))
     answers: list[Answer] = []
@@ -156,13 +156,18 @@ def _was_cancelled(store: Store, raw: bytes) -> bool:
 
 
 def _begun(store: Store, mailbox: str, meta: dict[str, str], lost: Lost) -> list[bytes]:
-    """Return the messages that may have begun, oldest first."""
+    """Return the messages that may have begun, oldest first.
+
+    None in line where calls overlap: there a call begins out of line.
+    """
+    if meta.get("concurrent") == "1":
+        return []
     position = int(meta["ap"])
     last = lost.progress
     if last is None:
         # A lone peek is marked for actors that may restart. Elsewhere the oldest call may always
         # have begun.
-        marked = meta.get("max_restarts", "0") != "0" or meta.get("concurrent") == "1"
+        marked = meta.get("max_restarts", "0") != "0"
         last = max(int(meta.get("go", 0)), position + (not marked))
         if meta["st"] != "alive":
             last = position
@@ -257,7 +262,8 @@ def node_lost(store: Store, incarnation: str, ttl: int) -> None:
             queues = (routing.creation_queue(label), routing.shared_queue(label))
             if not any(store.run("EXISTS", queue) for queue in queues):
                 store.run("HDEL", routing.NEEDS, label)
-    store.run("UNLINK", routing.owned_key(incarnation), routing.kill_key(incarnation))
+    store.run("UNLINK", routing.owned_key(incarnation), routing.kill_key(incarnation),
+              routing.asks_key(incarnation))  # fmt: skip
 
 
 def end_session(store: Store, session: str, ttl: int) -> None:

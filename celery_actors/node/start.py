@@ -10,6 +10,9 @@ from collections.abc import Sequence
 
 from ..assignment import NodeSettings
 from ..config import Address, KeyRing
+from ..network import own_ip
+from ..packages import package_cache
+from .shared_folder import open_folder
 from .supervisor import Supervisor, SupervisorOptions
 from .zygote import set_title, start_zygote
 
@@ -34,9 +37,11 @@ def run_node(
     """Run a node until it is told to stop; return the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     host = host or socket.gethostname()
-    settings = NodeSettings(
-        address, ring, f"{host}-{secrets.token_hex(4)}", host, task_events, result_seconds
-    )
     set_title("ca-node")
-    zygote = start_zygote(settings, preload)
-    return Supervisor(settings, options, zygote).run()
+    node_id = f"{host}-{secrets.token_hex(4)}"
+    with package_cache() as cache, open_folder(node_id) as shared:
+        settings = NodeSettings(
+            address, ring, node_id, host, task_events, result_seconds, own_ip(address), cache
+        )
+        zygote = start_zygote(settings, preload)
+        return Supervisor(settings, options, zygote, shared).run()

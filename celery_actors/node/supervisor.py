@@ -12,6 +12,7 @@ import logging
 import os
 import selectors
 import signal
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +24,10 @@ from .. import routing
 from ..assignment import Assignment, LogBatch, NodeSettings
 from ..errors import ClusterUnreachableError
 from ..placement import Allocation, Ledger
+from ..shared_memory import SharedFolder, host_id
 from ..store import Scripts, Store, StoreError, Wire
 from ..store.wire import PUSH, pack
+from .buffer_server import BufferServer
 from .intake import Intake
 from .output import Output
 from .process import WorkerProcess, launch
@@ -59,11 +62,14 @@ class Supervisor:
     """One run of one node."""
 
     def __init__(
-        self, settings: NodeSettings, options: SupervisorOptions, zygote: ZygoteLink
-    ) -> None:
+        self, settings: NodeSettings, options: SupervisorOptions, zygote: ZygoteLink,
+        shared: SharedFolder | None,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._options = options
         self._zygote = zygote
+        self._shared = shared
+        self._buffers = BufferServer(settings, shared) if shared is not None else None
         self._store = Store(settings.address)
         self._ttl = settings.result_seconds
         self._incarnation = settings.node_id
@@ -94,6 +100,8 @@ class Supervisor:
         Scripts.load(self._store.run)
         self._connect_bells()
         self._tick(first=True)
+        if self._buffers is not None:
+            self._buffers.start()
         if self._options.ready is not None:
             os.write(
                 self._options.ready, json.dumps({"node_id": self._incarnation}).encode() + b"\n"
@@ -206,7 +214,10 @@ class Supervisor:
     def _describe(self) -> str:
         return json.dumps({
             "host": self._settings.host, "pid": os.getpid(), "total": self._ledger.total,
-            "free": self._ledger.free, "workers": len(self._workers),
+            "free": {name: max(0, left) for name, left in self._ledger.free.items()},
+            "workers": len(self._workers), "ip": self._settings.ip,
+            "hostname": socket.gethostname(), "host_id": host_id(),
+            "folder": str(self._shared.path) if self._shared is not None else "",
         })  # fmt: skip
 
     def _kill_actor(self, actor_id: str) -> None:
@@ -251,7 +262,19 @@ class Supervisor:
         if word is None:
             self._unwatch(worker.control)
         elif "blocked" in word or "ready" in word:
+            self._lend(worker)
             self._look()
+
+    def _lend(self, worker: WorkerProcess) -> None:
+        """Let other calls have the CPUs of a worker that waits for them: recursion must go on.
+
+        Resident workers hold no allocation: the intake counts those that wait.
+        """
+        if worker.allocation is None or worker.blocked == worker.has_lent:
+            return
+        worker.has_lent = worker.blocked
+        change = self._ledger.lend_cpus if worker.blocked else self._ledger.take_cpus
+        change(worker.allocation)
 
     def _publish(self, job: str, batch: LogBatch) -> None:
         batch.node = self._settings.host
@@ -297,6 +320,8 @@ class Supervisor:
         lost = Lost(cause, position, bool(worker.init_failed), bool(worker.left), tries)
         os.close(worker.progress)
         if worker.allocation is not None:
+            if worker.has_lent:
+                self._ledger.take_cpus(worker.allocation)
             self._ledger.release(worker.allocation)
         if self._abandoned:
             return
@@ -333,5 +358,7 @@ class Supervisor:
             with contextlib.suppress(*_STORE_TROUBLE):
                 node_lost(self._store, self._incarnation, self._ttl)
                 self._store.run("UNLINK", routing.lease_key(self._incarnation))
+        if self._buffers is not None:
+            self._buffers.stop()
         self._zygote.sock.close()
         self._store.close()

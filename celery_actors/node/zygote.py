@@ -116,9 +116,8 @@ class _Zygote:
         for name in modules:
             importlib.import_module(name)
         app = make_app(
-            settings.address, Sealer(settings.ring), _no_blob,
-            result_seconds=settings.result_seconds,
-        )  # fmt: skip
+            settings.address, Sealer(settings.ring), result_seconds=settings.result_seconds
+        )
         preload(app)
         self._settings = replace(settings, app=app)
         gc.collect()
@@ -215,7 +214,3 @@ def _leave(status: int) -> None:
         with contextlib.suppress(Exception):
             stream.flush()
     os._exit(status)
-
-
-def _no_blob(blob_id: str, _size: int) -> memoryview:
-    raise LookupError(f"a worker's Celery app does not read results, asked for {blob_id}")

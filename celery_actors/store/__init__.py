@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from .client import Store
-from .mux import Mux
+from .mux import WAITS, Mux
 from .scripts import Answer, Claim, Fence, Scripts
-from .wire import StoreError, StoreUnreachableError, Wire
+from .wire import StoreError, StoreFullError, StoreUnreachableError, Wire
 
 __all__ = [
+    "WAITS",
     "Answer",
     "Claim",
     "Fence",
@@ -15,6 +16,7 @@ __all__ = [
     "Scripts",
     "Store",
     "StoreError",
+    "StoreFullError",
     "StoreUnreachableError",
     "Wire",
 ]

@@ -23,7 +23,7 @@ from ..errors import ClusterUnreachableError
 from .scripts import Scripts
 from .wire import PUSH, StoreError, Wire, pack
 
-__all__ = ["Mux"]
+__all__ = ["WAITS", "Mux"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Mux:
         self._on_tick = on_tick
         self._lead = threading.Lock()
         self._send_lock = threading.RLock()
-        self._followers: deque[threading.Lock] = deque()
+        self.followers: deque[threading.Lock] = deque()
         self._waiting = 0
         self.pending: deque[tuple[bytes, Handler | None]] = deque()
         self._posted = self._answered = 0
@@ -127,12 +127,16 @@ class Mux:
                     if mine is None:
                         mine = threading.Lock()
                         mine.acquire()
-                    self._followers.append(mine)
-                    # Whoever leads may have finished between our two looks.
-                    mine.acquire(timeout=min(remaining, 0.05))
+                    self.followers.append(mine)
+                    self.follow(mine, remaining)
             finally:
                 self._count_waiting(-1)
         return True
+
+    @staticmethod
+    def follow(mine: threading.Lock, remaining: float) -> None:
+        """Wait for whoever leads; not for long: that one may have finished between two looks."""
+        mine.acquire(timeout=min(remaining, 0.05))
 
     def _count_waiting(self, change: int) -> None:
         with self._count_lock:  # a lost update would keep the background thread from ever reading
@@ -156,12 +160,12 @@ class Mux:
 
     def wake_followers(self) -> None:
         """Let every waiting thread look again: a result that one of them waits for is there."""
-        while self._followers:
+        while self.followers:
             self._promote()
 
     def _promote(self) -> None:
         try:
-            follower = self._followers.popleft()
+            follower = self.followers.popleft()
         except IndexError:
             return
         if follower.locked():
@@ -191,6 +195,9 @@ class Mux:
                 return False
             self._reconnect()
             return True
+        except BaseException:
+            self._wire.abort()  # Ctrl-C, or the call is stopped: half a reply may have been read
+            raise
         try:
             return self._dispatch(replies)
         except BaseException:
@@ -292,3 +299,7 @@ class Mux:
             self._thread.join(timeout=5)
         self._wire.close()
         self.wake_followers()
+
+
+#: Where a process waits for news: a call that is stopped may be interrupted there.
+WAITS = frozenset({Mux.follow.__code__, Wire.fill.__code__})

@@ -76,6 +76,11 @@ class Scripts:
         return pack(("EVALSHA", _SHA[name], len(keys), *keys, *words))
 
     @staticmethod
+    def words(name: str, keys: Sequence[str], *words: Word) -> tuple[Word, ...]:
+        """Return the EVALSHA of a script, not packed."""
+        return ("EVALSHA", _SHA[name], len(keys), *keys, *words)
+
+    @staticmethod
     def load(run: Run) -> None:
         """Make every script known to the server."""
         for source in SOURCES.values():
@@ -229,6 +234,10 @@ class Scripts:
         words = (incarnation, lease_ms, description, "1" if first else "", lease_prefix)
         alive, kills, dead, expired = self._eval("tick", keys, *words)
         return bool(alive), _texts(kills), _texts(dead), _texts(expired)
+
+    def tell(self, key: str, seconds: int, *words: Word) -> int:
+        """Append words to a list that expires, for the one that reads it; return its length."""
+        return int(self._eval("tell", [key], seconds, *words))
 
     def begin_session(self, sessions: str, session: str, milliseconds: int) -> None:
         """Begin a driver's session; `renew_session` keeps it alive."""

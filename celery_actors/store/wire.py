@@ -21,7 +21,15 @@ import redis.utils
 from ..config import Address
 from ..errors import ClusterUnreachableError, RayError
 
-__all__ = ["PUSH", "StoreError", "StoreUnreachableError", "Wire", "connect_error", "pack"]
+__all__ = [
+    "PUSH",
+    "StoreError",
+    "StoreFullError",
+    "StoreUnreachableError",
+    "Wire",
+    "connect_error",
+    "pack",
+]
 
 PUSH = hiredis.PushNotification
 
@@ -41,6 +49,10 @@ class StoreUnreachableError(ClusterUnreachableError):
 
 class StoreError(RayError):
     """Raised when the store refuses a command."""
+
+
+class StoreFullError(StoreError):
+    """Raised when the store refuses a command for want of memory."""
 
 
 def connect_error(address: Address, error: BaseException) -> StoreUnreachableError:
@@ -115,13 +127,14 @@ class Wire:
             return list(ready)
         replies: list[Any] = []
         while not replies:
-            if not self._fill(timeout):
+            if not self.fill(timeout):
                 break
             while (reply := self._reader.gets()) is not False:
                 replies.append(reply)
         return replies
 
-    def _fill(self, timeout: float | None) -> bool:
+    def fill(self, timeout: float | None) -> bool:
+        """Read what has arrived; False where nothing did within ``timeout`` seconds."""
         try:
             if timeout is not None and not self._poll.poll(timeout * 1000):
                 return False

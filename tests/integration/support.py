@@ -23,7 +23,7 @@ import redis
 import celery_actors as ca
 
 ROOT = Path(__file__).parents[2]
-SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY = Path(os.environ.get("CELERY_ACTORS_SHARED_MEMORY", "/dev/shm"))
 T = TypeVar("T")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 import celery_actors as ca
 from tests.integration.actors import Counter, double, fail
 from tests.integration.gates import Gate
-from tests.integration.support import Cluster
+from tests.integration.support import Cluster, wait_until
 
 
 class OwnError(Exception):
@@ -96,8 +98,9 @@ def test_odd_exceptions_reach_the_caller_and_the_actor_lives_on(
 
     odd = Odd.remote()
 
-    with pytest.raises(ca.RayTaskError, match=error.__name__):
+    with pytest.raises(ca.RayTaskError) as caught:
         ca.get(odd.throw.remote(), timeout=10)
+    assert error.__name__ in str(caught.value)
     assert ca.get(odd.ping.remote(), timeout=10) == "pong"
 
 
@@ -251,3 +254,125 @@ def test_no_hang_when_an_actor_dies_while_many_threads_wait(cluster: Cluster, ga
 
     assert len(found) == len(refs)
     assert time.monotonic() - began < 10
+
+
+class TwoWordsError(Exception):
+    """Cannot be unpickled: a common mistake."""
+
+    def __init__(self, code: int, word: str) -> None:
+        super().__init__(f"{word} {code}")
+
+
+def test_an_exception_that_the_caller_cannot_unpickle_tells_its_story(cluster: Cluster):
+    @ca.remote
+    def bad() -> None:
+        raise TwoWordsError(7, "oh")
+
+    with pytest.raises(ca.exceptions.UnserializableException, match="TwoWordsError: oh 7"):
+        ca.get(bad.remote(), timeout=10)
+
+
+def test_an_exception_passed_on_by_several_processes_does_not_nest(cluster: Cluster):
+    @ca.remote
+    def hop(depth: int) -> None:
+        ca.get(hop.remote(depth - 1) if depth else raise_own.remote(9))
+
+    with pytest.raises(OwnError) as caught:
+        ca.get(hop.remote(3), timeout=30)
+
+    assert type(caught.value.cause) is OwnError
+    assert type(caught.value).__name__ == "RayTaskError(OwnError)"
+
+
+def test_members_of_a_remote_exception_group_are_split_by_except_star(cluster: Cluster):
+    @ca.remote
+    def several() -> None:
+        raise ExceptionGroup("several", [ValueError("a"), KeyError("b")])
+
+    caught: list[str] = []
+    try:
+        ca.get(several.remote(), timeout=10)
+    except* ValueError as part:
+        caught += [repr(member) for member in part.exceptions]
+    except* KeyError as part:
+        caught += [repr(member) for member in part.exceptions]
+
+    assert caught == ["ValueError('a')", "KeyError('b')"]
+
+
+def test_an_os_error_keeps_its_number(cluster: Cluster):
+    @ca.remote
+    def read() -> str:
+        return Path("/no/such/file").read_text()
+
+    with pytest.raises(FileNotFoundError) as caught:
+        ca.get(read.remote(), timeout=10)
+    assert (caught.value.errno, caught.value.filename) == (2, "/no/such/file")
+
+
+def test_the_error_of_a_method_names_the_actor_as_its_repr_does(cluster: Cluster):
+    @ca.remote
+    class Painter:
+        def __repr__(self) -> str:
+            return "Painter(red)"
+
+        def fail(self) -> None:
+            raise ValueError("no paint")
+
+    painter = Painter.remote()
+
+    with pytest.raises(ValueError, match="no paint") as caught:
+        ca.get(painter.fail.remote(), timeout=10)
+    assert caught.value.actor_repr == "Painter(red)"
+    assert "repr=Painter(red)" in str(caught.value)
+    assert "ip=" in str(caught.value)
+
+
+@pytest.fixture
+def unhandled(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    def found() -> list[str]:
+        messages = [record.getMessage() for record in caplog.records]
+        return [text for text in messages if text.startswith("Unhandled error")]
+
+    return found
+
+
+def test_a_failure_that_nobody_asks_for_is_logged(
+    cluster: Cluster, unhandled: Callable[[], list[str]]
+):
+    fail.remote("dropped before it failed")
+    ref = fail.remote("dropped after it failed")
+    ca.wait([ref], timeout=10)
+    del ref
+
+    wait_until(lambda: len(unhandled()) == 2, "both failures in the log")
+    text = "\n".join(unhandled())
+    assert "dropped before it failed" in text
+    assert "dropped after it failed" in text
+    assert "CELERY_ACTORS_IGNORE_UNHANDLED_ERRORS=1" in text
+
+
+def test_a_failure_that_somebody_has_met_or_that_is_silenced_is_not_logged(
+    cluster: Cluster, unhandled: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(ValueError, match="met"):
+        ca.get(fail.remote("met"), timeout=10)
+    doomed = Counter.remote()
+    ca.get(doomed.pid.remote(), timeout=10)
+    ca.kill(doomed)
+    late = doomed.add.remote()
+    ca.wait([late], timeout=10)
+    del late
+    with monkeypatch.context() as patched:
+        patched.setenv("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+        silent = fail.remote("silenced")
+        ca.wait([silent], timeout=10)
+        del silent
+        table = cluster.context._runtime.results
+        wait_until(lambda: not table._released and not table._unmet, "the dropped ones are freed")
+    loud = fail.remote("loud")
+    ca.wait([loud], timeout=10)
+    del loud
+
+    wait_until(unhandled, "the last failure in the log")
+    assert [("loud" in text) for text in unhandled()] == [True]

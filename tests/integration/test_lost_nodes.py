@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,3 +196,29 @@ def test_a_paused_node_ends_its_workers_when_it_wakes_and_doubles_nothing(
     written = journal.read_text().split()
     assert written.count("0") <= 1, "a call that may have begun is not run again"
     assert [w for w in written if w != "0"] == [*(str(n) for n in range(1, 100)), "after"]
+
+
+def test_unpacked_packages_are_gone_with_their_node_or_with_the_next_one(
+    server: Server, tmp_path: Path
+):
+    def left() -> set[Path]:
+        return set(Path(tempfile.gettempdir()).glob("celery_actors-packages-*"))
+
+    @ca.remote(runtime_env={"working_dir": tmp_path})
+    def here() -> str:
+        return str(Path.cwd())
+
+    before = left()
+    with node_on(server, name="first") as node:
+        ca.init(server.url, keys=server.key)
+        try:
+            folder = Path(ca.get(here.remote(), timeout=20))
+            assert folder.parent in left() - before
+            node.kill()
+        finally:
+            ca.shutdown()
+    assert folder.exists()
+    with node_on(server, name="second"):
+        assert not folder.exists()
+        assert len(left() - before) == 1
+    assert not left() - before

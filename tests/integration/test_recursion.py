@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from typing import Any
 
 import pytest
@@ -68,3 +69,12 @@ def test_a_reader_and_its_limited_generator_share_one_cpu(single_cpu: Cluster):
         return [ca.get(ref) for ref in limited.remote(4)]
 
     assert ca.get(read.remote(), timeout=30) == [0, 1, 2, 3]
+
+
+def test_recursion_within_an_environment_goes_on_with_one_cpu(single_cpu: Cluster):
+    @ca.remote(runtime_env={"env_vars": {"COLOUR": "red"}})
+    def descend(depth: int) -> str:
+        return ca.get(descend.remote(depth - 1)) if depth else os.environ["COLOUR"]
+
+    assert ca.get(descend.remote(4), timeout=60) == "red"
+    assert wait_until(lambda: ca.available_resources().get("CPU"), "a free CPU") == 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+import math
 import sys
 import threading
 from collections.abc import Callable
@@ -112,6 +114,18 @@ def test_a_name_that_now_means_something_else_travels_by_value(
     old = double
     monkeypatch.setitem(globals(), "double", maker(1))
     assert there_and_back(old, sealer)(4) == 8
+
+
+@pytest.mark.parametrize("code", [dict, len, math.sqrt, sys.getsizeof, "".join])
+def test_what_python_itself_brings_travels_without_its_module(code: Any, sealer: Sealer) -> None:
+    digest, record = dump_code(code, sealer, "it")
+    assert len(record) < 1000
+    assert load_code(digest, {digest: record}.get, sealer) == code
+
+
+def test_a_partial_function_travels(sealer: Sealer) -> None:
+    digest, record = dump_code(functools.partial(double, 4), sealer, "it")
+    assert load_code(digest, {digest: record}.get, sealer)() == 8
 
 
 def test_the_digest_is_stable(sealer: Sealer) -> None:

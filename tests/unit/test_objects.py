@@ -212,6 +212,21 @@ def test_a_reference_is_ready_when_its_value_or_an_error_is_here(recorder: Recor
     assert [ref.failed for ref in refs] == [False, True, True, False]
 
 
+@pytest.mark.parametrize(("values", "heard"), [([7], 7), ([], IndexError)])
+def test_a_callback_gets_the_value_or_the_error(values: list[Any], heard: Any) -> None:
+    class Table(Recorder):
+        def notify(self, ref: ObjectRef[Any], deliver: Any) -> None:
+            deliver(ref)
+
+        def value(self, _ref: ObjectRef[Any]) -> Any:
+            return values[0]
+
+    got: list[Any] = []
+    ref: ObjectRef[Any] = ObjectRef("id", Table(), owned=False)  # type: ignore[arg-type]
+    ref._on_completed(got.append)
+    assert [found if values else type(found) for found in got] == [heard]
+
+
 def test_the_last_holder_tells_the_runtime(recorder: Recorder) -> None:
     refs = refs_of(recorder, 2)
     del refs[0]

@@ -18,11 +18,14 @@ from celery_actors.errors import (
     ObjectLostError,
     RayError,
     RayTaskError,
+    UnserializableException,
     UntrustedPayloadError,
     WorkerCrashedError,
 )
 from celery_actors.messages import decode_meta
 from celery_actors.records import (
+    RaisedAt,
+    blobs_of,
     error_record,
     failure_record,
     lost,
@@ -30,16 +33,13 @@ from celery_actors.records import (
     success_record,
 )
 from celery_actors.serialization import BLOB_BYTES, Sealer
+from tests.unit.held import Held
 
 CALL_ID = "0123abcd-4567-4890-a123-000000000001"
 
 
-def no_blob(blob_id: str, _size: int) -> memoryview:
-    raise AssertionError(f"asked for the blob {blob_id}")
-
-
 def read(record: bytes, sealer: Sealer, call_id: str = CALL_ID) -> Any:
-    return read_result(decode_meta(record), call_id, sealer, no_blob)
+    return read_result(decode_meta(record), call_id, sealer)
 
 
 def raised(error: Exception) -> Exception:
@@ -50,7 +50,7 @@ def raised(error: Exception) -> Exception:
 
 
 def failed(error: Exception, sealer: Sealer) -> bytes:
-    return failure_record(raised(error), CALL_ID, sealer, "Counter.add", 42)
+    return failure_record(raised(error), CALL_ID, sealer, "Counter.add", RaisedAt(42))
 
 
 class TwoWordsError(Exception):
@@ -77,19 +77,18 @@ def backend() -> Backend:
 
 
 def test_celery_reads_a_plain_result(backend: Backend, sealer: Sealer) -> None:
-    record, blobs = success_record({"a": [1, None, "é"]}, CALL_ID, sealer, "the result")
+    record = success_record({"a": [1, None, "é"]}, CALL_ID, sealer, "the result")
     meta = backend.decode_result(record)
     assert (meta["status"], meta["task_id"]) == ("SUCCESS", CALL_ID)
     assert meta["result"] == {"a": [1, None, "é"]}
     assert (meta["traceback"], meta["children"]) == (None, [])
-    assert not blobs
 
 
 def test_celery_reads_the_time_of_a_result(sealer: Sealer) -> None:
     from celery.result import AsyncResult
 
     app = Celery("reader", set_as_current=False, backend="cache+memory://")
-    record, _ = success_record(1, CALL_ID, sealer, "the result")
+    record = success_record(1, CALL_ID, sealer, "the result")
     app.backend.set(app.backend.get_key_for_task(CALL_ID), record)
     result = AsyncResult(CALL_ID, app=app)
     assert result.get(timeout=1) == 1
@@ -115,14 +114,14 @@ def test_celery_reads_our_own_errors(backend: Backend) -> None:
 
 
 def test_celery_with_our_backend_opens_a_signed_result(sealer: Sealer) -> None:
-    app = make_app(Address.parse("redis://"), sealer, no_blob, result_seconds=60)
-    record, _ = success_record({1, 2}, CALL_ID, sealer, "the result")
+    app = make_app(Address.parse("redis://"), sealer, result_seconds=60)
+    record = success_record({1, 2}, CALL_ID, sealer, "the result")
     assert app.backend.decode_result(record)["result"] == {1, 2}
 
 
 def test_our_backend_refuses_a_signed_result_of_another_call(sealer: Sealer) -> None:
-    app = make_app(Address.parse("redis://"), sealer, no_blob, result_seconds=60)
-    record, _ = success_record({1, 2}, CALL_ID, sealer, "the result")
+    app = make_app(Address.parse("redis://"), sealer, result_seconds=60)
+    record = success_record({1, 2}, CALL_ID, sealer, "the result")
     moved = record.replace(CALL_ID.encode(), b"another")
     with pytest.raises(UntrustedPayloadError):
         app.backend.decode_result(moved)
@@ -140,26 +139,58 @@ def test_a_failure_is_named_after_the_users_exception(sealer: Sealer) -> None:
 
 @pytest.mark.parametrize("value", [None, 0, "x", [1, {"a": 2}], (1,), {1}, 2**70, b"y", "\ud800"])
 def test_a_value_comes_back(sealer: Sealer, value: Any) -> None:
-    record, _ = success_record(value, CALL_ID, sealer, "the result")
+    record = success_record(value, CALL_ID, sealer, "the result")
     assert read(record, sealer) == value
 
 
 def test_a_dict_that_looks_like_a_signed_value_comes_back(sealer: Sealer) -> None:
     value = {"__type__": "ca", "__value__": {"m": "", "k": "", "p": "", "b": []}}
-    record, _ = success_record(value, CALL_ID, sealer, "the result")
+    record = success_record(value, CALL_ID, sealer, "the result")
     assert read(record, sealer) == value
 
 
 def test_the_buffers_of_a_large_result_are_named_after_the_call(sealer: Sealer) -> None:
     array = np.arange(BLOB_BYTES, dtype=np.uint8)
-    record, [(blob_id, data)] = success_record(array, CALL_ID, sealer, "the result")
-    assert blob_id.startswith(CALL_ID)
-    found = read_result(decode_meta(record), CALL_ID, sealer, lambda *_: data)
-    assert np.array_equal(found, array)
+    sealer.buffers = Held()
+    record = success_record(array, CALL_ID, sealer, "the result")
+    [blob] = blobs_of(decode_meta(record))
+    assert blob.id.startswith(CALL_ID)
+    assert np.array_equal(read(record, sealer), array)
+
+
+def test_the_buffers_of_a_large_exception_are_kept_and_named(sealer: Sealer) -> None:
+    sealer.buffers = Held()
+    array = np.arange(BLOB_BYTES, dtype=np.uint8)
+    record = failed(ValueError(array), sealer)
+    [blob] = blobs_of(decode_meta(record))
+    assert blob.id.startswith(CALL_ID)
+    with pytest.raises(RayTaskError) as caught:
+        read(record, sealer)
+    assert isinstance(caught.value, ValueError)
+    assert np.array_equal(caught.value.cause.args[0], array)
+
+
+def test_a_small_record_keeps_nothing_beside_itself(sealer: Sealer) -> None:
+    sealer.buffers = Held()
+    error = error_record(ActorDiedError("it died", "ab12"), CALL_ID)
+    for record in (
+        success_record({1}, CALL_ID, sealer, "r"),
+        failed(ValueError("x"), sealer),
+        error,
+    ):
+        assert blobs_of(decode_meta(record)) == []
+
+
+def test_a_long_plain_result_travels_beside_the_record(sealer: Sealer) -> None:
+    sealer.buffers = Held()
+    value = ["word"] * BLOB_BYTES
+    record = success_record(value, CALL_ID, sealer, "the result")
+    assert len(record) < 2000
+    assert read(record, sealer) == value
 
 
 def test_a_signed_result_of_another_call_is_refused(sealer: Sealer) -> None:
-    record, _ = success_record({1}, CALL_ID, sealer, "the result")
+    record = success_record({1}, CALL_ID, sealer, "the result")
     with pytest.raises(UntrustedPayloadError):
         read(record, sealer, call_id="another")
 
@@ -170,7 +201,7 @@ def test_a_signed_error_of_another_call_is_refused(sealer: Sealer) -> None:
 
 
 def test_the_users_exception_is_raised_as_both_types(sealer: Sealer) -> None:
-    with pytest.raises(ValueError, match=r"Counter\.add failed \(pid=42\)") as caught:
+    with pytest.raises(ValueError, match=r"Counter\.add\(\) failed \(pid=42\)") as caught:
         read(failed(ValueError("no"), sealer), sealer)
     assert isinstance(caught.value, RayTaskError)
     assert "raise error" in caught.value.traceback_str
@@ -193,7 +224,7 @@ def test_an_exception_that_cannot_be_pickled_arrives_as_text(sealer: Sealer) -> 
 
 
 def test_an_exception_that_cannot_be_unpickled_arrives_with_its_traceback(sealer: Sealer) -> None:
-    with pytest.raises(RayError, match="TwoWordsError: oh 7"):
+    with pytest.raises(UnserializableException, match="TwoWordsError: oh 7"):
         read(failed(TwoWordsError(7, "oh"), sealer), sealer)
 
 
@@ -245,7 +276,7 @@ def test_a_revoked_call_is_a_ray_error(sealer: Sealer) -> None:
 
 
 def test_a_result_signed_with_another_key_is_refused(sealer: Sealer) -> None:
-    record, _ = success_record({1}, CALL_ID, Sealer(KeyRing((b"\x07" * 32,))), "the result")
+    record = success_record({1}, CALL_ID, Sealer(KeyRing((b"\x07" * 32,))), "the result")
     with pytest.raises(UntrustedPayloadError, match="CELERY_ACTORS_KEYS"):
         read(record, sealer)
 

@@ -14,23 +14,16 @@ from hypothesis import strategies as st
 
 from celery_actors.config import KeyRing
 from celery_actors.errors import RayError, SerializationError
-from celery_actors.serialization import BLOB_BYTES, Blob, Sealer, is_sealed
+from celery_actors.serialization import BLOB_BYTES, Sealer, is_sealed
+from tests.unit.conftest import RING
+from tests.unit.held import Held
 
 CONTEXT = ("argument", "0", "actor-1", "caller-1", "7", "call-1", "add")
 
 
-def no_blob(blob_id: str, _size: int) -> memoryview:
-    raise AssertionError(f"asked for the blob {blob_id}")
-
-
-def fetch_from(blobs: list[Blob]) -> Callable[[str, int], memoryview]:
-    held = dict(blobs)
-    return lambda blob_id, size: held[blob_id][:size]
-
-
 def there_and_back(value: Any, sealer: Sealer) -> Any:
-    raw, blobs = sealer.seal(value, CONTEXT, "call-1.0")
-    return sealer.open(raw, CONTEXT, fetch_from(blobs))
+    sealer.buffers = Held()
+    return sealer.open(sealer.seal(value, CONTEXT, "call-1.0"), CONTEXT)
 
 
 @given(
@@ -50,10 +43,10 @@ def test_any_value_comes_back(value: Any) -> None:
 
 @pytest.mark.parametrize("as_bytes", [True, False], ids=["json", "decoded json"])
 def test_a_signed_value_is_json_that_says_what_it_is(sealer: Sealer, as_bytes: bool) -> None:
-    raw, _ = sealer.seal({1, 2}, CONTEXT, "call-1.0")
+    raw = sealer.seal({1, 2}, CONTEXT, "call-1.0")
     decoded = json.loads(raw)
     assert is_sealed(decoded)
-    assert sealer.open(raw if as_bytes else decoded, CONTEXT, no_blob) == {1, 2}
+    assert sealer.open(raw if as_bytes else decoded, CONTEXT) == {1, 2}
 
 
 def test_a_function_of_this_file_comes_back(sealer: Sealer) -> None:
@@ -62,10 +55,9 @@ def test_a_function_of_this_file_comes_back(sealer: Sealer) -> None:
 
 def test_an_array_comes_back_through_a_buffer_out_of_band(sealer: Sealer) -> None:
     array = np.arange(12, dtype=np.float32).reshape(3, 4)
-    raw, blobs = sealer.seal(array, CONTEXT, "call-1.0")
+    raw = sealer.seal(array, CONTEXT, "call-1.0")
     assert len(json.loads(raw)["__value__"]["b"]) == 1
-    assert not blobs
-    found = sealer.open(raw, CONTEXT, no_blob)
+    found = sealer.open(raw, CONTEXT)
     assert found.dtype == array.dtype
     assert np.array_equal(found, array)
 
@@ -79,19 +71,73 @@ def test_an_empty_array_comes_back(sealer: Sealer) -> None:
     assert there_and_back(np.zeros((0, 3)), sealer).shape == (0, 3)
 
 
-@pytest.mark.parametrize(("size", "count"), [(BLOB_BYTES - 1, 0), (BLOB_BYTES, 1)])
-def test_a_large_buffer_travels_beside_the_message(sealer: Sealer, size: int, count: int) -> None:
-    raw, blobs = sealer.seal(np.zeros(size, dtype=np.uint8), CONTEXT, "call-1.0")
-    assert len(blobs) == count
-    assert sealer.blob_ids(raw) == [("call-1.0.0", size)][:count]
-    assert [blob_id for blob_id, _ in blobs] == ["call-1.0.0"][:count]
+@pytest.mark.parametrize("size", [BLOB_BYTES // 2, BLOB_BYTES])
+def test_a_large_value_travels_beside_the_message(sealer: Sealer, size: int) -> None:
+    held = sealer.buffers = Held()
+    raw = sealer.seal(np.zeros(size, dtype=np.uint8), CONTEXT, "call-1.0")
+    blobs = sealer.blobs(raw)
+    assert [blob.id for blob in blobs] == list(held.blobs) == ["call-1.0"] * (size // BLOB_BYTES)
+    assert all(blob.size == size for blob in blobs)
+    sealer.buffers.free(blobs)
+    assert not held.blobs
 
 
-def test_a_large_buffer_is_not_copied_to_be_signed(sealer: Sealer) -> None:
-    array = np.zeros(BLOB_BYTES, dtype=np.uint8)
-    raw, blobs = sealer.seal(array, CONTEXT, "call-1.0")
-    assert len(raw) < 1000
-    assert np.shares_memory(np.frombuffer(blobs[0][1], dtype=np.uint8), array)
+def test_many_small_buffers_travel_beside_the_message_together(sealer: Sealer) -> None:
+    held = sealer.buffers = Held()
+    value = [np.full(1000, number, dtype=np.uint8) for number in range(200)]
+    raw = sealer.seal(value, CONTEXT, "call-1.0")
+    assert len(held.blobs) == 1
+    assert np.array_equal(sealer.open(raw, CONTEXT), value)
+
+
+def test_code_stays_inline_however_large(sealer: Sealer) -> None:
+    held = sealer.buffers = Held()
+    value = b"x" * BLOB_BYTES
+    raw = sealer.seal(value, CONTEXT, "code", inline=True)
+    assert not held.blobs
+    assert Sealer(RING).open(raw, CONTEXT) == value
+
+
+def test_arrays_from_beside_the_message_are_read_only_and_aligned(sealer: Sealer) -> None:
+    value = [np.ones(7, dtype=np.uint8), np.ones(BLOB_BYTES), "x" * BLOB_BYTES]
+    sealer.buffers = Held("node-1")
+    raw = sealer.seal(value, CONTEXT, "call-1.0")
+    found = sealer.open(raw, CONTEXT)
+    [whole] = map(np.frombuffer, sealer.buffers.blobs.values())
+    for array in found[:2]:
+        assert not array.flags.writeable
+        assert (array.ctypes.data - whole.ctypes.data) % 64 == 0
+
+
+LARGE_OCTETS = [b"\x00\xff" * BLOB_BYTES, bytearray(b"ab" * BLOB_BYTES)]
+
+
+@pytest.mark.parametrize("value", [
+    *LARGE_OCTETS, LARGE_OCTETS, tuple(LARGE_OCTETS), {"a": LARGE_OCTETS[0], "b": b"small"},
+    [[LARGE_OCTETS]], [LARGE_OCTETS[0], np.ones(BLOB_BYTES).tolist()], "x" * BLOB_BYTES,
+    {"a": ["y" * 100] * BLOB_BYTES},
+], ids=["bytes", "bytearray", "list", "tuple", "dict", "deep", "and floats", "str", "words",
+])  # fmt: skip
+@pytest.mark.parametrize("node", ["", "node-1"])
+def test_large_values_that_are_no_arrays_travel_beside_the_message(
+    sealer: Sealer, value: Any, node: str
+) -> None:
+    sealer.buffers = Held(node)
+    raw = sealer.seal(value, CONTEXT, "call-1.0")
+    assert len(raw) < BLOB_BYTES
+    found = sealer.open(raw, CONTEXT)
+    assert type(found) is type(value)
+    assert found == value
+
+
+def test_a_large_bytes_object_that_comes_twice_is_one_object_again(sealer: Sealer) -> None:
+    held = sealer.buffers = Held()
+    data = bytes(BLOB_BYTES)
+    raw = sealer.seal([data, bytearray(BLOB_BYTES), data], CONTEXT, "call-1.0")
+    assert len(held.blobs["call-1.0"]) == 2 * BLOB_BYTES
+    first, other, second = sealer.open(raw, CONTEXT)
+    assert first is second
+    assert other == data
 
 
 def test_small_and_large_buffers_come_back_in_their_places(sealer: Sealer) -> None:

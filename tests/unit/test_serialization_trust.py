@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import pickle
 from collections.abc import Callable, Iterator
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 
 from celery_actors.config import KeyRing
 from celery_actors.errors import UntrustedPayloadError
-from celery_actors.serialization import BLOB_BYTES, Blob, Sealer
+from celery_actors.serialization import BLOB_BYTES, Sealer
+from tests.unit.conftest import RING
+from tests.unit.held import Held
 
 CONTEXT = ("argument", "0", "actor-1", "caller-1", "7", "call-1", "add")
 OLD, NEW = b"\x01" * 32, b"\x02" * 32
@@ -40,15 +43,6 @@ def nothing_unpickled_yet() -> None:
     unpickled.clear()
 
 
-def no_blob(blob_id: str, _size: int) -> memoryview:
-    raise AssertionError(f"asked for the blob {blob_id}")
-
-
-def fetch_from(blobs: list[Blob]) -> Callable[[str, int], memoryview]:
-    held = dict(blobs)
-    return lambda blob_id, size: held[blob_id][:size]
-
-
 def bits(data: bytes) -> Iterator[bytes]:
     """Yield the data with each bit changed in turn."""
     for position in range(len(data)):
@@ -61,7 +55,7 @@ def bits(data: bytes) -> Iterator[bytes]:
 def refused(sealer: Sealer, raw: Any, context: tuple[str, ...] = CONTEXT) -> bool:
     """Tell whether a value is refused without a step of its pickle being run."""
     with pytest.raises(UntrustedPayloadError):
-        sealer.open(raw, context, no_blob)
+        sealer.open(raw, context)
     return not unpickled
 
 
@@ -69,8 +63,7 @@ def refused(sealer: Sealer, raw: Any, context: tuple[str, ...] = CONTEXT) -> boo
 def trap(sealer: Sealer) -> dict[str, Any]:
     """A signed tripwire with two inline buffers, as decoded JSON."""
     value = (Tripwire(), np.arange(3, dtype=np.int8), np.arange(2, dtype=np.int8))
-    raw, blobs = sealer.seal(value, CONTEXT, "call-1.0")
-    assert not blobs
+    raw = sealer.seal(value, CONTEXT, "call-1.0")
     found: dict[str, Any] = json.loads(raw)
     assert len(found["__value__"]["b"]) == 2
     return found
@@ -82,7 +75,7 @@ def with_field(trap: dict[str, Any], name: str, data: bytes) -> dict[str, Any]:
 
 
 def test_the_trap_springs_when_nothing_was_changed(sealer: Sealer, trap: dict[str, Any]) -> None:
-    sealer.open(trap, CONTEXT, no_blob)
+    sealer.open(trap, CONTEXT)
     assert unpickled == ["sprung"]
 
 
@@ -160,17 +153,82 @@ def test_a_buffer_moved_into_the_pickle_is_refused(sealer: Sealer, trap: dict[st
     assert refused(sealer, forged)
 
 
-def test_a_changed_blob_is_refused(sealer: Sealer) -> None:
+def test_a_changed_blob_in_the_store_is_refused(sealer: Sealer) -> None:
+    held = sealer.buffers = Held()
     value = (Tripwire(), np.zeros(BLOB_BYTES, dtype=np.uint8))
-    raw, [(blob_id, data)] = sealer.seal(value, CONTEXT, "call-1.0")
+    raw = sealer.seal(value, CONTEXT, "call-1.0")
     for position in (0, BLOB_BYTES // 2, BLOB_BYTES - 1):
-        changed = bytearray(data)
-        changed[position] ^= 1
+        held.blobs["call-1.0"][position] ^= 1
+        assert refused(sealer, raw)
+        held.blobs["call-1.0"][position] ^= 1
+    del held.blobs["call-1.0"][-1]
+    assert refused(sealer, raw)
+
+
+def test_a_changed_pickle_in_shared_memory_is_refused(sealer: Sealer) -> None:
+    held = sealer.buffers = Held("node-1")
+    raw = sealer.seal([Tripwire(), "x" * BLOB_BYTES], CONTEXT, "call-1.0")
+    held.blobs["call-1.0"][7] ^= 1
+    assert refused(sealer, raw)
+
+
+@pytest.mark.parametrize("number", range(4), ids=["id", "size", "node", "digest"])
+def test_a_value_that_is_pointed_to_another_blob_is_refused(sealer: Sealer, number: int) -> None:
+    held = sealer.buffers = Held("node-1")
+    value = (Tripwire(), np.zeros(BLOB_BYTES, dtype=np.uint8))
+    other = sealer.seal(np.ones(2 * BLOB_BYTES, dtype=np.uint8), CONTEXT, "call-1.1")
+    trap = json.loads(sealer.seal(value, CONTEXT, "call-1.0"))
+    assert len(held.blobs) == 2
+    blob = [*trap["__value__"]["o"], ""][:4]
+    blob[number] = ["call-1.1", 2 * BLOB_BYTES, "node-2", "00"][number]
+    trap["__value__"]["o"] = blob
+    assert refused(sealer, trap)
+    trap["__value__"]["o"] = json.loads(other)["__value__"]["o"]
+    assert refused(sealer, trap)
+
+
+@pytest.mark.parametrize(("field", "forged"), [("s", [1, BLOB_BYTES - 1]), ("n", 1), ("d", "")])
+def test_another_order_of_what_is_in_a_blob_is_refused(
+    sealer: Sealer, field: str, forged: Any
+) -> None:
+    sealer.buffers = Held("node-1")
+    trap = json.loads(sealer.seal([Tripwire(), "x" * BLOB_BYTES], CONTEXT, "call-1.0"))
+    trap["__value__"][field] = forged
+    assert refused(sealer, trap)
+
+
+@pytest.mark.parametrize("field", ["n", "s", "d", "o"])
+def test_fields_of_large_values_added_to_a_small_one_are_refused(
+    sealer: Sealer, trap: dict[str, Any], field: str
+) -> None:
+    # Else a buffer, which may hold anything, could be passed off as the pickle.
+    first = base64.b64decode(trap["__value__"]["b"][0])
+    digest = hashlib.sha256(first).hexdigest()
+    added = {"n": 1, "s": [1], "d": digest, "o": ["call-1.0", 3, "", digest]}
+    held = sealer.buffers = Held()
+    held.blobs["call-1.0"] = bytearray(first)
+    assert refused(sealer, {**trap, "__value__": {**trap["__value__"], field: added[field]}})
+    assert refused(sealer, {**trap, "__value__": {**trap["__value__"], **added}})
+
+
+def test_a_value_with_a_blob_is_refused_where_none_may_be(sealer: Sealer) -> None:
+    keeping = Sealer(RING, Held())
+    value = (Tripwire(), np.zeros(BLOB_BYTES, dtype=np.uint8))
+    assert refused(sealer, keeping.seal(value, CONTEXT, "call-1.0"))
+
+
+def test_bytes_that_travel_alone_are_checked(sealer: Sealer) -> None:
+    data = memoryview(b"chunk")
+    tag = sealer.tag(("chunk", "0"), data)
+    sealer.check_tag(("chunk", "0"), data, tag)
+    for context, changed, forged in (
+        (("chunk", "1"), data, tag),
+        (("chunk", "0"), memoryview(b"chunK"), tag),
+        (("chunk", "0"), data, tag[:-1] + ("0" if tag[-1] != "0" else "1")),
+        (("chunk", "0"), data, ""),
+    ):
         with pytest.raises(UntrustedPayloadError):
-            sealer.open(raw, CONTEXT, fetch_from([(blob_id, memoryview(changed))]))
-    with pytest.raises(UntrustedPayloadError):
-        sealer.open(raw, CONTEXT, fetch_from([(blob_id, data[:-1])]))
-    assert not unpickled
+            sealer.check_tag(context, changed, forged)
 
 
 def test_an_unsigned_pickle_is_refused(sealer: Sealer, trap: dict[str, Any]) -> None:
@@ -203,13 +261,13 @@ def test_a_shape_that_was_never_sent_is_refused(sealer: Sealer, raw: Any) -> Non
 @given(st.data())
 def test_a_changed_character_never_springs_the_trap(data: st.DataObject) -> None:
     sealer = Sealer(KeyRing((OLD,)))
-    raw, _ = sealer.seal(Tripwire(), CONTEXT, "call-1.0")
+    raw = sealer.seal(Tripwire(), CONTEXT, "call-1.0")
     position = data.draw(st.integers(0, len(raw) - 1))
     changed = bytearray(raw)
     changed[position] = data.draw(st.integers(0, 255))
     unpickled.clear()
     try:
-        sealer.open(bytes(changed), CONTEXT, no_blob)
+        sealer.open(bytes(changed), CONTEXT)
     except UntrustedPayloadError:
         assert not unpickled
     else:  # base64 padding and the value's own type name are not part of what is signed
@@ -221,14 +279,14 @@ def test_a_changed_character_never_springs_the_trap(data: st.DataObject) -> None
 
 def test_a_ring_signs_with_its_first_key_and_accepts_all() -> None:
     old, both, new = (Sealer(KeyRing(keys)) for keys in ((OLD,), (NEW, OLD), (NEW,)))
-    assert both.open(old.seal({1}, CONTEXT, "c")[0], CONTEXT, no_blob) == {1}
-    assert new.open(both.seal({1}, CONTEXT, "c")[0], CONTEXT, no_blob) == {1}
+    assert both.open(old.seal({1}, CONTEXT, "c"), CONTEXT) == {1}
+    assert new.open(both.seal({1}, CONTEXT, "c"), CONTEXT) == {1}
 
 
 def test_a_key_that_left_the_ring_is_refused_with_the_cure() -> None:
-    raw, _ = Sealer(KeyRing((OLD,))).seal(Tripwire(), CONTEXT, "c")
+    raw = Sealer(KeyRing((OLD,))).seal(Tripwire(), CONTEXT, "c")
     with pytest.raises(UntrustedPayloadError, match="CELERY_ACTORS_KEYS"):
-        Sealer(KeyRing((NEW,))).open(raw, CONTEXT, no_blob)
+        Sealer(KeyRing((NEW,))).open(raw, CONTEXT)
     assert not unpickled
 
 
@@ -236,4 +294,4 @@ def test_the_error_names_the_place_that_the_value_was_read_at(
     sealer: Sealer, trap: dict[str, Any]
 ) -> None:
     with pytest.raises(UntrustedPayloadError, match=r"actor-2 .*not unpickled"):
-        sealer.open(trap, (*CONTEXT[:2], "actor-2", *CONTEXT[3:]), no_blob)
+        sealer.open(trap, (*CONTEXT[:2], "actor-2", *CONTEXT[3:]))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import enum
 import pickle
 import threading
 from collections.abc import Callable
@@ -162,6 +163,21 @@ def test_the_first_parameter_is_left_out_where_python_fills_it(name: str) -> Non
 
 def test_a_method_that_takes_self_among_all_arguments_takes_any_number() -> None:
     class_methods(Counter)["anything"].signature.check("anything", (1, 2), {"a": 1})
+
+
+def test_a_metaclass_cannot_hide_methods() -> None:
+    class Colour(enum.Enum):
+        RED = 1
+
+        def shout(self) -> str:
+            return self.name
+
+    assert "shout" in class_methods(Colour)
+
+
+def test_a_default_stays_at_home_and_shows_as_dots() -> None:
+    with pytest.raises(TypeError, match=r"signature is \(a, b=…\)$"):
+        of(default).check("f()", (), {})
 
 
 def test_methods_of_a_builtin_base_can_be_called() -> None:

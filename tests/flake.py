@@ -1,0 +1,93 @@
+"""Run the semantics suite again and again, each time in another order: ``make flake N=50``.
+
+A run that fails ends nothing. The last lines tell how many runs passed, and for each other run its
+seed, the tests that failed and where its whole output is.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import click
+
+ROOT = Path(__file__).parents[1]
+LOGS = ROOT / ".pytest_cache" / "flake"
+RUN_SECONDS = 3600
+
+#: What the programming model promises, on the embedded server: a new file of tests joins by itself.
+SUITE = ["tests/integration", "-m", "not debian_redis and not slow and not gpu"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the suite."""
+
+    seed: int
+    passed: bool
+    failed: list[str]
+    tests: int
+    seconds: float
+    log: Path
+
+
+def run_suite(seed: int, words: tuple[str, ...]) -> Run:
+    """Run the suite once in the order of a seed; keep the output of a run that fails."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log = LOGS / f"{seed}.log"
+    command = [sys.executable, "-m", "pytest", *SUITE, f"--randomly-seed={seed}", *words]
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, log.open("wb") as output:
+        report = Path(folder) / "report.xml"
+        command.append(f"--junit-xml={report}")
+        try:
+            status = subprocess.run(
+                command, cwd=ROOT, stdout=output, stderr=output, timeout=RUN_SECONDS, check=False
+            ).returncode
+        except subprocess.TimeoutExpired:
+            status = -1
+        tests, failed = read_report(report) if report.exists() else (0, ["the run did not end"])
+    if status == 0:
+        log.unlink()
+    return Run(seed, status == 0, failed, tests, time.monotonic() - began, log)
+
+
+def read_report(path: Path) -> tuple[int, list[str]]:
+    """Return how many tests a report names, and which of them failed."""
+    cases = list(ET.parse(path).iter("testcase"))
+    failed = [
+        f"{case.get('classname')}::{case.get('name')}"
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    ]
+    return len(cases), failed
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("times", type=click.IntRange(min=1))
+@click.argument("words", nargs=-1)
+def main(times: int, words: tuple[str, ...]) -> None:
+    """Run the semantics suite TIMES times; WORDS are further options of pytest."""
+    runs = []
+    for number in range(1, times + 1):
+        run = run_suite(random.randrange(2**32), words)
+        runs.append(run)
+        outcome = f"{run.tests} tests, {len(run.failed)} failed, {run.seconds:.0f} s"
+        click.echo(f"run {number} of {times}, seed {run.seed}: {outcome}")
+        for name in run.failed:
+            click.echo(f"  {name}")
+    bad = [run for run in runs if not run.passed]
+    click.echo(f"{times - len(bad)} of {times} runs passed")
+    for run in bad:
+        click.echo(f"  seed {run.seed}: {', '.join(run.failed) or 'see the output'} ({run.log})")
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
