@@ -141,8 +141,10 @@ class Calls:
         template: MessageTemplate,
         args: Sequence[Any],
         kwargs: dict[str, Any],
-    ) -> ObjectRef[Any]:
+    ) -> Any:
         """Send one call; return at once, unless this caller is far ahead of the target.
+
+        Returns what the call's options promise: a reference, several, none, or a generator.
 
         Raises:
             SerializationError: an argument cannot be pickled; nothing was sent.
@@ -158,8 +160,10 @@ class Calls:
             if args or kwargs:
                 body, carried = self._body(target, template.task, sequence, name, args, kwargs)
             message = template.build(call_id, sequence, body, carried)
-            ref = self._results.new(name)
+            ref = promised = self._results.new(name)
             ref._target = target
+            if template.returns != 1:
+                promised = self._results.several.promise(ref, template.options)
             if target.limit:
                 self._results.count(name, target)
             target.sequence = sequence
@@ -174,7 +178,7 @@ class Calls:
                     self._flush()
         if target.ahead > AHEAD_CALLS or sequence - target.acknowledged > UNACKNOWLEDGED_CALLS:
             self._throttle(target)
-        return ref
+        return promised
 
     def _make_room(self, target: Target) -> None:
         if target.pending < target.limit:

@@ -37,7 +37,11 @@ class Canceller:
         context.results.on_word = self._on_word
 
     def cancel(self, ref: ObjectRef[Any], *, force: bool, recursive: bool, patience: float) -> None:
-        """Cancel a call; wait ``patience`` seconds at most for its worker's word."""
+        """Cancel a call; wait ``patience`` seconds at most for its worker's word.
+
+        One of several values stands for the call that makes them.
+        """
+        ref = ref._call or ref
         target = ref._target
         if target is not None and target.actor_id and force:
             raise ValueError(
@@ -48,7 +52,7 @@ class Canceller:
             return
         context = self._context
         context.calls.flush()
-        call_id = ref.id.partition(".")[0]
+        call_id = ref.id
         if target is None:
             owner = routing.reply_channel(session_of(call_id))
             self._tell(owner, "CANCEL", call_id, {"force": force, "recursive": recursive})

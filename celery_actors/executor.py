@@ -10,6 +10,7 @@ from . import records, routing
 from .directory import answer_to
 from .errors import (
     DeadLetterError,
+    FencedError,
     ObjectStoreFullError,
     RayError,
     RayTaskError,
@@ -22,9 +23,11 @@ from .interrupts import Interrupts
 from .messages import Message, decode_body, decode_envelope
 from .object_ref import ObjectRef
 from .options import RetryOn
+from .returns import Sink
 from .runtime import Runtime
 from .serialization import is_sealed
-from .store import Answer
+from .store import Answer, Fence
+from .streaming import Sinks
 from .tokens import Remains, remains_of
 
 __all__ = [
@@ -100,6 +103,8 @@ class Retries:
 
     def _covers(self, error: BaseException) -> bool:
         wanted: Any = self._own if self._wanted is None else self._wanted
+        if isinstance(error, FencedError):
+            return False
         if isinstance(wanted, bool):
             return wanted and isinstance(error, Exception)
         cause = error.cause if isinstance(error, RayTaskError) else error
@@ -113,9 +118,11 @@ class Executor:
     """
 
     def __init__(
-        self, runtime: Runtime, owner: str, interrupts: Interrupts, place: records.RaisedAt
-    ) -> None:
+        self, runtime: Runtime, owner: str, interrupts: Interrupts, place: records.RaisedAt,
+        fence: Fence,
+    ) -> None:  # fmt: skip
         self._runtime = runtime
+        self._sinks = Sinks(runtime, fence)
         self.interrupts = interrupts
         self._owner = owner
         self._place = place
@@ -142,12 +149,13 @@ class Executor:
                 argument cannot be read or trusted; the call did not start.
         """
         label = callee.label
+        sink = self.sink(prepared.message, label)
         while True:
             started = self.start(prepared, label)
             if isinstance(started, Outcome):
                 return started
             try:
-                value = self._call(prepared.message, callee.function, started)
+                value = self._call(prepared.message, callee.function, started, sink)
             except SystemExit:
                 raise
             except BaseException as error:  # noqa: BLE001 - the user's exception is the result
@@ -156,9 +164,18 @@ class Executor:
                 return self.fail(prepared.message, error, label)
             return self.finish(prepared.message, value, label)
 
-    def _call(self, message: Message, function: Callable[..., Any], started: Started) -> Any:
+    def sink(self, message: Message, label: str) -> Sink | None:
+        """Return what takes the values of a call; None for a call that gives one value."""
+        return None if message.tag.options is None else self._sinks.sink(message, label)
+
+    def _call(
+        self, message: Message, function: Callable[..., Any], started: Started, sink: Sink | None
+    ) -> Any:
         interrupts = self.interrupts
         try:
+            if sink is not None:
+                interrupts.enter_main(message, type(sink).run.__code__)
+                return sink.run(function, started.args, started.kwargs)
             interrupts.enter_main(message, Executor._call.__code__)
             return function(*started.args, **started.kwargs)
         finally:
@@ -200,9 +217,15 @@ class Executor:
         return self.interrupts.is_cancelled(message.call_id)
 
     def finish(self, message: Message, value: Any, label: str) -> Outcome:
-        """Return the outcome of a call that returned a value."""
+        """Return the outcome of a call that returned a value, or whose sink has taken them."""
         if self.is_cancelled(message):
             return self.fail(message, KeyboardInterrupt(), label)
+        if message.tag.options is not None and isinstance(value, Sink):
+            try:
+                record = value.end()
+            except RayError as error:
+                return self.fail(message, error, label)
+            return Outcome(answer_to(message, record), remains_of(message), True)
         try:
             record = records.success_record(
                 value, message.call_id, self._runtime.sealer, f"the result of {label}",

@@ -28,7 +28,7 @@ class RemoteFunction(Generic[F_co]):
 
     def __init__(self, function: Callable[..., Any], options: FunctionOptions) -> None:
         name = name_of(function)
-        if inspect.iscoroutinefunction(function):
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise ValueError(
                 f"'async def' should not be used for remote tasks: {name}. Use an actor with async "
                 "methods, or call asyncio.run inside"
@@ -63,6 +63,9 @@ class RemoteFunction(Generic[F_co]):
     @function_call
     def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Send one call and return the reference to its result at once.
+
+        With ``num_returns=n`` a list of n references, with 0 None; for a generator the
+        ``ObjectRefGenerator`` of its values.
 
         Raises:
             TypeError: the arguments do not fit. SerializationError: one cannot be pickled.

@@ -174,6 +174,7 @@ class MessageTemplate:
             + b","
         )
         self.options = options
+        self.returns = options.returns
         fixed = b"".join(b"," + _encode(word) for word in (job, code, max_retries))
         asked = b"" if options == PLAIN else b"," + _encode(options)
         self._after_sequence = fixed + asked + b'],"id":"'

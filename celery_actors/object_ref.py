@@ -28,6 +28,7 @@ class ObjectRef(Generic[R_co]):
 
     __slots__ = (
         "__weakref__",
+        "_call",
         "_callbacks",
         "_error",
         "_hold",
@@ -55,22 +56,27 @@ class ObjectRef(Generic[R_co]):
         self._watched = owned
         self._target: Target | None = None  # where the call was sent, until its result is here
         self._parent = ""  # the call that made this one
+        self._call: ObjectRef[Any] | None = None  # of one of several values: the call itself
         self._meta: Meta | None = None
         self._error: Exception | None = None
         self._callbacks: list[Callable[[ObjectRef[Any]], None]] | None = None
 
     def hex(self) -> str:
         """Return the id as hexadecimal digits."""
-        return self._id.replace("-", "")
+        call_id, _, number = self._id.partition(".")
+        return call_id.replace("-", "") + (f"{int(number):08x}" if number else "")
 
     @property
     def id(self) -> str:
-        """The Celery task id: ``AsyncResult(ref.id, app=app).get()`` returns the value."""
+        """The Celery task id: ``AsyncResult(ref.id, app=app).get()`` returns the value.
+
+        For value ``k`` of several, counted from 1, it is ``<id of the call>.<k>``.
+        """
         return self._id
 
     def task_id(self) -> str:
         """Return the Celery task id of the call."""
-        return self._id
+        return self._id.partition(".")[0]
 
     @property
     def ready(self) -> bool:
@@ -80,7 +86,9 @@ class ObjectRef(Generic[R_co]):
     @property
     def is_stored(self) -> bool:
         """True when the store is known to have had the value: if it has not now, it is lost."""
-        return self._stored or self._meta is not None
+        if self._meta is None or (self._call is not None and self.failed):
+            return self._stored
+        return True
 
     @property
     def failed(self) -> bool:

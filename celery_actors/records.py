@@ -2,8 +2,9 @@
 
 A failure carries in ``ca`` what Celery's format has no room for: ``{"x": …}``, the sealed error as
 text, for a user's exception; ``{"e": name, "m": text, "a": actor id, "i": init failed}`` for ours.
-A value that contains handles or references begins with ``{"ca": {"h": [its ties]}``: see
-``tokens``.
+A success may begin with ``{"ca": {…}``: ``h`` the ties of the handles and references that the value
+contains (see ``tokens``); ``n`` the number of values of a call of several; ``w`` the session of the
+worker that waits for the reader.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from .messages import Meta
 from .serialization import SEALED, Blob, Sealer, encode_plain
 
 __all__ = [
+    "Beside",
     "RaisedAt",
+    "beside",
     "blobs_of",
     "contained",
     "error_record",
@@ -63,12 +66,7 @@ class _SystemFailure(msgspec.Struct):
     i: bool = False
 
 
-class _Contents(msgspec.Struct):
-    h: list[str] = []
-
-
 _decode_failure = msgspec.json.Decoder(_SystemFailure).decode
-_decode_contents = msgspec.json.Decoder(_Contents).decode
 
 
 def result_context(call_id: str) -> tuple[str, ...]:
@@ -87,21 +85,40 @@ class Carrier(Protocol):
         """Add ties and return them."""
 
 
+class Beside(msgspec.Struct, omit_defaults=True):
+    """What a success carries beside its value: see the module."""
+
+    h: list[str] = []
+    n: int = 0
+    w: str = ""
+
+
+_decode_beside = msgspec.json.Decoder(Beside).decode
+_NOTHING = Beside()
+
+
+def beside(meta: Meta) -> Beside:
+    """Return what a success carries beside its value."""
+    return _NOTHING if bytes(meta.ca) == b"null" else _decode_beside(meta.ca)
+
+
 def success_record(
-    value: Any, call_id: str, sealer: Sealer, describe: str, carrier: Carrier
-) -> bytes:
+    value: Any, call_id: str, sealer: Sealer, describe: str, carrier: Carrier, *,
+    ours: Beside = _NOTHING,
+) -> bytes:  # fmt: skip
     """Return the record of a returned value.
 
     Raises:
         SerializationError: the value cannot be pickled. ObjectStoreFullError: it has no room.
     """
     result = encode_plain(value)
-    inside = b""
     if result is None:
         with collecting() as things:
             result = sealer.seal(value, result_context(call_id), call_id, describe)
         if things:
-            inside = b'"ca":{"h":%b},' % _encode(carrier.carry(things, "o", call_id))
+            ties = carrier.carry(things, "o", call_id)
+            ours = Beside(ties, ours.n, ours.w)
+    inside = b"" if ours == _NOTHING else b'"ca":%b,' % _encode(ours)
     return (
         b'{%b"status":"SUCCESS","result":%b,"traceback":null,"children":[],"date_done":"%b",'
         b'"task_id":%b}' % (inside, result, _now(), _encode(call_id))
@@ -244,7 +261,7 @@ def contained(meta: Meta) -> list[str]:
     """Return the ties of what a value contains; they end with it."""
     if meta.status != "SUCCESS" or bytes(meta.ca) == b"null":
         return []
-    return _decode_contents(meta.ca).h
+    return _decode_beside(meta.ca).h
 
 
 def lost(call_id: str) -> ObjectLostError:

@@ -38,6 +38,7 @@ from .runners import AsyncRunner, ThreadRunner
 from .runtime import Runtime
 from .shared_loop import SharedLoop
 from .signatures import name_of
+from .store import Fence
 from .worker_env import WorkerEnv
 
 __all__ = ["run_worker"]
@@ -291,7 +292,9 @@ def _warn_of_blocking(label: str) -> Callable[[], AbstractContextManager[None]]:
 def _executor(
     process: HostProcess, context: Runtime, owner: str, instance: object = None
 ) -> Executor:
-    return Executor(context, owner, process.interrupts, process.place(instance))
+    mine = process.assignment
+    fence = Fence(mine.keys.meta, mine.epoch, mine.owner)
+    return Executor(context, owner, process.interrupts, process.place(instance), fence)
 
 
 def _concurrent_loop(actor: _Hosted, executor: Executor) -> tuple[ConcurrentLoop, Mailbox]:

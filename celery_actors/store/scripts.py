@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from .wire import pack
 
-__all__ = ["Answer", "Claim", "Scripts"]
+__all__ = ["Answer", "Claim", "Fence", "Scripts"]
 
 Word = bytes | str | int | float
 Run = Callable[..., Any]
@@ -27,6 +27,14 @@ class Answer(NamedTuple):
     key: str
     record: bytes
     channel: str = ""
+
+
+class Fence(NamedTuple):
+    """Who must own a mailbox for a write to count: the key of its record, epoch and owner."""
+
+    meta: str
+    epoch: str
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +219,18 @@ class Scripts:
 
     def answer(self, ttl: int, answers: Sequence[Answer]) -> int:
         """Store results that no worker will store, overwriting none."""
-        return int(self._eval("answer", [], ttl, *flatten(answers)))
+        return int(self._eval("answer", [""], "", "", ttl, *flatten(answers)))
+
+    def values(self, fence: Fence, ttl: int, answers: Sequence[Answer]) -> bool:
+        """Store values of a call that runs, overwriting none; False when fenced."""
+        words = (fence.epoch, fence.owner, ttl, *flatten(answers))
+        return int(self._eval("answer", [fence.meta], *words)) >= 0
+
+    @staticmethod
+    def pack_values(fence: Fence, ttl: int, answers: Sequence[Answer]) -> bytes:
+        """Return the same as a packed command; its reply is negative when fenced."""
+        words = (fence.epoch, fence.owner, ttl, *flatten(answers))
+        return Scripts.pack("answer", [fence.meta], *words)
 
     def tick(
         self, keys: Sequence[str], incarnation: str, lease_ms: int, description: str, first: bool,

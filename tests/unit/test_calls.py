@@ -48,7 +48,11 @@ def target(runtime: Runtime, actor: StoredActor) -> Target:
 
 
 def send(runtime: Runtime, target: Target, *args: Any, **kwargs: Any) -> ObjectRef[Any]:
-    return runtime.calls.submit(target, runtime.template(target, "Counter.add"), args, kwargs)
+    ref: ObjectRef[Any] = runtime.calls.submit(
+        target, runtime.template(target, "Counter.add"), args, kwargs
+    )
+
+    return ref
 
 
 def arguments(actor: StoredActor) -> list[list[Any]]:
