@@ -63,7 +63,7 @@ class Copies:
     def __init__(self, *, ordered: bool) -> None:
         self._ordered = ordered
         self._signed: dict[str, int] = {}  # caller -> its last call with signed arguments
-        self._seen: dict[str, None] = {}  # ids of recent calls, oldest first
+        self._seen: dict[str, int] = {}  # recent calls and their tries, oldest first
         self._lock = threading.Lock()
 
     def check(self, prepared: Prepared) -> None:
@@ -79,7 +79,7 @@ class Copies:
             and b"__type__" in message.raw
             and tag.sequence <= self._signed.get(tag.caller, 0)
         )
-        if tag.caller and (signed or message.call_id in self._seen):
+        if tag.caller and (signed or message.retries <= self._seen.get(message.call_id, -1)):
             raise UntrustedPayloadError(
                 f"call {tag.sequence} of {tag.caller} to this actor has run already: somebody put "
                 "a copy of its message on the queue"
@@ -90,7 +90,7 @@ class Copies:
         tag = message.tag
         if tag.caller:
             with self._lock:
-                self._seen[message.call_id] = None
+                self._seen[message.call_id] = message.retries
                 if len(self._seen) > SEEN_CALLS:
                     del self._seen[next(iter(self._seen))]
             if self._ordered and b"__type__" in message.raw and message.eta is None:
