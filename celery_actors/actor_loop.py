@@ -14,17 +14,16 @@ from .executor import Callee, Executor, Prepared, seconds_until
 from .loop import NEVER_RUNS, Host, Loop
 from .mailbox import Mailbox
 from .messages import Message
+from .methods import TERMINATE
 from .runtime import Runtime
 from .store import Answer
 
-__all__ = ["TERMINATE", "ActorLoop", "Aside", "Copies"]
+__all__ = ["ActorLoop", "Aside", "Copies"]
 
 #: Calls fetched ahead of execution.
 READ_AHEAD = 128
 #: Calls whose ids an actor remembers, to refuse copies of their messages.
 SEEN_CALLS = 4096
-#: The method that ends an actor once the calls before it are done.
-TERMINATE = "__ray_terminate__"
 #: Stands for a caller in the table of calls set aside: it waits for all the others.
 _LAST = "\x00last"
 
@@ -176,10 +175,12 @@ class ActorLoop(Loop):
             return message.call_id, time.monotonic() + left
         if message.method == TERMINATE and self._parked:
             return _LAST, 0.0
-        held = caller and caller in self._parked and not self._out_of_order
+        # A call for later is out of its caller's order, whether or not its moment is over.
+        in_order = caller and not self._out_of_order and message.eta is None
+        held = in_order and caller in self._parked
         if not held and (self._ready(prepared) or self._executor.is_cancelled(message)):
             return None, 0.0
-        return (caller if caller and not self._out_of_order else message.call_id), 0.0
+        return (caller if in_order else message.call_id), 0.0
 
     def _ready(self, prepared: Prepared) -> bool:
         """Tell whether every argument is here, after one look into the store."""
@@ -227,8 +228,8 @@ class ActorLoop(Loop):
         self._host.end(prepared, outcome, time.monotonic() - begun)
         self._runtime.calls.settle()
         self._aside.settle(position, outcome.answer)
-        if outcome.garbage:
-            self._runtime.discard(outcome.garbage)
+        if outcome.remains is not None:
+            self._runtime.holdings.discard(outcome.remains)
 
 
 def _gone(prepared: Prepared) -> NoReturn:
