@@ -11,7 +11,7 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from . import records
@@ -99,9 +99,15 @@ class Holdings:
 
     def discard(self, remains: Remains) -> None:
         """Remove what an answered call leaves behind."""
-        if remains.keys:
-            self.mux.post(pack(("UNLINK", *remains.keys)))
+        self.clear([remains], ())
         self.drop(remains.ties)
+
+    def clear(self, left: Sequence[Remains], freed: Iterable[bytes]) -> None:
+        """Remove the keys that calls leave, and the buffers of freed values, by their records."""
+        keys = [key for remains in left for key in remains.keys]
+        keys += [key for record in freed for key in records.buffer_keys(record)]
+        if keys:
+            self.mux.post(pack(("UNLINK", *keys)))
 
     def carry(self, things: Iterable[str], kind: str, name: str) -> list[str]:
         """Keep things alive for a call, a value, code or an actor; return the ties."""
@@ -148,9 +154,7 @@ class Holdings:
         if isinstance(freed, Exception):
             logger.warning("the store refused to drop what nobody holds: %s", freed)
             return
-        keys = [key for record in freed for key in records.buffer_keys(record)]
-        if keys:
-            self.mux.post(pack(("UNLINK", *keys)))
+        self.clear((), freed)
 
     def close(self) -> None:
         """Say nothing more: the session ends, and everything that it holds with it."""

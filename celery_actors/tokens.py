@@ -26,7 +26,16 @@ from .serialization import Sealer, is_sealed
 from .store import Store
 from .store.client import blob_keys
 
-__all__ = ["PREFIXES", "REMEMBER_SECONDS", "Remains", "discard", "drop", "leave", "remains_of"]
+__all__ = [
+    "PREFIXES",
+    "REMEMBER_SECONDS",
+    "Remains",
+    "discard",
+    "drop",
+    "dropping",
+    "leave",
+    "remains_of",
+]
 
 #: Where the scripts find the keys of things.
 PREFIXES = (routing.PREFIX, routing.RESULT_PREFIX)
@@ -54,6 +63,15 @@ def remains_of(message: Message) -> Remains | None:
             with contextlib.suppress(UntrustedPayloadError):  # nobody has verified it yet
                 keys += blob_keys(Sealer.blob_ids(value))
     return Remains(keys, message.tag.carried)
+
+
+def dropping(left: Sequence[Remains]) -> Sequence[str | int]:
+    """Return the words with which the script that stores results also drops the calls' ties.
+
+    In one step: a worker that is killed in between would leave them for ever.
+    """
+    ties = [tie for remains in left for tie in remains.ties]
+    return (*PREFIXES, REMEMBER_SECONDS, *ties) if ties else ()
 
 
 def discard(store: Store, answered: Iterable[bytes]) -> None:

@@ -76,7 +76,9 @@ def test_four_endless_producers_leave_the_queue_bounded_and_the_actor_readable(
     counter = Slow.remote()
     producers = [produce.remote(counter, str(stop)) for _ in range(4)]
     with cluster.client() as client:
-        wait_until(lambda: client.llen(counter._identity.queue) > 3_000, "the producers are ahead", 60)
+        wait_until(
+            lambda: client.llen(counter._identity.queue) > 3_000, "the producers are ahead", 60
+        )
         longest, reads, slowest = 0, [], 0.0
         for _ in range(10):
             began = time.monotonic()

@@ -195,3 +195,26 @@ def test_a_paused_node_ends_its_workers_when_it_wakes_and_doubles_nothing(
     written = journal.read_text().split()
     assert written.count("0") <= 1, "a call that may have begun is not run again"
     assert [w for w in written if w != "0"] == [*(str(n) for n in range(1, 100)), "after"]
+
+
+@ca.remote
+class Holder:
+    """Holds what it is given."""
+
+    def keep(self, held: Any) -> None:
+        self.held = held
+
+
+def test_what_the_processes_of_a_lost_node_held_is_let_go(
+    two_nodes: tuple[Node, Node], server: Server
+):
+    left, _right = two_nodes
+    holder, actor = Holder.options(**on("left")).remote(), Holder.options(**on("right")).remote()
+    name = actor._identity.actor_id
+    ca.get([holder.keep.remote([actor]), actor.__ray_ready__.remote()], timeout=20)
+    del actor
+
+    left.kill()
+
+    with contextlib.closing(server.client()) as client:
+        wait_until(lambda: not client.hexists("ca:actors", name), "it has ended", 30)
