@@ -10,13 +10,13 @@ from typing import NamedTuple, NoReturn
 
 from . import routing
 from .errors import DeadLetterError, FencedError, UntrustedPayloadError
-from .executor import Callee, Executor, Prepared, seconds_until
+from .executor import Callee, Executor, Outcome, Prepared, seconds_until
 from .loop import NEVER_RUNS, Host, Loop
 from .mailbox import Mailbox
 from .messages import Message
 from .methods import TERMINATE
 from .runtime import Runtime
-from .store import Answer
+from .tokens import dropping
 
 __all__ = ["ActorLoop", "Aside", "Copies"]
 
@@ -42,14 +42,17 @@ class Aside:
         if not scripts.begin(keys.meta, keys.begun, self._epoch, self._owner, [position]):
             raise FencedError("another process owns this actor now")
 
-    def settle(self, position: int, answer: Answer) -> None:
+    def settle(self, position: int, outcome: Outcome) -> None:
         """Store the call's result and forget the call, in one step."""
         keys = self._keys
-        if not self._runtime.store.scripts.settle_aside(
+        remains = [outcome.remains] if outcome.remains is not None else []
+        freed = self._runtime.store.scripts.settle_aside(
             [keys.queue, keys.meta, keys.parked, keys.begun], self._epoch, self._owner, position,
-            self._runtime.result_seconds, answer,
-        ):  # fmt: skip
+            self._runtime.result_seconds, outcome.answer, dropping(remains),
+        )  # fmt: skip
+        if freed is None:
             raise FencedError("another process owns this actor now")
+        self._runtime.holdings.clear(remains, freed)
 
 
 class Copies:
@@ -227,9 +230,7 @@ class ActorLoop(Loop):
         outcome = self._run(prepared, callee)
         self._host.end(prepared, outcome, time.monotonic() - begun)
         self._runtime.calls.settle()
-        self._aside.settle(position, outcome.answer)
-        if outcome.remains is not None:
-            self._runtime.holdings.discard(outcome.remains)
+        self._aside.settle(position, outcome)
 
 
 def _gone(prepared: Prepared) -> NoReturn:
