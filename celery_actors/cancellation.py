@@ -14,6 +14,7 @@ from .errors import TaskCancelledError
 from .messages import Meta
 from .object_ref import ObjectRef
 from .store import Answer
+from .tokens import discard
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -62,10 +63,12 @@ class Canceller:
             routing.reply_channel(context.session),
         )  # fmt: skip
         meta = routing.ActorKeys(target.queue, target.actor_id).meta if target.actor_id else ""
-        if context.store.scripts.cancel(
+        cancelled = context.store.scripts.cancel(
             target.queue, meta, routing.cancelled_key(call_id), call_id, REMEMBER_SECONDS,
             context.result_seconds, answer,
-        ):  # fmt: skip
+        )  # fmt: skip
+        if cancelled:
+            discard(context.store, [cancelled])
             return
         word = {"queue": target.queue, "cancel": call_id, "force": force, "recursive": recursive,
                 "channel": routing.reply_channel(context.session)}  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from . import environment, routing, runtime
 from .code import dump_code, dump_types, import_reference
+from .contents import collecting
 from .messages import CallOptions
 from .methods import is_stream, returns_of
 from .options import FunctionOptions, function_options
@@ -83,8 +84,9 @@ class RemoteFunction(Generic[F_co]):
 
     def _prepare(self) -> tuple[Any, ...]:
         context = runtime.current()
-        digest, record = dump_code(self._function, context.sealer, f"the function {self._name}")
-        context.export(digest, record)
+        with collecting() as things:
+            digest, record = dump_code(self._function, context.sealer, f"the function {self._name}")
+        context.export(digest, record, things)
         options = self._options
         need = replace(options.need, env=environment.resolve(context, options.runtime_env))
         label = need.label

@@ -7,8 +7,11 @@ import concurrent.futures
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from .contents import note
+
 if TYPE_CHECKING:
     from .calls import Target
+    from .holdings import Hold
     from .messages import Meta
     from .results import Results
 
@@ -28,6 +31,7 @@ class ObjectRef(Generic[R_co]):
         "_call",
         "_callbacks",
         "_error",
+        "_hold",
         "_id",
         "_meta",
         "_owned",
@@ -47,6 +51,7 @@ class ObjectRef(Generic[R_co]):
         self._table = table
         self._owned = owned  # this process submitted the call: results come by its channel
         self._shared = False  # pickled: others may hold it, so its last local holder frees nothing
+        self._hold: Hold | None = None  # keeps the value alive; a value of our own needs none
         self._stored = False  # the store had the value when this reference was made
         self._watched = owned
         self._target: Target | None = None  # where the call was sent, until its result is here
@@ -139,7 +144,16 @@ class ObjectRef(Generic[R_co]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._table.share(self)
+        for ref in (self, self._call):
+            if ref is not None and not note(ref.id):
+                self._table.holdings.pin(ref.id)
         return _rebuild, (self._id, self.is_stored)
+
+    def __copy__(self) -> ObjectRef[R_co]:
+        return self
+
+    def __deepcopy__(self, _memo: Any) -> ObjectRef[R_co]:
+        return self
 
     def __hash__(self) -> int:
         return hash(self._id)
@@ -159,4 +173,4 @@ class ObjectRef(Generic[R_co]):
 def _rebuild(call_id: str, stored: bool) -> ObjectRef[Any]:
     from .runtime import current
 
-    return current().results.borrow(call_id, stored=stored)
+    return current().results.borrow(call_id, stored=stored, kept=True)

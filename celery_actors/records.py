@@ -2,18 +2,21 @@
 
 A failure carries in ``ca`` what Celery's format has no room for: ``{"x": …}``, the sealed error as
 text, for a user's exception; ``{"e": name, "m": text, "a": actor id, "i": init failed}`` for ours.
-The success of a call of several values carries their number there, ``{"n": count}``; a value whose
-worker waits for the reader ``{"w": session of the worker}``.
+A success begins with one: ``{"h": [ties of the handles and references in the value]}`` (see
+``tokens``), ``{"n": count}`` for a call of several values, and ``{"w": session of the worker}`` for
+one of them where the worker waits for the reader.
 """
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 
+from .contents import collecting
 from .dual_error import arguments_of
 from .errors import (
     ObjectLostError,
@@ -34,6 +37,7 @@ __all__ = [
     "RaisedAt",
     "beside",
     "blobs_of",
+    "contained",
     "error_record",
     "failure_record",
     "read_result",
@@ -62,7 +66,17 @@ class _SystemFailure(msgspec.Struct):
     i: bool = False
 
 
+class Beside(msgspec.Struct, omit_defaults=True):
+    """What a success carries beside its value: see the module. ``h`` comes first, for scripts."""
+
+    h: list[str] = []
+    n: int = 0
+    w: str = ""
+
+
 _decode_failure = msgspec.json.Decoder(_SystemFailure).decode
+_decode_beside = msgspec.json.Decoder(Beside).decode
+_NOTHING = Beside()
 
 
 def result_context(call_id: str) -> tuple[str, ...]:
@@ -74,24 +88,20 @@ def _now() -> bytes:
     return datetime.now(UTC).isoformat().encode()
 
 
-class Beside(msgspec.Struct, omit_defaults=True):
-    """What a success carries beside its value: see the module."""
+class Carrier(Protocol):
+    """Keeps alive what a value contains."""
 
-    n: int = 0
-    w: str = ""
-
-
-_decode_beside = msgspec.json.Decoder(Beside).decode
-_NOTHING = Beside()
-
-
-def beside(meta: Meta) -> Beside:
-    """Return what a success carries beside its value."""
-    return _NOTHING if bytes(meta.ca) == b"null" else _decode_beside(meta.ca)
+    def carry(self, things: Iterable[str], kind: str, name: str) -> list[str]:
+        """Add ties and return them."""
 
 
 def success_record(
-    value: Any, call_id: str, sealer: Sealer, describe: str, *, ours: Beside | None = None
+    value: Any,
+    call_id: str,
+    sealer: Sealer,
+    describe: str,
+    carrier: Carrier,
+    ours: Beside | None = None,
 ) -> bytes:
     """Return the record of a returned value.
 
@@ -100,18 +110,26 @@ def success_record(
     """
     result = encode_plain(value)
     if result is None:
-        result = sealer.seal(value, result_context(call_id), call_id, describe)
-    more = b"" if ours is None else b',"ca":' + _encode(ours)
+        with collecting() as things:
+            result = sealer.seal(value, result_context(call_id), call_id, describe)
+        if things:
+            ties = carrier.carry(things, "o", call_id)
+            ours = msgspec.structs.replace(ours or _NOTHING, h=ties)
+    inside = b"" if ours is None else b'"ca":%b,' % _encode(ours)
     return (
-        b'{"status":"SUCCESS","result":%b,"traceback":null,"children":[],"date_done":"%b",'
-        b'"task_id":%b%b}' % (result, _now(), _encode(call_id), more)
+        b'{%b"status":"SUCCESS","result":%b,"traceback":null,"children":[],"date_done":"%b",'
+        b'"task_id":%b}' % (inside, result, _now(), _encode(call_id))
     )
 
 
 def failure_record(
-    error: BaseException, call_id: str, sealer: Sealer, function_name: str, place: RaisedAt
-) -> bytes:
-    """Return the record of a raised exception, with its traceback from the user's code on."""
+    error: BaseException, call_id: str, sealer: Sealer, function_name: str, place: RaisedAt,
+    carrier: Carrier,
+) -> bytes:  # fmt: skip
+    """Return the record of a raised exception, with its traceback from the user's code on.
+
+    What the exception refers to is kept alive as long as the driver: that is rare.
+    """
     frames = error.__traceback__
     while frames is not None and "/celery_actors/" in frames.tb_frame.f_code.co_filename:
         frames = frames.tb_next
@@ -119,7 +137,10 @@ def failure_record(
     cause = error.cause if isinstance(error, RayTaskError) else error
     remote = RayTaskError(function_name, text, cause, *place)
     try:
-        sealed = sealer.seal(remote, result_context(call_id), call_id, "the exception")
+        with collecting() as things:
+            sealed = sealer.seal(remote, result_context(call_id), call_id, "the exception")
+        if things:
+            carrier.carry(things, "c", call_id)
     except SerializationError as problem:
         replaced = RayError(
             f"Exception {type(cause).__name__} isn't serializable: {problem}. Original exception "
@@ -231,6 +252,16 @@ def unhandled(meta: Meta) -> str | None:
     if failure.x or failure.e == WorkerCrashedError.__name__:
         return meta.traceback
     return None
+
+
+def contained(meta: Meta) -> list[str]:
+    """Return the ties of what a value contains; they end with it."""
+    return beside(meta).h if meta.status == "SUCCESS" else []
+
+
+def beside(meta: Meta) -> Beside:
+    """Return what a success carries beside its value."""
+    return _NOTHING if bytes(meta.ca) == b"null" else _decode_beside(meta.ca)
 
 
 def lost(call_id: str) -> ObjectLostError:

@@ -17,12 +17,14 @@ import msgspec
 from . import records, routing
 from .buffers import Buffers
 from .errors import RayError
+from .holdings import Hold, Holdings
 from .messages import Meta, decode_meta, decode_metas
 from .object_ref import ObjectRef
 from .object_ref_generator import ObjectRefGenerator
 from .serialization import Blob, Sealer
 from .several import Several
 from .store import Answer, Mux, Store
+from .store.client import chunk_keys
 from .store.wire import pack
 
 __all__ = ["Latch", "Results"]
@@ -81,8 +83,9 @@ class Results:
 
     def __init__(
         self, session: str, sealer: Sealer, store: Store, buffers: Buffers, lock: threading.RLock,
-        seconds: int,
+        seconds: int, holdings: Holdings,
     ) -> None:  # fmt: skip
+        self.holdings = holdings
         self._sealer = sealer
         self._buffers = buffers
         self._store = store
@@ -91,7 +94,8 @@ class Results:
         self._reply_channel = routing.reply_channel(session).encode()
         self._refs: dict[str, weakref.ref[ObjectRef[Any]]] = {}
         self._released: deque[tuple[str, Meta | None]] = deque()
-        self._shared_pending: set[str] = set()
+        self._shared_pending: dict[str, Hold] = {}  # dropped here before their results came
+        self._renewed = time.monotonic()
         self._unwatched: deque[str] = deque()
         self._met: set[str] = set()  # failed calls whose error somebody was given
         self._unmet: deque[Meta] = deque()
@@ -140,8 +144,12 @@ class Results:
         weak = self._refs.get(call_id)
         return weak() if weak is not None else None
 
-    def borrow(self, call_id: str, *, stored: bool) -> ObjectRef[Any]:
-        """Return this process's reference to a value by id; ``stored``: it was in the store."""
+    def borrow(self, call_id: str, *, stored: bool, kept: bool = False) -> ObjectRef[Any]:
+        """Return this process's reference to a value by id.
+
+        ``stored``: it was in the store. ``kept``: the reference keeps it alive; one at the top of
+        a call's arguments need not, the call does.
+        """
         with self._lock:
             ref = self.held(call_id)
             if ref is None:
@@ -151,16 +159,22 @@ class Results:
                     ref._call = self.borrow(call_id.partition(".")[0], stored=False)
                 self._refs[call_id] = weakref.ref(ref)
             ref._stored = ref._stored or stored
+            if kept and ref._shared and ref._hold is None:
+                ref._hold = self.holdings.hold(call_id)
+                if ref._call is not None:
+                    self.borrow(ref._call.id, stored=False, kept=True)
             return ref
 
     def share(self, ref: ObjectRef[Any]) -> None:
         """Note that another process will hold this reference; what only we know is stored."""
         ref._shared = True
         if ref._call is not None:
-            ref._call._shared = True  # whoever waits for the value must hear of its call's failure
+            self.share(ref._call)  # whoever waits for the value must hear of its call's failure
         if isinstance(ref._error, RayError):
             record = records.error_record(ref._error, ref.id)
             self._store.scripts.answer(self._seconds, [Answer(routing.result_key(ref.id), record)])
+        if ref._hold is None:
+            ref._hold = self.holdings.hold(ref.id)
 
     def dropped(self, ref: ObjectRef[Any]) -> None:
         """Forget a reference. Called by the garbage collector: takes no lock, sends nothing."""
@@ -173,10 +187,11 @@ class Results:
             return
         self._met.discard(ref._id)
         if not ref.ready:
-            if ref._owned:
-                self._shared_pending.add(ref._id)
-            elif ref._watched:
-                self._unwatched.append(ref._id)
+            if not ref._owned:
+                if ref._watched:
+                    self._unwatched.append(ref._id)
+            elif ref._hold is not None:
+                self._shared_pending[ref._id] = ref._hold  # its result comes to us: stay till then
 
     def flush_released(self, minimum: int = _RELEASE_BATCH) -> None:
         """Free the results that nobody holds any more, if there are enough of them."""
@@ -186,10 +201,15 @@ class Results:
         blobs: list[Blob] = []
         while self._released:
             call_id, meta = self._released.popleft()
+            if meta is not None and meta.status == "STORED":
+                # Too large to be sent to us: what it keeps is known where it is.
+                self.holdings.drop((f"{call_id} -",))
+                continue
             keys.append(routing.result_key(call_id))
             if meta is None:
                 continue
             blobs += records.blobs_of(meta)
+            self.holdings.drop(records.contained(meta))
             if meta.status != "SUCCESS":
                 if call_id not in self._met:
                     self._unmet.append(meta)
@@ -217,6 +237,24 @@ class Results:
                     "Unhandled error of call %s, whose reference was dropped (suppress with "
                     "%s=1):\n%s", meta.task_id, IGNORE_VARIABLES[0], text,
                 )  # fmt: skip
+
+    def renew(self) -> None:
+        """Keep what this process holds from expiring, now and then."""
+        now = time.monotonic()
+        if now - self._renewed < self._seconds / 4:
+            return
+        self._renewed = now
+        for weak in list(self._refs.values()):
+            ref = weak()
+            if ref is None or not (ref._owned or ref._hold):
+                continue
+            if ref._hold is not None:
+                self.holdings.renew(ref._hold)
+            if ref._meta is not None:
+                blobs = [blob for blob in records.blobs_of(ref._meta) if not blob.node]
+                chunks = [key for blob in blobs for key in chunk_keys(blob.id, blob.size)]
+                for key in (routing.result_key(ref.id), *chunks):
+                    self.mux.post(pack(("EXPIRE", key, self._seconds, "GT")))
 
     def flush_unwatched(self) -> None:
         """Stop hearing of values that came or that nobody here holds any more."""
@@ -260,16 +298,22 @@ class Results:
             self._refs.pop(meta.task_id, None)
             if "." in meta.task_id and self.several.arrived(meta):
                 return
-            if meta.task_id in self._shared_pending:
-                self._shared_pending.discard(meta.task_id)
-            else:
+            if self._shared_pending.pop(meta.task_id, None) is None:
                 self._released.append((meta.task_id, meta))
+            else:
+                self._forget_values(meta.task_id)
         elif ref.ready:
             return
         elif meta.status == "STORED":
             self.fetch(ref)
         else:
             self.complete(ref, meta, None)
+
+    def _forget_values(self, call_id: str) -> None:
+        """Let go of the values of a call that has ended: what has not come will not."""
+        start = f"{call_id}."
+        for value_id in [other for other in self._shared_pending if other.startswith(start)]:
+            del self._shared_pending[value_id]
 
     def _heard(self, meta: Meta) -> None:
         if meta.status == "ASKED":
@@ -298,7 +342,10 @@ class Results:
         for call_id in call_ids:
             self._uncount(call_id)
             ref = self.held(call_id)
-            if ref is not None and not ref.ready:
+            if ref is None:
+                if self._shared_pending.pop(call_id, None) is not None:
+                    self._forget_values(call_id)
+            elif not ref.ready:
                 self.complete(ref, None, error)
                 if ref._shared:
                     self.share(ref)

@@ -72,14 +72,17 @@ class Keeper:
         if message.retries and runtime.store.run("EXISTS", key):
             return None
         describe = f"value {number} of {label}"
-        record = records.success_record(value, value_id, runtime.sealer, describe, ours=ours)
+        record = records.success_record(
+            value, value_id, runtime.sealer, describe, runtime.holdings, ours
+        )
         caller = message.tag.caller
         return Answer(key, record, routing.reply_channel(caller) if caller else "")
 
     def end(self, message: Message, count: int) -> bytes:
         """Return the own record of a call that gave so many values."""
         ours = records.Beside(n=count)
-        return records.success_record(None, message.call_id, self.runtime.sealer, "", ours=ours)
+        sealer, holdings = self.runtime.sealer, self.runtime.holdings
+        return records.success_record(None, message.call_id, sealer, "", holdings, ours)
 
 
 class Fixed(Sink):

@@ -59,10 +59,10 @@ class ThreadRunner:
                 raise
             except BaseException as error:  # noqa: BLE001 - the user's exception is the result
                 if executor.is_cancelled(message) or not retries.another(error):
-                    return executor.fail(message, error, label, started.garbage)
+                    return executor.fail(message, error, label)
                 started = executor.start(call.prepared, label)
             else:
-                return executor.finish(message, value, label, started.garbage)
+                return executor.finish(message, value, label)
         return started
 
     def _call(self, call: Call, started: Started, sink: Sink | None) -> Any:
@@ -153,10 +153,10 @@ class AsyncRunner:
             except BaseException as raised:  # noqa: BLE001 - the user's exception is the result
                 error = stop.reason(raised)
                 if executor.is_cancelled(message) or not retries.another(error):
-                    return executor.fail(message, error, label, started.garbage)
+                    return executor.fail(message, error, label)
                 started = executor.start(call.prepared, label)
             else:
-                return executor.finish(message, value, label, started.garbage)
+                return executor.finish(message, value, label)
             finally:
                 stop.over = True
                 interrupts.leave(message)
