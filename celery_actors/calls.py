@@ -262,6 +262,8 @@ class Calls:
                 return known  # small and plain: the value travels instead of the reference
             self._results.share(value)
             things[value.id] = None
+            if value._call is not None:
+                things[value._call.id] = None  # its failure is what the value may come to
             stored = b"+" if value.is_stored else b""
             return b'{"__type__":"ca-ref","__value__":"%b%b"}' % (value.id.encode(), stored)
         with collecting() as inside:

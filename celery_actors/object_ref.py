@@ -169,8 +169,9 @@ class ObjectRef(Generic[R_co]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._table.share(self)
-        if not note(self._id):
-            self._table.holdings.pin(self._id)
+        for ref in (self, self._call):
+            if ref is not None and not note(ref.id):
+                self._table.holdings.pin(ref.id)
         return _rebuild, (self._id, self.is_stored)
 
     def __copy__(self) -> ObjectRef[R_co]:

@@ -2,9 +2,9 @@
 
 A failure carries in ``ca`` what Celery's format has no room for: ``{"x": …}``, the sealed error as
 text, for a user's exception; ``{"e": name, "m": text, "a": actor id, "i": init failed}`` for ours.
-A success may begin with ``{"ca": {…}``: ``h`` the ties of the handles and references that the value
-contains (see ``tokens``); ``n`` the number of values of a call of several; ``w`` the session of the
-worker that waits for the reader.
+A success begins with one: ``{"h": [ties of the handles and references in the value]}`` (see
+``tokens``), ``{"n": count}`` for a call of several values, and ``{"w": session of the worker}`` for
+one of them where the worker waits for the reader.
 """
 
 from __future__ import annotations
@@ -66,7 +66,17 @@ class _SystemFailure(msgspec.Struct):
     i: bool = False
 
 
+class Beside(msgspec.Struct, omit_defaults=True):
+    """What a success carries beside its value: see the module. ``h`` comes first, for scripts."""
+
+    h: list[str] = []
+    n: int = 0
+    w: str = ""
+
+
 _decode_failure = msgspec.json.Decoder(_SystemFailure).decode
+_decode_beside = msgspec.json.Decoder(Beside).decode
+_NOTHING = Beside()
 
 
 def result_context(call_id: str) -> tuple[str, ...]:
@@ -85,27 +95,14 @@ class Carrier(Protocol):
         """Add ties and return them."""
 
 
-class Beside(msgspec.Struct, omit_defaults=True):
-    """What a success carries beside its value: see the module."""
-
-    h: list[str] = []
-    n: int = 0
-    w: str = ""
-
-
-_decode_beside = msgspec.json.Decoder(Beside).decode
-_NOTHING = Beside()
-
-
-def beside(meta: Meta) -> Beside:
-    """Return what a success carries beside its value."""
-    return _NOTHING if bytes(meta.ca) == b"null" else _decode_beside(meta.ca)
-
-
 def success_record(
-    value: Any, call_id: str, sealer: Sealer, describe: str, carrier: Carrier, *,
-    ours: Beside = _NOTHING,
-) -> bytes:  # fmt: skip
+    value: Any,
+    call_id: str,
+    sealer: Sealer,
+    describe: str,
+    carrier: Carrier,
+    ours: Beside | None = None,
+) -> bytes:
     """Return the record of a returned value.
 
     Raises:
@@ -117,8 +114,8 @@ def success_record(
             result = sealer.seal(value, result_context(call_id), call_id, describe)
         if things:
             ties = carrier.carry(things, "o", call_id)
-            ours = Beside(ties, ours.n, ours.w)
-    inside = b"" if ours == _NOTHING else b'"ca":%b,' % _encode(ours)
+            ours = msgspec.structs.replace(ours or _NOTHING, h=ties)
+    inside = b"" if ours is None else b'"ca":%b,' % _encode(ours)
     return (
         b'{%b"status":"SUCCESS","result":%b,"traceback":null,"children":[],"date_done":"%b",'
         b'"task_id":%b}' % (inside, result, _now(), _encode(call_id))
@@ -259,9 +256,12 @@ def unhandled(meta: Meta) -> str | None:
 
 def contained(meta: Meta) -> list[str]:
     """Return the ties of what a value contains; they end with it."""
-    if meta.status != "SUCCESS" or bytes(meta.ca) == b"null":
-        return []
-    return _decode_beside(meta.ca).h
+    return beside(meta).h if meta.status == "SUCCESS" else []
+
+
+def beside(meta: Meta) -> Beside:
+    """Return what a success carries beside its value."""
+    return _NOTHING if bytes(meta.ca) == b"null" else _decode_beside(meta.ca)
 
 
 def lost(call_id: str) -> ObjectLostError:

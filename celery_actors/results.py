@@ -164,13 +164,15 @@ class Results:
             ref._stored = ref._stored or stored
             if kept and ref._shared and ref._hold is None:
                 ref._hold = self.holdings.hold(call_id)
+                if ref._call is not None:
+                    self.borrow(ref._call.id, stored=False, kept=True)
             return ref
 
     def share(self, ref: ObjectRef[Any]) -> None:
         """Note that another process will hold this reference; what only we know is stored."""
         ref._shared = True
         if ref._call is not None:
-            ref._call._shared = True  # whoever waits for the value must hear of its call's failure
+            self.share(ref._call)  # whoever waits for the value must hear of its call's failure
         if isinstance(ref._error, RayError):
             record = records.error_record(ref._error, ref.id)
             self._store.scripts.answer(self._seconds, [Answer(routing.result_key(ref.id), record)])
@@ -305,12 +307,20 @@ class Results:
                 return
             if self._shared_pending.pop(meta.task_id, None) is None:
                 self._released.append((meta.task_id, meta))
+            else:
+                self._forget_values(meta.task_id)
         elif ref.ready:
             ref._meta = ref._meta or meta  # known to be cancelled; its record is freed with it
         elif meta.status == "STORED":
             self.fetch(ref)
         else:
             self.complete(ref, meta, None)
+
+    def _forget_values(self, call_id: str) -> None:
+        """Let go of the values of a call that has ended: what has not come will not."""
+        start = f"{call_id}."
+        for value_id in [other for other in self._shared_pending if other.startswith(start)]:
+            del self._shared_pending[value_id]
 
     def _heard(self, meta: Meta) -> None:
         if meta.status == "ASKED":
@@ -347,7 +357,8 @@ class Results:
             self._uncount(call_id)
             ref = self.held(call_id)
             if ref is None:
-                self._shared_pending.pop(call_id, None)
+                if self._shared_pending.pop(call_id, None) is not None:
+                    self._forget_values(call_id)
             elif not ref.ready:
                 self.complete(ref, None, error)
                 if ref._shared:

@@ -16,7 +16,6 @@ from typing import Any
 from . import records, routing
 from .errors import FencedError
 from .messages import Message
-from .records import Beside
 from .runtime import Runtime
 from .store import Answer, Fence
 
@@ -60,7 +59,7 @@ class Keeper:
 
     def answer(
         self, message: Message, label: str, number: int, value: Any,
-        ours: Beside | None = None,
+        ours: records.Beside | None = None,
     ) -> Answer | None:  # fmt: skip
         """Return what stores one value; None where a run that died has stored it.
 
@@ -74,17 +73,16 @@ class Keeper:
             return None
         describe = f"value {number} of {label}"
         record = records.success_record(
-            value, value_id, runtime.sealer, describe, runtime.holdings, ours=ours or Beside()
+            value, value_id, runtime.sealer, describe, runtime.holdings, ours
         )
         caller = message.tag.caller
         return Answer(key, record, routing.reply_channel(caller) if caller else "")
 
     def end(self, message: Message, count: int) -> bytes:
         """Return the own record of a call that gave so many values."""
-        runtime, call_id = self.runtime, message.call_id
-        return records.success_record(
-            None, call_id, runtime.sealer, "", runtime.holdings, ours=Beside(n=count)
-        )
+        ours = records.Beside(n=count)
+        sealer, holdings = self.runtime.sealer, self.runtime.holdings
+        return records.success_record(None, message.call_id, sealer, "", holdings, ours)
 
 
 class Fixed(Sink):

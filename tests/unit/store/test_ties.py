@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def members(store: Store, key: str) -> set[str]:
 
 
 def put(store: Store, name: str, *inside: str, value: str = "1") -> None:
-    record = {"ca": {"h": inside}} if inside else {}
+    record: dict[str, Any] = {"ca": {"h": inside}} if inside else {}
     record |= {"status": "SUCCESS", "result": json.loads(value)}
     text = json.dumps(record, separators=(",", ":"))
     store.run("SET", routing.result_key(name), text, "EX", TTL)
@@ -277,7 +278,7 @@ def test_a_commit_drops_the_ties_of_its_calls_in_the_same_step(
     put(store, "v")
     hold(store, "v m:job-1:c1")
     actor.submit(1, "a", "b")
-    words = tokens.dropping([tokens.Remains(["k"], ["v m:job-1:c1"]), tokens.Remains()])
+    words = tokens.dropping([tokens.Remains(["k"], ties=["v m:job-1:c1"]), tokens.Remains()])
     names = [actor.keys.queue, actor.keys.meta, ""]
     settled = ("key-1", "record", "")
     reply = store.scripts._eval(
@@ -290,7 +291,7 @@ def test_a_commit_drops_the_ties_of_its_calls_in_the_same_step(
 def test_a_fenced_commit_drops_nothing(actor: Counted, store: Store) -> None:
     put(store, "v")
     hold(store, "v m:job-1:c1")
-    words = tokens.dropping([tokens.Remains([], ["v m:job-1:c1"])])
+    words = tokens.dropping([tokens.Remains(ties=["v m:job-1:c1"])])
     names = [actor.keys.queue, actor.keys.meta, ""]
     settled = ("key-1", "record", "")
     assert store.scripts._eval("commit", names, "1", "x", 0, 1, 1, TTL, *settled, *words) == [-10]
@@ -304,7 +305,7 @@ def test_a_call_out_of_line_drops_its_ties_as_it_is_settled(actor: Counted, stor
     actor.take(0, 1)
     keys = actor.keys
     names = [keys.queue, keys.meta, keys.parked, keys.begun]
-    words = tokens.dropping([tokens.Remains([], ["v m:job-1:c1"])])
+    words = tokens.dropping([tokens.Remains(ties=["v m:job-1:c1"])])
     settled = ("key-1", "record", "")
     reply = store.scripts._eval(
         "take", names, actor.epoch, actor.owner, 1, 0, TTL, 1, 0, *settled, *words
