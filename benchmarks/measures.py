@@ -26,6 +26,7 @@ MEASURES = (
     Measure(
         name="async_actor_async", title="calls of an async actor, 1,000 in flight", unit="calls/s"
     ),
+    Measure(name="generator_items", title="items of a streaming generator", unit="items/s"),
     Measure(name="task_sync", title="function tasks, one at a time", unit="calls/s"),
     Measure(name="task_async", title="function tasks, 1,000 in flight", unit="calls/s"),
     Measure(name="actor_create", title="actors created", unit="actors/s"),
@@ -59,6 +60,7 @@ FLOORS = (
     Floor(system="celery_actors", measure="actor_async", least_ratio=3.5),
     Floor(system="celery_actors", measure="async_actor_sync", least_ratio=1.5),
     Floor(system="celery_actors", measure="async_actor_async", least_ratio=1.5),
+    Floor(system="celery_actors", measure="generator_items", least_ratio=1.5),
     Floor(system="celery_actors", measure="task_sync", least_ratio=4.0),
     Floor(system="celery_actors", measure="task_async", least_ratio=4.0),
     Floor(system="celery_actors", measure="actor_create", least_ratio=7.0),

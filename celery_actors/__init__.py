@@ -27,6 +27,7 @@ from .errors import (
 from .handle import ActorHandle
 from .inventory import available_resources, cluster_resources, nodes
 from .object_ref import ObjectRef
+from .object_ref_generator import ObjectRefGenerator
 from .objects import cancel, get, put, wait
 from .remote import method, remote
 from .routing import actor_queue
@@ -47,6 +48,7 @@ __all__ = [
     "NodeDiedError",
     "ObjectLostError",
     "ObjectRef",
+    "ObjectRefGenerator",
     "ObjectStoreFullError",
     "RayActorError",
     "RayError",

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 from . import directory, environment, routing, runtime
 from .code import WRAPPED, dump_code, import_reference
+from .contents import collecting
 from .errors import ActorAlreadyExistsError, ActorHandleNotFoundError
 from .handle import ActorHandle, ActorMethod, Identity
 from .methods import ActorTraits, class_methods, is_async_class
@@ -117,14 +118,22 @@ class ActorClass(TypedClass[T, Init]):
             if options.name
             else routing.anonymous_queue(self.__name__, actor_id)
         )
-        digest, record = dump_code(cls, context.sealer, f"the class {self.__name__}")
-        context.export(digest, record)
+        holdings = context.holdings
+        with collecting() as things:
+            digest, record = dump_code(cls, context.sealer, f"the class {self.__name__}")
+        context.export(digest, record, things)
         describe = f"an argument of {self.__name__}.remote()"
-        spec = context.sealer.seal(
-            (args, kwargs), directory.spec_context(actor_id), actor_id, describe
-        )
+        with collecting() as things:
+            spec = context.sealer.seal(
+                (args, kwargs), directory.spec_context(actor_id), actor_id, describe
+            )
+        carried = holdings.carry(things, "s", actor_id)
+        detached = options.lifetime == "detached"
+        hold = None if detached else holdings.first(routing.ActorKeys(queue, actor_id).thing)
         place = directory.traits_context(actor_id)
         traits = context.sealer.seal(self._traits, place, actor_id, inline=True)
+        if holdings.added:
+            context.calls.settle()  # the actor may start as soon as it is created
         taken = directory.create(
             context.store,
             actor_id=actor_id,
@@ -133,7 +142,10 @@ class ActorClass(TypedClass[T, Init]):
             spec=spec,
             need=replace(options.need, env=environment.resolve(context, options.runtime_env)),
             job=context.job,
-            detached=options.lifetime == "detached",
+            detached=detached,
+            creator=context.creator,
+            tie=hold.tie if hold is not None else "",
+            carried=carried,
             fields={
                 "class": self.__name__,
                 "code": digest,
@@ -146,7 +158,11 @@ class ActorClass(TypedClass[T, Init]):
         )
         if taken is None:
             title = f"actor {self.__name__}({options.name or actor_id[:8]})"
-            return ActorHandle(Identity(actor_id, queue, self.__name__, title, self._traits))
+            identity = Identity(
+                actor_id, queue, self.__name__, title, self._traits, counted=not detached
+            )
+            return ActorHandle(identity, hold)
+        holdings.drop(carried)
         if options.get_if_exists:
             found = directory.find(context.store, taken)
             if found is not None:

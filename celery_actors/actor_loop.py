@@ -14,17 +14,16 @@ from .executor import Callee, Executor, Prepared, seconds_until
 from .loop import NEVER_RUNS, Host, Loop
 from .mailbox import Mailbox
 from .messages import Message
+from .methods import TERMINATE
 from .runtime import Runtime
 from .store import Answer
 
-__all__ = ["TERMINATE", "ActorLoop", "Aside", "Copies"]
+__all__ = ["ActorLoop", "Aside", "Copies"]
 
 #: Calls fetched ahead of execution.
 READ_AHEAD = 128
 #: Calls whose ids an actor remembers, to refuse copies of their messages.
 SEEN_CALLS = 4096
-#: The method that ends an actor once the calls before it are done.
-TERMINATE = "__ray_terminate__"
 #: Stands for a caller in the table of calls set aside: it waits for all the others.
 _LAST = "\x00last"
 
@@ -229,8 +228,8 @@ class ActorLoop(Loop):
         self._host.end(prepared, outcome, time.monotonic() - begun)
         self._runtime.calls.settle()
         self._aside.settle(position, outcome.answer)
-        if outcome.garbage:
-            self._runtime.discard(outcome.garbage)
+        if outcome.remains is not None:
+            self._runtime.holdings.discard(outcome.remains)
 
 
 def _gone(prepared: Prepared) -> NoReturn:

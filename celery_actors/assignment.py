@@ -44,6 +44,7 @@ class Assignment:
     queue: str
     epoch: str
     owner: str
+    session: str  # its process's name: what it keeps alive ends with it
     label: str  # the readable half of the Celery worker name
     position: int = 0
     actor_id: str = ""  # empty: a shared worker

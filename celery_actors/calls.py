@@ -10,13 +10,16 @@ from typing import Any
 
 from . import routing
 from .buffers import Buffers
+from .contents import collecting
 from .errors import ActorDiedError, PendingCallsLimitExceeded, RayError, actor_ended
-from .messages import MessageTemplate, encode_body
+from .holdings import Holdings
+from .messages import MessageTemplate, encode_body, outline
 from .object_ref import ObjectRef
 from .placement import Need
 from .results import Results
 from .serialization import SEALED, Sealer, encode_plain
 from .store import Mux, Scripts
+from .tokens import remains_of
 
 __all__ = ["Calls", "Target"]
 
@@ -86,9 +89,9 @@ class Calls:
 
     def __init__(
         self, session: str, sealer: Sealer, buffers: Buffers, results: Results,
-        lock: threading.RLock,
-        seconds: int,
+        lock: threading.RLock, seconds: int, holdings: Holdings,
     ) -> None:  # fmt: skip
+        self._holdings = holdings
         self._session = session
         self._sealer = sealer
         self._buffers = buffers
@@ -138,8 +141,10 @@ class Calls:
         template: MessageTemplate,
         args: Sequence[Any],
         kwargs: dict[str, Any],
-    ) -> ObjectRef[Any]:
+    ) -> Any:
         """Send one call; return at once, unless this caller is far ahead of the target.
+
+        Returns what the call's options promise: a reference, several, none, or a generator.
 
         Raises:
             SerializationError: an argument cannot be pickled; nothing was sent.
@@ -151,12 +156,14 @@ class Calls:
             sequence = target.sequence + 1
             call_id = self.next_id()
             name = call_id.decode()
-            body = _EMPTY
+            body, carried = _EMPTY, None
             if args or kwargs:
-                body = self._body(target, template.task, sequence, name, args, kwargs)
-            message = template.build(call_id, sequence, body)
-            ref = self._results.new(name)
+                body, carried = self._body(target, template.task, sequence, name, args, kwargs)
+            message = template.build(call_id, sequence, body, carried)
+            ref = promised = self._results.new(name)
             ref._target = target
+            if template.returns != 1:
+                promised = self._results.several.promise(ref, template.options)
             if target.limit:
                 self._results.count(name, target)
             target.sequence = sequence
@@ -171,7 +178,7 @@ class Calls:
                     self._flush()
         if target.ahead > AHEAD_CALLS or sequence - target.acknowledged > UNACKNOWLEDGED_CALLS:
             self._throttle(target)
-        return ref
+        return promised
 
     def _make_room(self, target: Target) -> None:
         if target.pending < target.limit:
@@ -189,9 +196,11 @@ class Calls:
     def _body(
         self, target: Target, task: str, sequence: int, call_id: str,
         args: Sequence[Any], kwargs: dict[str, Any],
-    ) -> bytes:  # fmt: skip
+    ) -> tuple[bytes, list[str] | None]:  # fmt: skip
+        """Return the body and the ties of what the arguments refer to."""
         names = [str(position) for position in range(len(args))] + [repr(name) for name in kwargs]
         encoded: list[bytes] = []
+        things: dict[str, None] = {}
         try:
             for position, value in enumerate([*args, *kwargs.values()]):
                 plain = encode_plain(value)
@@ -199,39 +208,50 @@ class Calls:
                     place = ("argument", str(position), target.owner, self._session, str(sequence),
                              call_id, task)  # fmt: skip
                     describe = f"argument {names[position]} of {task}()"
-                    plain = self._argument(value, place, f"{call_id}.{position}", describe)
+                    plain = self._argument(value, place, f"{call_id}.{position}", describe, things)
                 encoded.append(plain)
         except BaseException:
             sealed = [one for one in encoded if one.startswith(SEALED)]
             self._buffers.free([blob for one in sealed for blob in Sealer.blobs(one)])
             raise
         named = dict(zip(kwargs, encoded[len(args) :], strict=True))
-        return encode_body(encoded[: len(args)], named)
+        carried = self._holdings.carry(things, "m", call_id) if things else None
+        return encode_body(encoded[: len(args)], named), carried
 
-    def _argument(self, value: Any, place: tuple[str, ...], blob_id: str, describe: str) -> bytes:
+    def _argument(
+        self, value: Any, place: tuple[str, ...], blob_id: str, describe: str,
+        things: dict[str, None],
+    ) -> bytes:  # fmt: skip
         if isinstance(value, ObjectRef):
             known = value.plain_json()
             if known is not None:
                 return known  # small and plain: the value travels instead of the reference
             self._results.share(value)
+            things[value.id] = None
             stored = b"+" if value.is_stored else b""
             return b'{"__type__":"ca-ref","__value__":"%b%b"}' % (value.id.encode(), stored)
-        return self._sealer.seal(value, place, blob_id, describe)
+        with collecting() as inside:
+            raw = self._sealer.seal(value, place, blob_id, describe)
+        things.update(inside)
+        return raw
 
     def flush(self) -> None:
         """Send everything that is still gathered here."""
         with self._lock:
-            if self._dirty:
+            if self._dirty or self._holdings.added:
                 self._flush()
             self._results.flush_released(1)
+            self._holdings.post_dropped()
 
     def settle(self) -> None:
         """Send everything and wait until the store has accepted it."""
-        if self._dirty or self.mux.pending:
+        if self._dirty or self.mux.pending or self._holdings.added:
             self.flush()
             self.mux.settle()
 
     def _flush(self) -> None:
+        if self._holdings.added:
+            self._holdings.post_added()
         dirty, self._dirty = self._dirty, []
         self._buffered = 0
         for target in dirty:
@@ -246,7 +266,9 @@ class Calls:
                     "submit_shared", target.keys, target.first, self._seconds, *target.bell,
                     *messages,
                 )  # fmt: skip
-            self.mux.post(command, _Acknowledge(self._results, target, target.first, ids))
+            self.mux.post(
+                command, _Acknowledge(self._results, self._holdings, target, ids, messages)
+            )
         self._results.flush_released()
 
     def _throttle(self, target: Target) -> None:
@@ -263,10 +285,14 @@ class Calls:
 class _Acknowledge:
     """Handles the store's answer to one batch of submissions."""
 
-    __slots__ = ("first", "ids", "results", "target")
+    __slots__ = ("first", "holdings", "ids", "messages", "results", "target")
 
-    def __init__(self, results: Results, target: Target, first: int, ids: list[str]) -> None:
-        self.results, self.target, self.first, self.ids = results, target, first, ids
+    def __init__(
+        self, results: Results, holdings: Holdings, target: Target, ids: list[str],
+        messages: list[bytes],
+    ) -> None:  # fmt: skip
+        self.results, self.holdings, self.target = results, holdings, target
+        self.first, self.ids, self.messages = target.first, ids, messages
 
     def __call__(self, reply: Any) -> None:
         target = self.target
@@ -276,6 +302,9 @@ class _Acknowledge:
             return
         target.ahead = 0
         self.results.fail(self.ids, self._error(reply))
+        for message in self.messages:
+            if (remains := remains_of(outline(message))) is not None:
+                self.holdings.discard(remains)
 
     def _error(self, reply: Any) -> RayError:
         target = self.target

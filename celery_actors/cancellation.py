@@ -14,6 +14,7 @@ from .errors import TaskCancelledError
 from .messages import Meta
 from .object_ref import ObjectRef
 from .store import Answer
+from .tokens import discard
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -36,7 +37,11 @@ class Canceller:
         context.results.on_word = self._on_word
 
     def cancel(self, ref: ObjectRef[Any], *, force: bool, recursive: bool, patience: float) -> None:
-        """Cancel a call; wait ``patience`` seconds at most for its worker's word."""
+        """Cancel a call; wait ``patience`` seconds at most for its worker's word.
+
+        One of several values stands for the call that makes them.
+        """
+        ref = ref._call or ref
         target = ref._target
         if target is not None and target.actor_id and force:
             raise ValueError(
@@ -47,7 +52,7 @@ class Canceller:
             return
         context = self._context
         context.calls.flush()
-        call_id = ref.id.partition(".")[0]
+        call_id = ref.id
         if target is None:
             owner = routing.reply_channel(session_of(call_id))
             self._tell(owner, "CANCEL", call_id, {"force": force, "recursive": recursive})
@@ -58,10 +63,12 @@ class Canceller:
             routing.reply_channel(context.session),
         )  # fmt: skip
         meta = routing.ActorKeys(target.queue, target.actor_id).meta if target.actor_id else ""
-        if context.store.scripts.cancel(
+        cancelled = context.store.scripts.cancel(
             target.queue, meta, routing.cancelled_key(call_id), call_id, REMEMBER_SECONDS,
             context.result_seconds, answer,
-        ):  # fmt: skip
+        )  # fmt: skip
+        if cancelled:
+            discard(context.store, [cancelled])
             return
         word = {"queue": target.queue, "cancel": call_id, "force": force, "recursive": recursive,
                 "channel": routing.reply_channel(context.session)}  # fmt: skip

@@ -15,12 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .actor_loop import TERMINATE, Copies
+from .actor_loop import Copies
 from .errors import DeadLetterError, FencedError, TaskCancelledError
 from .executor import (
     Callee,
     Executor,
-    Garbage,
     Outcome,
     Prepared,
     Retries,
@@ -30,9 +29,10 @@ from .executor import (
 from .inflight import InFlight, Taken
 from .loop import NEVER_RUNS, Host, set_aside
 from .mailbox import Mailbox
-from .methods import ActorTraits
+from .methods import TERMINATE, ActorTraits
 from .runtime import Runtime
 from .store import Answer
+from .tokens import Remains
 
 __all__ = ["Call", "ConcurrentLoop", "Runner"]
 
@@ -125,7 +125,7 @@ class ConcurrentLoop:
     def _turn(self) -> None:
         if self._waiting and time.monotonic() - self._looked > LOOK_SECONDS:
             self._look_at_waiting()
-        settled, garbage = self._collect()
+        settled, remains = self._collect()
         want = 0
         if not self._host.stopping and self._last is None and self._inflight.backlog:
             want = max(0, self._capacity - self._open + len(settled))
@@ -136,8 +136,8 @@ class ConcurrentLoop:
                 self._open += 1
                 self._admit(taken)
             self._open -= len(settled)
-            if garbage:
-                self._runtime.discard(garbage)
+            for left in remains:
+                self._runtime.holdings.discard(left)
             return
         if self._last is not None and self._open == 1:
             last, self._last = self._last, None
@@ -145,14 +145,15 @@ class ConcurrentLoop:
             return
         self._sleep()
 
-    def _collect(self) -> tuple[list[tuple[int, Answer]], Garbage]:
+    def _collect(self) -> tuple[list[tuple[int, Answer]], list[Remains]]:
         settled: list[tuple[int, Answer]] = []
-        garbage: Garbage = []
+        remains: list[Remains] = []
         while self._done:
             taken, outcome = self._done.popleft()
             settled.append((taken.position, outcome.answer))
-            garbage += outcome.garbage
-        return settled, garbage
+            if outcome.remains is not None:
+                remains.append(outcome.remains)
+        return settled, remains
 
     def _sleep(self) -> None:
         self._asleep = True
@@ -261,9 +262,7 @@ class ConcurrentLoop:
             return None  # the process ends; whoever finds the call out of line sees to it
         if host.is_revoked(message.call_id):
             error = TaskCancelledError(f"{call.callee.label} was revoked before it started")
-            label = call.callee.label
-            outcome = self.executor.refuse(message.call_id, message.tag.caller, error, label)
-            self._finish(call, outcome)
+            self._finish(call, self.executor.refuse(message, error, call.callee.label))
             return None
         try:
             started = self.executor.start(call.prepared, call.callee.label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +13,20 @@ from . import records, routing
 from .broker.remains import queue_remains
 from .buffers import free_commands
 from .errors import DeadLetterError, RayError, actor_ended
-from .messages import Envelope, decode_envelope
+from .messages import Message, outline
+from .methods import TERMINATE
 from .placement import Need
 from .serialization import Sealer
 from .store import Answer, Store
+from .tokens import REMEMBER_SECONDS, discard, drop, leave
 
 __all__ = [
     "ActorRecord",
+    "Creator",
     "actors",
     "create",
     "end",
+    "end_created",
     "end_process",
     "find",
     "reap",
@@ -29,8 +34,6 @@ __all__ = [
     "traits_context",
 ]
 
-#: Seconds for which a dead actor's record is kept, so that late calls learn why it died.
-REMEMBER_SECONDS = 24 * 3600
 _REAP_CHUNK = 200
 
 
@@ -94,6 +97,31 @@ def creation_message(actor_id: str, queue: str, need: str, class_name: str) -> b
     }).encode()  # fmt: skip
 
 
+def last_message(actor_id: str, queue: str, class_name: str) -> bytes:
+    """Return the call that ends an actor once nobody holds it; nobody waits for its result."""
+    return json.dumps({
+        "body": '[[],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]',
+        "content-encoding": "utf-8", "content-type": "application/json",
+        "headers": {"lang": "py", "task": routing.task_name(class_name, TERMINATE),
+                    "id": actor_id, "ignore_result": True},
+        "properties": {"delivery_mode": 2, "priority": 0, "correlation_id": actor_id,
+                       "delivery_tag": actor_id, "delivery_info": {
+                           "exchange": "", "routing_key": queue}},
+    }).encode()  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Creator:
+    """What a process is to the actors that it creates.
+
+    ``actor_id``: the actor that lives here, and with which they end; "": none. ``outlives_driver``:
+    they do not end with the driver; so for a detached actor, and for what it has created.
+    """
+
+    actor_id: str = ""
+    outlives_driver: bool = False
+
+
 def create(
     store: Store,
     *,
@@ -105,17 +133,32 @@ def create(
     job: str,
     detached: bool,
     fields: dict[str, str | int],
+    creator: Creator = Creator(),
+    tie: str = "",
+    carried: Sequence[str] = (),
 ) -> str | None:
-    """Create an actor; return the id of the one that already has the name, or None."""
+    """Create an actor; return the id of the one that already has the name, or None.
+
+    ``tie`` is the first one that keeps it alive, ``carried`` what its arguments keep alive.
+    """
     keys = routing.ActorKeys(queue, actor_id)
     label = need.label
+    session = tie.rpartition(" ")[2].split(":")[1] if tie else ""
+    with_driver = not (detached or creator.outlives_driver)
+    owner = "" if detached else creator.actor_id
     names = [keys.meta, keys.spec, routing.NAMES, routing.creation_queue(label),
-             routing.job_key(job), routing.ACTORS, routing.BELL, routing.NEEDS]  # fmt: skip
-    message = creation_message(actor_id, queue, label, str(fields["class"]))
-    pairs = [word for pair in {**fields, "job": job}.items() for word in pair]
+             routing.job_key(job) if with_driver else "", routing.ACTORS, routing.BELL,
+             routing.NEEDS, keys.tokens, routing.held_key(session),
+             routing.job_key(owner) if owner else "", routing.gone_key(session)]  # fmt: skip
+    class_name = str(fields["class"])
+    message = creation_message(actor_id, queue, label, class_name)
+    about = {**fields, "job": job, "owner": owner, "free": "" if with_driver else "1",
+             "carried": json.dumps(carried)}  # fmt: skip
+    if tie:
+        about["bye"] = last_message(actor_id, queue, class_name).decode()
+    pairs = [word for pair in about.items() for word in pair]
     amounts = json.dumps(need.amounts)
-    words: list[Any] = [actor_id, queue, name_field, spec, message, label, amounts,
-                        "1" if detached else "", *pairs]  # fmt: skip
+    words: list[Any] = [actor_id, queue, name_field, spec, message, label, amounts, tie, *pairs]
     return store.scripts.create(names, words)
 
 
@@ -159,7 +202,8 @@ def actors(store: Store) -> list[ActorRecord]:
 def end(store: Store, actor_id: str, queue: str, cause: str, ttl: int) -> None:
     """End an actor for good: fence its process, answer its calls, free its name."""
     keys = routing.ActorKeys(queue, actor_id)
-    store.scripts.kill(keys.meta, actor_id, cause, f"{routing.PREFIX}:node:")
+    words = (actor_id, cause, f"{routing.PREFIX}:node:", REMEMBER_SECONDS)
+    store.scripts.kill(keys.meta, routing.NAMES, *words)
     reap(store, actor_id, queue, ttl)
 
 
@@ -194,32 +238,48 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
             store.scripts.commit(
                 queue, keys.meta, meta["ep"], "@reaper", int(meta["ap"]), ttl, answers
             )
+            discard(store, waiting)
             continue
         spec = store.get(keys.spec)
         if spec is not None:
             store.run("UNLINK", keys.spec)
             for command in free_commands(Sealer.blobs(spec)):
                 store.run(*command)
-        job = routing.job_key(meta.get("job", ""))
-        if store.scripts.bury([*bury, job], actor_id, REMEMBER_SECONDS):
+        job, owner = routing.job_key(meta.get("job", "")), routing.job_key(meta.get("owner", ""))
+        if store.scripts.bury([*bury, job, keys.tokens, owner], actor_id, REMEMBER_SECONDS):
             store.run("UNLINK", *queue_remains(queue))
+            drop(store, json.loads(meta.get("carried", "[]")))
+            end_created(store, actor_id, ttl)
+            if meta.get("free"):
+                leave(store, actor_id, ttl)
             return
+
+
+def end_created(store: Store, actor_id: str, ttl: int) -> None:
+    """End the actors that an actor has created: it is dead for good."""
+    for created in store.texts("SMEMBERS", routing.job_key(actor_id)):
+        record = find(store, created)
+        if record is not None:
+            end(store, created, record.keys.queue, "the actor that created it ended", ttl)
+    store.run("UNLINK", routing.job_key(actor_id))
 
 
 def failure_answer(raw: bytes, error: RayError) -> Answer:
     """Return the answer to a message that will never run; none if it carries no call id."""
     try:
-        envelope = decode_envelope(raw)
+        message = outline(raw)
     except DeadLetterError:
         return Answer("", b"")
-    return answer_to(envelope, records.error_record(error, envelope.headers.id))
+    return answer_to(message, records.error_record(error, message.call_id))
 
 
-def answer_to(envelope: Envelope, record: bytes) -> Answer:
-    """Return the answer to a message's caller."""
-    tag = envelope.headers.ca
-    channel = routing.reply_channel(tag.caller) if tag and tag.caller else ""
-    return Answer(routing.result_key(envelope.headers.id), record, channel)
+def answer_to(message: Message, record: bytes) -> Answer:
+    """Return the answer to a message's caller; an empty one where nobody waits for it."""
+    if message.unanswered:
+        return Answer("", b"")
+    caller = message.tag.caller
+    channel = routing.reply_channel(caller) if caller else ""
+    return Answer(routing.result_key(message.call_id), record, channel)
 
 
 def dead_letter(raw: bytes, queue: str, reason: str) -> bytes:

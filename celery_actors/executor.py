@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from . import records, routing
+from .directory import answer_to
 from .errors import (
     DeadLetterError,
+    FencedError,
     ObjectStoreFullError,
     RayError,
     RayTaskError,
@@ -21,14 +23,16 @@ from .interrupts import Interrupts
 from .messages import Message, decode_body, decode_envelope
 from .object_ref import ObjectRef
 from .options import RetryOn
+from .returns import Sink
 from .runtime import Runtime
-from .serialization import Blob, Sealer, is_sealed
-from .store import Answer
+from .serialization import is_sealed
+from .store import Answer, Fence
+from .streaming import Sinks
+from .tokens import Remains, remains_of
 
 __all__ = [
     "Callee",
     "Executor",
-    "Garbage",
     "Outcome",
     "Prepared",
     "Retries",
@@ -39,7 +43,6 @@ __all__ = [
 _REF = "ca-ref"
 
 #: What a call leaves: keys of the store, and what its arguments kept beside the message.
-Garbage = list[str | Blob]
 
 
 class Prepared(NamedTuple):
@@ -50,19 +53,18 @@ class Prepared(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a call came to: the answer to store, and the argument buffers to free after it."""
+    """What a call came to: the answer to store, and what to remove after that."""
 
     answer: Answer
-    garbage: Garbage
+    remains: Remains | None
     succeeded: bool
 
 
 class Started(NamedTuple):
-    """The arguments of a call that starts, and their buffers to free after it."""
+    """The arguments of a call that starts."""
 
     args: list[Any]
     kwargs: dict[str, Any]
-    garbage: Garbage
 
 
 class Callee(NamedTuple):
@@ -101,6 +103,8 @@ class Retries:
 
     def _covers(self, error: BaseException) -> bool:
         wanted: Any = self._own if self._wanted is None else self._wanted
+        if isinstance(error, FencedError):
+            return False
         if isinstance(wanted, bool):
             return wanted and isinstance(error, Exception)
         cause = error.cause if isinstance(error, RayTaskError) else error
@@ -114,9 +118,11 @@ class Executor:
     """
 
     def __init__(
-        self, runtime: Runtime, owner: str, interrupts: Interrupts, place: records.RaisedAt
-    ) -> None:
+        self, runtime: Runtime, owner: str, interrupts: Interrupts, place: records.RaisedAt,
+        fence: Fence,
+    ) -> None:  # fmt: skip
         self._runtime = runtime
+        self._sinks = Sinks(runtime, fence)
         self.interrupts = interrupts
         self._owner = owner
         self._place = place
@@ -130,7 +136,7 @@ class Executor:
         """
         message = decode_body(raw, decode_envelope(raw))
         refs: list[ObjectRef[Any]] = []
-        if b"__type__" in raw:
+        if message.sealed:
             values = [*message.args, *message.kwargs.values()]
             refs = [self._borrow(v["__value__"]) for v in values if _is_ref(v)]
         return Prepared(message, refs)
@@ -143,23 +149,33 @@ class Executor:
                 argument cannot be read or trusted; the call did not start.
         """
         label = callee.label
+        sink = self.sink(prepared.message, label)
         while True:
             started = self.start(prepared, label)
             if isinstance(started, Outcome):
                 return started
             try:
-                value = self._call(prepared.message, callee.function, started)
+                value = self._call(prepared.message, callee.function, started, sink)
             except SystemExit:
                 raise
             except BaseException as error:  # noqa: BLE001 - the user's exception is the result
                 if not self.is_cancelled(prepared.message) and retries.another(error):
                     continue
-                return self.fail(prepared.message, error, label, started.garbage)
-            return self.finish(prepared.message, value, label, started.garbage)
+                return self.fail(prepared.message, error, label)
+            return self.finish(prepared.message, value, label)
 
-    def _call(self, message: Message, function: Callable[..., Any], started: Started) -> Any:
+    def sink(self, message: Message, label: str) -> Sink | None:
+        """Return what takes the values of a call; None for a call that gives one value."""
+        return None if message.tag.options is None else self._sinks.sink(message, label)
+
+    def _call(
+        self, message: Message, function: Callable[..., Any], started: Started, sink: Sink | None
+    ) -> Any:
         interrupts = self.interrupts
         try:
+            if sink is not None:
+                interrupts.enter_main(message, type(sink).run.__code__)
+                return sink.run(function, started.args, started.kwargs)
             interrupts.enter_main(message, Executor._call.__code__)
             return function(*started.args, **started.kwargs)
         finally:
@@ -174,12 +190,11 @@ class Executor:
         message = prepared.message
         if message.expires is not None and seconds_until(message.expires) < 0:
             late = TaskCancelledError(f"{label} expired at {message.expires} before it started")
-            return self.refuse(message.call_id, message.tag.caller, late, label)
+            return self.refuse(message, late, label)
         if self.is_cancelled(message):
             self.interrupts.forget(message.call_id)
             error = TaskCancelledError(f"{label} was cancelled before it started")
-            refusal = self.refuse(message.call_id, message.tag.caller, error, label)
-            return refusal._replace(garbage=[routing.cancelled_key(message.call_id)])
+            return _with_mark(self.refuse(message, error, label), message)
         try:
             for ref in prepared.refs:
                 if ref.failed:
@@ -188,7 +203,7 @@ class Executor:
         except (DeadLetterError, UntrustedPayloadError):
             raise
         except Exception as error:  # noqa: BLE001 - a failed dependency raises the user's own error
-            return self.refuse(message.call_id, message.tag.caller, error, label)
+            return self.refuse(message, error, label)
         self.on_accepted(message)
         return started
 
@@ -201,69 +216,72 @@ class Executor:
         """Tell whether somebody cancelled the call."""
         return self.interrupts.is_cancelled(message.call_id)
 
-    def finish(self, message: Message, value: Any, label: str, garbage: Garbage) -> Outcome:
-        """Return the outcome of a call that returned a value."""
+    def finish(self, message: Message, value: Any, label: str) -> Outcome:
+        """Return the outcome of a call that returned a value, or whose sink has taken them."""
         if self.is_cancelled(message):
-            return self.fail(message, KeyboardInterrupt(), label, garbage)
+            return self.fail(message, KeyboardInterrupt(), label)
+        if message.tag.options is not None and isinstance(value, Sink):
+            try:
+                record = value.end()
+            except RayError as error:
+                return self.fail(message, error, label)
+            return Outcome(answer_to(message, record), remains_of(message), True)
         try:
             record = records.success_record(
-                value, message.call_id, self._runtime.sealer, f"the result of {label}"
-            )
+                value, message.call_id, self._runtime.sealer, f"the result of {label}",
+                self._runtime.holdings,
+            )  # fmt: skip
         except (SerializationError, ObjectStoreFullError) as error:
-            return self.fail(message, error, label, garbage)
-        return Outcome(self._answer(message.call_id, message.tag.caller, record), garbage, True)
+            return self.fail(message, error, label)
+        return Outcome(answer_to(message, record), remains_of(message), True)
 
-    def fail(self, message: Message, error: BaseException, label: str, garbage: Garbage) -> Outcome:
+    def fail(self, message: Message, error: BaseException, label: str) -> Outcome:
         """Return the outcome of a call that raised."""
         if self.is_cancelled(message):
             self.interrupts.forget(message.call_id)
             cancelled = TaskCancelledError(f"{label} was cancelled while it ran")
-            record = records.error_record(cancelled, message.call_id)
-            garbage = [*garbage, routing.cancelled_key(message.call_id)]
-        else:
-            if isinstance(error, TaskTimeoutError) and not error.args:
-                error.args = (f"{label} ran longer than its timeout of {message.timelimit[1]} s",)
-            record = records.failure_record(
-                error, message.call_id, self._runtime.sealer, label, self._place
-            )
-        return Outcome(self._answer(message.call_id, message.tag.caller, record), garbage, False)
+            return _with_mark(self.refuse(message, cancelled, label), message)
+        if isinstance(error, TaskTimeoutError) and not error.args:
+            error.args = (f"{label} ran longer than its timeout of {message.timelimit[1]} s",)
+        record = records.failure_record(
+            error, message.call_id, self._runtime.sealer, label, self._place,
+            self._runtime.holdings,
+        )  # fmt: skip
+        return Outcome(answer_to(message, record), remains_of(message), False)
 
-    def refuse(self, call_id: str, caller: str, error: Exception, label: str) -> Outcome:
+    def refuse(self, message: Message, error: Exception, label: str) -> Outcome:
         """Return the outcome of a call that did not start."""
         if isinstance(error, RayError) and not hasattr(error, "cause"):
-            record = records.error_record(error, call_id)
-        else:
-            record = records.failure_record(
-                error, call_id, self._runtime.sealer, label, self._place
-            )
-        return Outcome(self._answer(call_id, caller, record), [], False)
-
-    @staticmethod
-    def _answer(call_id: str, caller: str, record: bytes) -> Answer:
-        channel = routing.reply_channel(caller) if caller else ""
-        return Answer(routing.result_key(call_id), record, channel)
+            record = records.error_record(error, message.call_id)
+            return Outcome(answer_to(message, record), remains_of(message), False)
+        return self.fail(message, error, label)
 
     def _borrow(self, marker: str) -> ObjectRef[Any]:
         """Return the reference that a message names; a plus says that its value was stored."""
         return self._runtime.results.borrow(marker.rstrip("+"), stored=marker.endswith("+"))
 
-    def _arguments(self, message: Message) -> tuple[list[Any], dict[str, Any], Garbage]:
-        if b"__type__" not in message.raw:
-            return message.args, message.kwargs, []
-        garbage: Garbage = []
+    def _arguments(self, message: Message) -> tuple[list[Any], dict[str, Any]]:
+        if not message.sealed:
+            return message.args, message.kwargs
         values = [*message.args, *message.kwargs.values()]
         for position, value in enumerate(values):
             if is_sealed(value):
                 place = ("argument", str(position), self._owner, message.tag.caller,
                          str(message.tag.sequence), message.call_id, message.task)  # fmt: skip
-                garbage += Sealer.blobs(value)
                 values[position] = self._runtime.sealer.open(value, place)
             elif _is_ref(value):
                 values[position] = self._runtime.results.value(self._borrow(value["__value__"]))
             elif isinstance(value, dict) and "__type__" in value:
                 raise DeadLetterError(f"argument {position} is of the unknown type {value!r:.80}")
         count = len(message.args)
-        return values[:count], dict(zip(message.kwargs, values[count:], strict=True)), garbage
+        return values[:count], dict(zip(message.kwargs, values[count:], strict=True))
+
+
+def _with_mark(outcome: Outcome, message: Message) -> Outcome:
+    """Return the outcome of a cancelled call: the mark that says so is not needed any more."""
+    remains = outcome.remains or Remains()
+    mark = routing.cancelled_key(message.call_id)
+    return outcome._replace(remains=remains._replace(keys=[*remains.keys, mark]))
 
 
 def _is_ref(value: Any) -> bool:

@@ -10,10 +10,11 @@ from typing import Any, Generic, TypeVar
 
 from . import environment, routing, runtime
 from .code import dump_code, dump_types, import_reference
+from .contents import collecting
 from .messages import CallOptions
 from .methods import is_stream, returns_of
 from .options import FunctionOptions, function_options
-from .signatures import Signature
+from .signatures import Signature, name_of
 from .typed import function_call
 
 __all__ = ["RemoteFunction"]
@@ -26,15 +27,15 @@ class RemoteFunction(Generic[F_co]):
     """A function whose calls run in worker processes."""
 
     def __init__(self, function: Callable[..., Any], options: FunctionOptions) -> None:
-        name = _name_of(function)
-        if inspect.iscoroutinefunction(function):
+        name = name_of(function)
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise ValueError(
                 f"'async def' should not be used for remote tasks: {name}. Use an actor with async "
                 "methods, or call asyncio.run inside"
             )
         self._function = function
         self._options = options
-        self._name = options.name or name.replace("<locals>.", "")
+        self._name = options.name or name
         self._signature = Signature.of(function, skip_first=False)
         self._bounds = self._signature.positional_bounds()
         self._returns = returns_of(options.num_returns, stream=is_stream(function))
@@ -63,6 +64,9 @@ class RemoteFunction(Generic[F_co]):
     def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Send one call and return the reference to its result at once.
 
+        With ``num_returns=n`` a list of n references, with 0 None; for a generator the
+        ``ObjectRefGenerator`` of its values.
+
         Raises:
             TypeError: the arguments do not fit. SerializationError: one cannot be pickled.
         """
@@ -80,8 +84,9 @@ class RemoteFunction(Generic[F_co]):
 
     def _prepare(self) -> tuple[Any, ...]:
         context = runtime.current()
-        digest, record = dump_code(self._function, context.sealer, f"the function {self._name}")
-        context.export(digest, record)
+        with collecting() as things:
+            digest, record = dump_code(self._function, context.sealer, f"the function {self._name}")
+        context.export(digest, record, things)
         options = self._options
         need = replace(options.need, env=environment.resolve(context, options.runtime_env))
         label = need.label
@@ -111,12 +116,6 @@ class RemoteFunction(Generic[F_co]):
 
     def __repr__(self) -> str:
         return f"RemoteFunction({self._name})"
-
-
-def _name_of(function: Any) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return str(function.__qualname__)
 
 
 def _bare() -> RemoteFunction[Any]:

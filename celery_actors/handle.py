@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 
 from . import directory, routing, runtime
 from .code import dump_types
+from .contents import note
+from .holdings import Hold
 from .messages import CallOptions
 from .methods import EVERY_ACTOR, ActorTraits, Method, returns_of
 from .options import MethodOptions, method_options
@@ -24,26 +26,44 @@ _ANY = Method(Signature(None))
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which actor a handle means; ``traits`` None: its record was gone when it was looked up."""
+    """Which actor a handle means; ``traits`` None: its record was gone when it was looked up.
+
+    ``counted``: handles with it keep the actor alive. Those found by name do not, and a detached
+    actor needs none.
+    """
 
     actor_id: str
     queue: str
     class_name: str
     title: str
     traits: ActorTraits | None
+    counted: bool = False
+
+    @property
+    def thing(self) -> str:
+        """The actor's name in ties."""
+        return routing.ActorKeys(self.queue, self.actor_id).thing
 
 
 class ActorHandle(Generic[T]):
-    """A reference to an actor. Pass it anywhere: arguments, containers, results, ``put``."""
+    """A reference to an actor. Pass it anywhere: arguments, containers, results, ``put``.
 
-    def __init__(self, identity: Identity) -> None:
+    The actor ends once the last handle is gone and the calls before that are done. A handle from
+    ``get_actor`` does not count.
+    """
+
+    def __init__(self, identity: Identity, hold: Hold | None = None) -> None:
         self._identity = identity
+        if hold is None and identity.counted and runtime.is_current():
+            hold = runtime.current().holdings.hold(identity.thing)
+        self._hold = hold
         if identity.traits is not None and "call" in identity.traits.methods:
-            self.__dict__["call"] = ActorMethod(identity, "call", identity.traits.methods["call"])
+            method = identity.traits.methods["call"]
+            self.__dict__["call"] = ActorMethod(identity, "call", method, hold=hold)
 
     @classmethod
     def of(cls, record: directory.ActorRecord) -> ActorHandle[Any]:
-        """Return a handle from the actor's record."""
+        """Return a handle from the actor's record; it does not keep the actor alive."""
         context = runtime.current()
         traits = None
         if record.meta.get("traits"):
@@ -71,7 +91,7 @@ class ActorHandle(Generic[T]):
             found = _ANY
         if found is None:
             raise AttributeError(f"'{identity.class_name}' object has no attribute '{name}'")
-        method = self.__dict__[name] = ActorMethod(identity, name, found)
+        method = self.__dict__[name] = ActorMethod(identity, name, found, hold=self._hold)
         return method
 
     def __dir__(self) -> list[str]:
@@ -87,6 +107,8 @@ class ActorHandle(Generic[T]):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._identity.counted:
+            note(self._identity.thing)
         return ActorHandle, (self._identity,)
 
     def __repr__(self) -> str:
@@ -94,14 +116,16 @@ class ActorHandle(Generic[T]):
 
 
 class ActorMethod:
-    """One method of one actor, ready to be called."""
+    """One method of one actor, ready to be called. It keeps the actor alive as its handle does."""
 
-    __slots__ = ("_bounds", "_identity", "_method", "_name", "_options", "_prepared")
+    __slots__ = ("_bounds", "_hold", "_identity", "_method", "_name", "_options", "_prepared")
 
     def __init__(
-        self, identity: Identity, name: str, method: Method, options: MethodOptions | None = None
-    ) -> None:
+        self, identity: Identity, name: str, method: Method, options: MethodOptions | None = None,
+        *, hold: Hold | None = None,
+    ) -> None:  # fmt: skip
         self._identity = identity
+        self._hold = hold
         self._name = name
         self._method = method
         self._options = options or method.options or _NO_OPTIONS
@@ -129,7 +153,7 @@ class ActorMethod:
                 f"{self._identity.class_name} has no concurrency group {group!r}; it has "
                 f"{sorted(traits.groups)}"
             )
-        return ActorMethod(self._identity, self._name, self._method, chosen)
+        return ActorMethod(self._identity, self._name, self._method, chosen, hold=self._hold)
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Send one call and return the reference to its result at once.

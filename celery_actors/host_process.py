@@ -238,6 +238,7 @@ class HostProcess:
         settings = self.settings
         self.runtime = Runtime(
             settings.address, settings.ring, job=self._job or None,
+            session=self.assignment.session,
             namespace=self.assignment.meta.get("namespace", ""), node_id=settings.node_id,
             result_seconds=settings.result_seconds,
         )  # fmt: skip

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 from . import routing
 from .directory import dead_letter
 from .errors import DeadLetterError, FencedError, TaskCancelledError, UntrustedPayloadError
-from .executor import Callee, Executor, Garbage, Outcome, Prepared, Retries
+from .executor import Callee, Executor, Outcome, Prepared, Retries
 from .mailbox import Mailbox
-from .messages import decode_envelope
+from .messages import outline
 from .runtime import Runtime
 from .store import Answer
+from .tokens import Remains
 
 __all__ = ["NEVER_RUNS", "Host", "Loop", "set_aside"]
 
@@ -79,11 +80,10 @@ def set_aside(
     runtime.store.run("LPUSH", routing.DEAD_LETTERS, dead_letter(raw, queue, str(error)))
     runtime.store.run("LTRIM", routing.DEAD_LETTERS, 0, 999)
     try:
-        headers = decode_envelope(raw).headers
+        message = outline(raw)
     except DeadLetterError:
-        return Outcome(Answer("", b""), [], False)
-    caller = headers.ca.caller if headers.ca else ""
-    return executor.refuse(headers.id, caller, error, headers.task)
+        return Outcome(Answer("", b""), None, False)
+    return executor.refuse(message, error, message.task)
 
 
 class Loop:
@@ -96,7 +96,7 @@ class Loop:
         self._host = host
         self._window: deque[bytes] = deque()
         self._answers: list[Answer] = []
-        self._garbage: Garbage = []
+        self._remains: list[Remains] = []
         self._lock = threading.Lock()  # mailbox, window and answers: main thread and flusher
         self._oldest = 0.0  # when the oldest answer was finished
         self._since = 0.0  # when the running call began; 0 between calls
@@ -150,12 +150,12 @@ class Loop:
             answers = self._take_answers()
             if self._mailbox.backlog:
                 self._window.extend(self._mailbox.commit(answers, self._want()))
-                self._free_garbage()
+                self._discard()
                 if self._window:
                     return True
             elif answers:
                 self._mailbox.commit_and_peek(answers)
-                self._free_garbage()
+                self._discard()
         calls, woken = self._mailbox.peek()
         self._window.extend(calls)
         if woken:
@@ -205,7 +205,8 @@ class Loop:
             if not self._answers:
                 self._oldest = now
             self._answers.append(outcome.answer)
-            self._garbage += outcome.garbage
+            if outcome.remains is not None:
+                self._remains.append(outcome.remains)
 
     def _dead_letter(self, raw: bytes, error: Exception) -> Outcome:
         return set_aside(self._runtime, self._executor, self._mailbox.queue, raw, error)
@@ -215,7 +216,7 @@ class Loop:
         message, host = prepared.message, self._host
         if host.is_revoked(message.call_id):
             error = TaskCancelledError(f"{callee.label} was revoked before it started")
-            return self._executor.refuse(message.call_id, message.tag.caller, error, callee.label)
+            return self._executor.refuse(message, error, callee.label)
         retries = Retries(message, callee.retry_on, host.load_type, host.retried)
         try:
             return self._executor.run(prepared, callee, retries)
@@ -236,12 +237,14 @@ class Loop:
     def _commit_locked(self) -> None:
         if self._answers:
             self._mailbox.commit(self._take_answers(), 0)
-            self._free_garbage()
+            self._discard()
 
-    def _free_garbage(self) -> None:
-        if self._garbage:
-            garbage, self._garbage = self._garbage, []
-            self._runtime.discard(garbage)
+    def _discard(self) -> None:
+        """Remove what the calls leave behind whose results are stored now."""
+        if self._remains:
+            remains, self._remains = self._remains, []
+            for left in remains:
+                self._runtime.holdings.discard(left)
 
     def _flusher(self) -> None:
         """Commit finished calls while a long one runs after them."""

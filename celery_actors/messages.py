@@ -23,6 +23,7 @@ __all__ = [
     "MessageTemplate",
     "Meta",
     "decode_body",
+    "outline",
 ]
 
 _encode = msgspec.json.Encoder().encode
@@ -61,7 +62,7 @@ class CallTag(msgspec.Struct, array_like=True, frozen=True):
     code: str = ""  # content hash of the function; empty for methods
     max_retries: int = 0
     options: CallOptions | None = None
-    carried: list[str] = []  # what the arguments refer to, and this message therefore keeps alive
+    carried: list[str] = []  # ties (see `tokens`): what the arguments keep alive
 
 
 class Headers(msgspec.Struct, omit_defaults=False):
@@ -73,6 +74,7 @@ class Headers(msgspec.Struct, omit_defaults=False):
     expires: str | None = None
     eta: str | None = None
     timelimit: tuple[float | None, float | None] = (None, None)  # hard, soft: seconds
+    ignore_result: bool | None = False
     ca: CallTag | None = None
 
 
@@ -104,6 +106,8 @@ class Message(msgspec.Struct):
     expires: str | None = None
     eta: str | None = None
     timelimit: tuple[float | None, float | None] = (None, None)
+    sealed: bool = False  # an argument is more than plain JSON
+    unanswered: bool = False  # nobody waits for the result: none is stored
 
     @property
     def options(self) -> CallOptions:
@@ -170,6 +174,7 @@ class MessageTemplate:
             + b","
         )
         self.options = options
+        self.returns = options.returns
         fixed = b"".join(b"," + _encode(word) for word in (job, code, max_retries))
         asked = b"" if options == PLAIN else b"," + _encode(options)
         self._after_sequence = fixed + asked + b'],"id":"'
@@ -238,5 +243,23 @@ def decode_body(raw: bytes, envelope: Envelope) -> Message:
         raise DeadLetterError(f"the body is not [args, kwargs, embed]: {error}") from None
     return Message(
         raw, headers.id, headers.task, headers.ca or _NO_TAG, headers.retries, args, kwargs,
-        headers.expires, headers.eta, headers.timelimit,
+        headers.expires, headers.eta, headers.timelimit, b"__type__" in raw,
+        bool(headers.ignore_result),
     )  # fmt: skip
+
+
+def outline(raw: bytes) -> Message:
+    """Read a message that will not run, as far as it can be read.
+
+    Raises:
+        DeadLetterError: it is not a protocol-2 message.
+    """
+    envelope = decode_envelope(raw)
+    try:
+        return decode_body(raw, envelope)
+    except (DeadLetterError, UntrustedPayloadError):
+        headers = envelope.headers
+        return Message(
+            raw, headers.id, headers.task, headers.ca or _NO_TAG, headers.retries, [], {},
+            sealed=b"__type__" in raw, unanswered=bool(headers.ignore_result),
+        )  # fmt: skip

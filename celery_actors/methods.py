@@ -13,6 +13,7 @@ from .signatures import Signature
 
 __all__ = [
     "EVERY_ACTOR",
+    "TERMINATE",
     "ActorTraits",
     "Method",
     "class_methods",
@@ -64,11 +65,13 @@ class ActorTraits:
         return self.is_async or self.max_concurrency > 1 or bool(self.groups)
 
 
+#: The method that ends an actor once the calls before it are done.
+TERMINATE: Final = "__ray_terminate__"
 #: Methods that every actor has, beside its class's own.
 EVERY_ACTOR = {
     "__ray_ready__": Method(Signature(())),
     "__ray_call__": Method(Signature(None)),
-    "__ray_terminate__": Method(Signature(())),
+    TERMINATE: Method(Signature(())),
 }
 
 

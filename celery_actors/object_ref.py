@@ -7,8 +7,11 @@ import concurrent.futures
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from .contents import note
+
 if TYPE_CHECKING:
     from .calls import Target
+    from .holdings import Hold
     from .messages import Meta
     from .results import Results
 
@@ -25,8 +28,10 @@ class ObjectRef(Generic[R_co]):
 
     __slots__ = (
         "__weakref__",
+        "_call",
         "_callbacks",
         "_error",
+        "_hold",
         "_id",
         "_meta",
         "_owned",
@@ -46,26 +51,32 @@ class ObjectRef(Generic[R_co]):
         self._table = table
         self._owned = owned  # this process submitted the call: results come by its channel
         self._shared = False  # pickled: others may hold it, so its last local holder frees nothing
+        self._hold: Hold | None = None  # keeps the value alive; a value of our own needs none
         self._stored = False  # the store had the value when this reference was made
         self._watched = owned
         self._target: Target | None = None  # where the call was sent, until its result is here
         self._parent = ""  # the call that made this one
+        self._call: ObjectRef[Any] | None = None  # of one of several values: the call itself
         self._meta: Meta | None = None
         self._error: Exception | None = None
         self._callbacks: list[Callable[[ObjectRef[Any]], None]] | None = None
 
     def hex(self) -> str:
         """Return the id as hexadecimal digits."""
-        return self._id.replace("-", "")
+        call_id, _, number = self._id.partition(".")
+        return call_id.replace("-", "") + (f"{int(number):08x}" if number else "")
 
     @property
     def id(self) -> str:
-        """The Celery task id: ``AsyncResult(ref.id, app=app).get()`` returns the value."""
+        """The Celery task id: ``AsyncResult(ref.id, app=app).get()`` returns the value.
+
+        For value ``k`` of several, counted from 1, it is ``<id of the call>.<k>``.
+        """
         return self._id
 
     def task_id(self) -> str:
         """Return the Celery task id of the call."""
-        return self._id
+        return self._id.partition(".")[0]
 
     @property
     def ready(self) -> bool:
@@ -75,7 +86,9 @@ class ObjectRef(Generic[R_co]):
     @property
     def is_stored(self) -> bool:
         """True when the store is known to have had the value: if it has not now, it is lost."""
-        return self._stored or self._meta is not None
+        if self._meta is None or (self._call is not None and self.failed):
+            return self._stored
+        return True
 
     @property
     def failed(self) -> bool:
@@ -131,7 +144,15 @@ class ObjectRef(Generic[R_co]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._table.share(self)
+        if not note(self._id):
+            self._table.holdings.pin(self._id)
         return _rebuild, (self._id, self.is_stored)
+
+    def __copy__(self) -> ObjectRef[R_co]:
+        return self
+
+    def __deepcopy__(self, _memo: Any) -> ObjectRef[R_co]:
+        return self
 
     def __hash__(self) -> int:
         return hash(self._id)
@@ -151,4 +172,4 @@ class ObjectRef(Generic[R_co]):
 def _rebuild(call_id: str, stored: bool) -> ObjectRef[Any]:
     from .runtime import current
 
-    return current().results.borrow(call_id, stored=stored)
+    return current().results.borrow(call_id, stored=stored, kept=True)

@@ -11,11 +11,12 @@ from . import runtime
 from .cancellation import ACKNOWLEDGE_SECONDS
 from .errors import GetTimeoutError
 from .object_ref import ObjectRef
+from .object_ref_generator import ObjectRefGenerator
 
 __all__ = ["cancel", "get", "put", "wait"]
 
 R = TypeVar("R")
-Ref = TypeVar("Ref", bound=ObjectRef[Any])
+Ref = TypeVar("Ref", bound="ObjectRef[Any] | ObjectRefGenerator[Any]")
 
 
 def _check_timeout(timeout: float | None) -> None:
@@ -27,13 +28,18 @@ def _check_timeout(timeout: float | None) -> None:
 def get(refs: ObjectRef[R], *, timeout: float | None = None, progress: bool = False) -> R: ...
 @overload
 def get(
+    refs: ObjectRefGenerator[R], *, timeout: float | None = None, progress: bool = False
+) -> ObjectRefGenerator[R]: ...
+@overload
+def get(
     refs: Sequence[ObjectRef[R]], *, timeout: float | None = None, progress: bool = False
 ) -> list[R]: ...
 def get(refs: Any, *, timeout: float | None = None, progress: bool = False) -> Any:
     """Return the value of a reference, or of each in a list, in order.
 
     Args:
-        refs: one ``ObjectRef`` or a list of them; the same one may appear more than once.
+        refs: one ``ObjectRef`` or a list of them; the same one may appear more than once. An
+            ``ObjectRefGenerator`` is returned as it is: it gives references.
         timeout: seconds; 0 means "only what is here now". None waits as long as it takes.
         progress: show a bar on a terminal while a long list comes in.
 
@@ -45,6 +51,8 @@ def get(refs: Any, *, timeout: float | None = None, progress: bool = False) -> A
     _check_timeout(timeout)
     if isinstance(refs, ObjectRef):
         return runtime.current().get([refs], timeout)[0]
+    if isinstance(refs, ObjectRefGenerator):
+        return refs
     if not isinstance(refs, list):
         raise ValueError(  # noqa: TRY004 - Ray raises ValueError here
             f"Invalid type of object refs: get() takes an ObjectRef or a list of them, not "
@@ -105,7 +113,8 @@ def wait(
 ) -> tuple[list[Ref], list[Ref]]:
     """Return ``(ready, rest)``: at most ``num_returns`` ready ones, both in the order given.
 
-    A failed call is ready. Without ``timeout`` (seconds) exactly ``num_returns`` are ready.
+    A failed call is ready, and so is a generator whose next reference, or end, is here. Without
+    ``timeout`` (seconds) exactly ``num_returns`` are ready.
 
     Raises:
         TypeError: not a list of ``ObjectRef``. ValueError: duplicates, or an impossible number.
@@ -113,7 +122,7 @@ def wait(
     if not isinstance(refs, list):
         raise TypeError(f"wait() takes a list of ObjectRef, not {type(refs).__name__}")
     for ref in refs:
-        if not isinstance(ref, ObjectRef):
+        if not isinstance(ref, ObjectRef | ObjectRefGenerator):
             raise TypeError(f"wait() takes a list of ObjectRef, and it holds {type(ref).__name__}")
     _check_timeout(timeout)
     if len(set(refs)) != len(refs):
@@ -132,7 +141,9 @@ def wait(
     return ready, rest
 
 
-def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> None:
+def cancel(
+    ref: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False, recursive: bool = True
+) -> None:
     """Cancel a call: ``get`` of its reference raises ``TaskCancelledError``, or what it came to.
 
     A waiting call never runs, and no longer holds up those behind it. In a running function or
@@ -140,13 +151,15 @@ def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) 
     is over is left alone. Cancelled calls are not run again.
 
     Args:
-        ref: the reference of the call.
+        ref: the reference of the call, one of several, or the generator of its values.
         force: end the process that runs the function, at once: for code that cannot be interrupted.
         recursive: cancel the calls that it made and that are not over, too.
 
     Raises:
         TypeError: not a reference. ValueError: ``force`` for an actor's call; use ``kill``.
     """
+    if isinstance(ref, ObjectRefGenerator):
+        ref = ref.completed()
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"cancel() takes an ObjectRef, not {type(ref).__name__}")
     canceller = runtime.current().canceller

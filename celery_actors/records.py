@@ -2,16 +2,21 @@
 
 A failure carries in ``ca`` what Celery's format has no room for: ``{"x": …}``, the sealed error as
 text, for a user's exception; ``{"e": name, "m": text, "a": actor id, "i": init failed}`` for ours.
+A success may begin with ``{"ca": {…}``: ``h`` the ties of the handles and references that the value
+contains (see ``tokens``); ``n`` the number of values of a call of several; ``w`` the session of the
+worker that waits for the reader.
 """
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 
+from .contents import collecting
 from .dual_error import arguments_of
 from .errors import (
     ObjectLostError,
@@ -28,8 +33,11 @@ from .messages import Meta
 from .serialization import SEALED, Blob, Sealer, encode_plain
 
 __all__ = [
+    "Beside",
     "RaisedAt",
+    "beside",
     "blobs_of",
+    "contained",
     "error_record",
     "failure_record",
     "read_result",
@@ -70,7 +78,34 @@ def _now() -> bytes:
     return datetime.now(UTC).isoformat().encode()
 
 
-def success_record(value: Any, call_id: str, sealer: Sealer, describe: str) -> bytes:
+class Carrier(Protocol):
+    """Keeps alive what a value contains."""
+
+    def carry(self, things: Iterable[str], kind: str, name: str) -> list[str]:
+        """Add ties and return them."""
+
+
+class Beside(msgspec.Struct, omit_defaults=True):
+    """What a success carries beside its value: see the module."""
+
+    h: list[str] = []
+    n: int = 0
+    w: str = ""
+
+
+_decode_beside = msgspec.json.Decoder(Beside).decode
+_NOTHING = Beside()
+
+
+def beside(meta: Meta) -> Beside:
+    """Return what a success carries beside its value."""
+    return _NOTHING if bytes(meta.ca) == b"null" else _decode_beside(meta.ca)
+
+
+def success_record(
+    value: Any, call_id: str, sealer: Sealer, describe: str, carrier: Carrier, *,
+    ours: Beside = _NOTHING,
+) -> bytes:  # fmt: skip
     """Return the record of a returned value.
 
     Raises:
@@ -78,17 +113,26 @@ def success_record(value: Any, call_id: str, sealer: Sealer, describe: str) -> b
     """
     result = encode_plain(value)
     if result is None:
-        result = sealer.seal(value, result_context(call_id), call_id, describe)
+        with collecting() as things:
+            result = sealer.seal(value, result_context(call_id), call_id, describe)
+        if things:
+            ties = carrier.carry(things, "o", call_id)
+            ours = Beside(ties, ours.n, ours.w)
+    inside = b"" if ours == _NOTHING else b'"ca":%b,' % _encode(ours)
     return (
-        b'{"status":"SUCCESS","result":%b,"traceback":null,"children":[],"date_done":"%b",'
-        b'"task_id":%b}' % (result, _now(), _encode(call_id))
+        b'{%b"status":"SUCCESS","result":%b,"traceback":null,"children":[],"date_done":"%b",'
+        b'"task_id":%b}' % (inside, result, _now(), _encode(call_id))
     )
 
 
 def failure_record(
-    error: BaseException, call_id: str, sealer: Sealer, function_name: str, place: RaisedAt
-) -> bytes:
-    """Return the record of a raised exception, with its traceback from the user's code on."""
+    error: BaseException, call_id: str, sealer: Sealer, function_name: str, place: RaisedAt,
+    carrier: Carrier,
+) -> bytes:  # fmt: skip
+    """Return the record of a raised exception, with its traceback from the user's code on.
+
+    What the exception refers to is kept alive as long as the driver: that is rare.
+    """
     frames = error.__traceback__
     while frames is not None and "/celery_actors/" in frames.tb_frame.f_code.co_filename:
         frames = frames.tb_next
@@ -96,7 +140,10 @@ def failure_record(
     cause = error.cause if isinstance(error, RayTaskError) else error
     remote = RayTaskError(function_name, text, cause, *place)
     try:
-        sealed = sealer.seal(remote, result_context(call_id), call_id, "the exception")
+        with collecting() as things:
+            sealed = sealer.seal(remote, result_context(call_id), call_id, "the exception")
+        if things:
+            carrier.carry(things, "c", call_id)
     except SerializationError as problem:
         replaced = RayError(
             f"Exception {type(cause).__name__} isn't serializable: {problem}. Original exception "
@@ -208,6 +255,13 @@ def unhandled(meta: Meta) -> str | None:
     if failure.x or failure.e == WorkerCrashedError.__name__:
         return meta.traceback
     return None
+
+
+def contained(meta: Meta) -> list[str]:
+    """Return the ties of what a value contains; they end with it."""
+    if meta.status != "SUCCESS" or bytes(meta.ca) == b"null":
+        return []
+    return _decode_beside(meta.ca).h
 
 
 def lost(call_id: str) -> ObjectLostError:

@@ -17,10 +17,14 @@ import msgspec
 from . import records, routing
 from .buffers import Buffers
 from .errors import RayError
+from .holdings import Hold, Holdings
 from .messages import Meta, decode_meta, decode_metas
 from .object_ref import ObjectRef
+from .object_ref_generator import ObjectRefGenerator
 from .serialization import Blob, Sealer
+from .several import Several
 from .store import Answer, Mux, Store
+from .store.client import chunk_keys
 from .store.wire import pack
 
 __all__ = ["Latch", "Results"]
@@ -33,8 +37,13 @@ _RELEASE_BATCH = 64
 SILENCE_SECONDS = 2.0
 #: Variables that silence the failures nobody asked for, ours and Ray's.
 IGNORE_VARIABLES = ("CELERY_ACTORS_IGNORE_UNHANDLED_ERRORS", "RAY_IGNORE_UNHANDLED_ERRORS")
-#: What processes say to each other on the channels of results, about calls that are cancelled.
-WORDS = frozenset({"CANCEL", "DROPPED", "RUNNING", "FINISHED"})
+#: What processes say to each other on the channels of results: about calls that are cancelled, and
+#: about how far the reader of a generator is.
+WORDS = frozenset({"CANCEL", "DROPPED", "RUNNING", "FINISHED", "ASKED", "TAKEN"})
+
+
+#: What a thread can wait for: a value, or the next one of a generator.
+Waitable = ObjectRef[Any] | ObjectRefGenerator[Any]
 
 
 class Counted(Protocol):
@@ -56,7 +65,7 @@ class Latch:
         self.fast = fail_fast
         self.failed = False
 
-    def __call__(self, ref: ObjectRef[Any]) -> None:
+    def __call__(self, ref: Waitable) -> None:
         """Count one completion."""
         self.remaining -= 1
         if self.fast and ref.failed:
@@ -74,8 +83,9 @@ class Results:
 
     def __init__(
         self, session: str, sealer: Sealer, store: Store, buffers: Buffers, lock: threading.RLock,
-        seconds: int,
+        seconds: int, holdings: Holdings,
     ) -> None:  # fmt: skip
+        self.holdings = holdings
         self._sealer = sealer
         self._buffers = buffers
         self._store = store
@@ -84,15 +94,18 @@ class Results:
         self._reply_channel = routing.reply_channel(session).encode()
         self._refs: dict[str, weakref.ref[ObjectRef[Any]]] = {}
         self._released: deque[tuple[str, Meta | None]] = deque()
-        self._shared_pending: set[str] = set()
+        self._shared_pending: dict[str, Hold] = {}  # dropped here before their results came
+        self._renewed = time.monotonic()
         self._unwatched: deque[str] = deque()
         self._met: set[str] = set()  # failed calls whose error somebody was given
         self._unmet: deque[Meta] = deque()
-        self._attended: dict[Callable[[ObjectRef[Any]], None], ObjectRef[Any]] = {}
+        self._attended: dict[Callable[[Any], None], Waitable] = {}
         self._counted: dict[str, Counted] = {}
+        self.several = Several(self)
         self.flush: Callable[[], None] = lambda: None
         self.parent: Callable[[], str] | None = None  # in a worker: the id of the running call
         self.on_word: Callable[[Meta], None] | None = None  # hears what is not a result
+        self.on_taken: Callable[[Meta], None] | None = None  # in a worker: how far readers are
         self.blocking: Callable[[], AbstractContextManager[None]] = nullcontext
         self.watchdog: Callable[[], None] | None = None
 
@@ -105,6 +118,10 @@ class Results:
             ref._parent = self.parent()
         self._refs[call_id] = weakref.ref(ref)
         return ref
+
+    def hold(self, ref: ObjectRef[Any]) -> None:
+        """Take a reference into the table."""
+        self._refs[ref.id] = weakref.ref(ref)
 
     def count(self, call_id: str, target: Counted) -> None:
         """Count a call as under way until its result is here."""
@@ -127,23 +144,35 @@ class Results:
         weak = self._refs.get(call_id)
         return weak() if weak is not None else None
 
-    def borrow(self, call_id: str, *, stored: bool) -> ObjectRef[Any]:
-        """Return this process's reference to a value by id; ``stored``: it was in the store."""
+    def borrow(self, call_id: str, *, stored: bool, kept: bool = False) -> ObjectRef[Any]:
+        """Return this process's reference to a value by id.
+
+        ``stored``: it was in the store. ``kept``: the reference keeps it alive; one at the top of
+        a call's arguments need not, the call does.
+        """
         with self._lock:
             ref = self.held(call_id)
             if ref is None:
                 ref = ObjectRef(call_id, self, owned=False)
                 ref._shared = True
+                if "." in call_id:
+                    ref._call = self.borrow(call_id.partition(".")[0], stored=False)
                 self._refs[call_id] = weakref.ref(ref)
             ref._stored = ref._stored or stored
+            if kept and ref._shared and ref._hold is None:
+                ref._hold = self.holdings.hold(call_id)
             return ref
 
     def share(self, ref: ObjectRef[Any]) -> None:
         """Note that another process will hold this reference; what only we know is stored."""
         ref._shared = True
+        if ref._call is not None:
+            ref._call._shared = True  # whoever waits for the value must hear of its call's failure
         if isinstance(ref._error, RayError):
             record = records.error_record(ref._error, ref.id)
             self._store.scripts.answer(self._seconds, [Answer(routing.result_key(ref.id), record)])
+        if ref._hold is None:
+            ref._hold = self.holdings.hold(ref.id)
 
     def dropped(self, ref: ObjectRef[Any]) -> None:
         """Forget a reference. Called by the garbage collector: takes no lock, sends nothing."""
@@ -151,15 +180,16 @@ class Results:
         if weak is not None and weak() in (None, ref):
             self._refs.pop(ref._id, None)
         if ref._owned and not ref._shared:
-            if ref._meta is not None:
+            if ref._meta is not None and (ref._call is None or not ref.failed):
                 self._released.append((ref._id, ref._meta))
             return
         self._met.discard(ref._id)
         if not ref.ready:
-            if ref._owned:
-                self._shared_pending.add(ref._id)
-            elif ref._watched:
-                self._unwatched.append(ref._id)
+            if not ref._owned:
+                if ref._watched:
+                    self._unwatched.append(ref._id)
+            elif ref._hold is not None:
+                self._shared_pending[ref._id] = ref._hold  # its result comes to us: stay till then
 
     def flush_released(self, minimum: int = _RELEASE_BATCH) -> None:
         """Free the results that nobody holds any more, if there are enough of them."""
@@ -169,10 +199,15 @@ class Results:
         blobs: list[Blob] = []
         while self._released:
             call_id, meta = self._released.popleft()
+            if meta is not None and meta.status == "STORED":
+                # Too large to be sent to us: what it keeps is known where it is.
+                self.holdings.drop((f"{call_id} -",))
+                continue
             keys.append(routing.result_key(call_id))
             if meta is None:
                 continue
             blobs += records.blobs_of(meta)
+            self.holdings.drop(records.contained(meta))
             if meta.status != "SUCCESS":
                 if call_id not in self._met:
                     self._unmet.append(meta)
@@ -201,6 +236,24 @@ class Results:
                     "%s=1):\n%s", meta.task_id, IGNORE_VARIABLES[0], text,
                 )  # fmt: skip
 
+    def renew(self) -> None:
+        """Keep what this process holds from expiring, now and then."""
+        now = time.monotonic()
+        if now - self._renewed < self._seconds / 4:
+            return
+        self._renewed = now
+        for weak in list(self._refs.values()):
+            ref = weak()
+            if ref is None or not (ref._owned or ref._hold):
+                continue
+            if ref._hold is not None:
+                self.holdings.renew(ref._hold)
+            if ref._meta is not None:
+                blobs = [blob for blob in records.blobs_of(ref._meta) if not blob.node]
+                chunks = [key for blob in blobs for key in chunk_keys(blob.id, blob.size)]
+                for key in (routing.result_key(ref.id), *chunks):
+                    self.mux.post(pack(("EXPIRE", key, self._seconds, "GT")))
+
     def flush_unwatched(self) -> None:
         """Stop hearing of values that came or that nobody here holds any more."""
         while self._unwatched:
@@ -225,32 +278,40 @@ class Results:
         try:
             if channel == self._reply_channel:
                 for meta in decode_metas(payload):
-                    self._arrived(meta)
+                    self.arrived(meta)
             else:
-                self._arrived(decode_meta(payload))
+                self.arrived(decode_meta(payload))
         except msgspec.MsgspecError as error:
             logger.warning("a message on %r is not what belongs there: %s", channel, error)
 
-    def _arrived(self, meta: Meta) -> None:
+    def arrived(self, meta: Meta) -> None:
+        """Take in a result, or a word of another process."""
         if meta.status in WORDS:
-            if self.on_word is not None:
-                self.on_word(meta)
+            self._heard(meta)
             return
         if self._counted:
             self._uncount(meta.task_id)
         ref = self.held(meta.task_id)
         if ref is None:
             self._refs.pop(meta.task_id, None)
-            if meta.task_id in self._shared_pending:
-                self._shared_pending.discard(meta.task_id)
-            else:
+            if "." in meta.task_id and self.several.arrived(meta):
+                return
+            if self._shared_pending.pop(meta.task_id, None) is None:
                 self._released.append((meta.task_id, meta))
         elif ref.ready:
             ref._meta = ref._meta or meta  # known to be cancelled; its record is freed with it
         elif meta.status == "STORED":
-            self._fetch(ref)
+            self.fetch(ref)
         else:
             self.complete(ref, meta, None)
+
+    def _heard(self, meta: Meta) -> None:
+        if meta.status == "ASKED":
+            self.several.asked(meta)
+            return
+        listener = self.on_taken if meta.status == "TAKEN" else self.on_word
+        if listener is not None:
+            listener(meta)
 
     def complete(self, ref: ObjectRef[Any], meta: Meta | None, error: Exception | None) -> None:
         """Give a reference its value or its error, once, and wake who waits for it."""
@@ -271,7 +332,9 @@ class Results:
         for call_id in call_ids:
             self._uncount(call_id)
             ref = self.held(call_id)
-            if ref is not None and not ref.ready:
+            if ref is None:
+                self._shared_pending.pop(call_id, None)
+            elif not ref.ready:
                 self.complete(ref, None, error)
                 if ref._shared:
                     self.share(ref)
@@ -280,7 +343,8 @@ class Results:
         """Complete every reference that still waits: nobody is left to make their values."""
         self.fail(list(self._refs), error)
 
-    def _fetch(self, ref: ObjectRef[Any]) -> None:
+    def fetch(self, ref: ObjectRef[Any]) -> None:
+        """Ask the store for a value."""
         weak = weakref.ref(ref)
 
         def handle(reply: Any) -> None:
@@ -301,27 +365,37 @@ class Results:
         if meta.status in ("SUCCESS", "FAILURE", "REVOKED"):
             self.complete(ref, meta, None)
 
-    def _watch(self, ref: ObjectRef[Any]) -> None:
+    def _watch(self, ref: Waitable) -> None:
         """Hear about a value that another process asked for."""
-        if not ref._watched:
+        if not ref._watched and isinstance(ref, ObjectRef):
             ref._watched = True
             self.mux.subscribe(routing.result_key(ref.id))
-            self._fetch(ref)
+            self.fetch(ref)
+            if ref._call is not None:
+                self.several.follow(ref, ref._call)
 
     def refetch(self) -> None:
         """Ask for everything that is still missing: a push may have been lost."""
         for weak in list(self._refs.values()):
             ref = weak()
             if ref is not None and not ref.ready and ref._watched:
-                self._fetch(ref)
+                self.fetch(ref)
+        self.several.refetch()
 
-    def notify(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> None:
+    def on_ready(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> None:
+        """Call back once the value is here, however late its push is read; at once if it is."""
+        if ref.ready or not self._add_callback(ref, callback):
+            callback(ref)
+        else:
+            self._watch(ref)
+
+    def notify(self, ref: Waitable, callback: Callable[[Any], None]) -> None:
         """Call back once the value is here, from whichever thread reads; at once if it is.
 
         The reference is held until then: who awaits one may hold nothing else of it.
         """
 
-        def deliver(ref: ObjectRef[Any]) -> None:
+        def deliver(ref: Any) -> None:
             self._attended.pop(deliver, None)
             self.mux.attend(-1)
             callback(ref)
@@ -338,9 +412,7 @@ class Results:
             self.mux.attend(-1)
         callback(ref)
 
-    def _add_callback(
-        self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]
-    ) -> bool:
+    def _add_callback(self, ref: Waitable, callback: Callable[[Any], None]) -> bool:
         """Register a callback; False if the value came meanwhile and it will not be called."""
         with self._lock:
             ref._callbacks = [*(ref._callbacks or ()), callback]
@@ -355,7 +427,7 @@ class Results:
     # -- waiting ---------------------------------------------------------------------------
 
     def wait(
-        self, refs: Sequence[ObjectRef[Any]], needed: int, timeout: float | None, *,
+        self, refs: Sequence[Waitable], needed: int, timeout: float | None, *,
         fail_fast: bool, unless: Callable[[], bool] | None = None,
     ) -> bool:  # fmt: skip
         """Block until ``needed`` of the refs are ready; False when the time is over.
@@ -410,6 +482,8 @@ class Results:
             raise ref._error
         if ref._meta is None:
             raise LookupError(f"{ref!r} is not ready")
+        # A value that will never be carries the failure of its call, signed as the call's.
+        owner = ref._call.id if ref._call is not None and ref.failed else ref.id
         if ref._meta.status != "SUCCESS":
-            self._met.add(ref._id)
-        return records.read_result(ref._meta, ref.id, self._sealer)
+            self._met.add(owner)
+        return records.read_result(ref._meta, owner, self._sealer)

@@ -121,6 +121,21 @@ def session_key(session: str) -> str:
     return f"{PREFIX}:session:{session}"
 
 
+def held_key(holder: str) -> str:
+    """Return the set of ties that end with a session: what it keeps alive."""
+    return f"{PREFIX}:held:{holder}"
+
+
+def gone_key(session: str) -> str:
+    """Return the mark of a session that is over: what it says late counts no more."""
+    return f"{PREFIX}:gone:{session}"
+
+
+def object_tokens(object_id: str) -> str:
+    """Return the set of tokens of a value: who keeps it alive."""
+    return f"{PREFIX}:tok:{object_id}"
+
+
 def lease_key(incarnation: str) -> str:
     """Return the lease of one run of a node."""
     return f"{PREFIX}:node:{incarnation}"
@@ -129,6 +144,11 @@ def lease_key(incarnation: str) -> str:
 def owned_key(incarnation: str) -> str:
     """Return the set of actors and shared workers that a node run owns."""
     return f"{PREFIX}:node:{incarnation}:owns"
+
+
+def sessions_key(incarnation: str) -> str:
+    """Return the set of sessions of a node run's workers."""
+    return f"{PREFIX}:node:{incarnation}:sessions"
 
 
 def kill_key(incarnation: str) -> str:
@@ -182,6 +202,16 @@ class ActorKeys:
     def begun(self) -> str:
         """SET: positions of calls out of line that may have started."""
         return f"{self._base}:b"
+
+    @property
+    def tokens(self) -> str:
+        """SET: who keeps the actor alive."""
+        return f"{self._base}:t"
+
+    @property
+    def thing(self) -> str:
+        """The actor's name in ties."""
+        return f"{self.queue}|{self.actor_id}"
 
     @property
     def spec(self) -> str:

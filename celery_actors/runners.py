@@ -13,6 +13,7 @@ from typing import Any
 from .concurrent_loop import Call, ConcurrentLoop
 from .errors import AsyncioActorExit, TaskTimeoutError
 from .executor import Outcome, Started
+from .returns import Sink
 
 __all__ = ["AsyncRunner", "ThreadRunner"]
 
@@ -50,23 +51,27 @@ class ThreadRunner:
     def _outcome(self, call: Call, started: Started | Outcome) -> Outcome:
         executor, message = self._loop.executor, call.prepared.message
         retries, label = self._loop.retries(call), call.callee.label
+        sink = executor.sink(message, label)
         while not isinstance(started, Outcome):
             try:
-                value = self._call(call, started)
+                value = self._call(call, started, sink)
             except SystemExit:
                 raise
             except BaseException as error:  # noqa: BLE001 - the user's exception is the result
                 if executor.is_cancelled(message) or not retries.another(error):
-                    return executor.fail(message, error, label, started.garbage)
+                    return executor.fail(message, error, label)
                 started = executor.start(call.prepared, label)
             else:
-                return executor.finish(message, value, label, started.garbage)
+                return executor.finish(message, value, label)
         return started
 
-    def _call(self, call: Call, started: Started) -> Any:
+    def _call(self, call: Call, started: Started, sink: Sink | None) -> Any:
         interrupts, message = self._loop.executor.interrupts, call.prepared.message
         try:
             try:
+                if sink is not None:
+                    interrupts.enter_thread(message, type(sink).run.__code__)
+                    return sink.run(call.callee.function, started.args, started.kwargs)
                 interrupts.enter_thread(message, ThreadRunner._call.__code__)
                 return call.callee.function(*started.args, **started.kwargs)
             finally:
@@ -135,19 +140,12 @@ class AsyncRunner:
     async def _outcome(self, call: Call, started: Started | Outcome) -> Outcome | None:
         executor, message = self._loop.executor, call.prepared.message
         retries, label = self._loop.retries(call), call.callee.label
+        sink = executor.sink(message, label)
         while not isinstance(started, Outcome):
             stop = _Stop(self._events, asyncio.current_task())
             interrupts = executor.interrupts
             try:
-                if is_coroutine := _makes_coroutines(call.callee.function):
-                    interrupts.enter_task(message, stop)
-                    value = call.callee.function(*started.args, **started.kwargs)
-                else:
-                    value = self._call(call, started)
-                if is_coroutine or inspect.isawaitable(value):
-                    if not is_coroutine:
-                        interrupts.enter_task(message, stop)
-                    value = await value
+                value = await self._value(call, started, stop, sink)
             except SystemExit:
                 raise
             except AsyncioActorExit:
@@ -155,14 +153,32 @@ class AsyncRunner:
             except BaseException as raised:  # noqa: BLE001 - the user's exception is the result
                 error = stop.reason(raised)
                 if executor.is_cancelled(message) or not retries.another(error):
-                    return executor.fail(message, error, label, started.garbage)
+                    return executor.fail(message, error, label)
                 started = executor.start(call.prepared, label)
             else:
-                return executor.finish(message, value, label, started.garbage)
+                return executor.finish(message, value, label)
             finally:
                 stop.over = True
                 interrupts.leave(message)
         return started
+
+    async def _value(self, call: Call, started: Started, stop: _Stop, sink: Sink | None) -> Any:
+        """Call the method; return its value, or the sink with what it gave."""
+        interrupts, message = self._loop.executor.interrupts, call.prepared.message
+        function = call.callee.function
+        if sink is not None:
+            interrupts.enter_task(message, stop)
+            return await sink.run_async(function, started.args, started.kwargs)
+        if is_coroutine := _makes_coroutines(function):
+            interrupts.enter_task(message, stop)
+            value = function(*started.args, **started.kwargs)
+        else:
+            value = self._call(call, started)
+        if is_coroutine or inspect.isawaitable(value):
+            if not is_coroutine:
+                interrupts.enter_task(message, stop)
+            value = await value
+        return value
 
     def _call(self, call: Call, started: Started) -> Any:
         """Call a plain method: the event loop waits for it meanwhile."""

@@ -15,11 +15,13 @@ from .calls import Calls, Target
 from .cancellation import Canceller
 from .config import Address, KeyRing
 from .current_call import WorkerFacts
+from .directory import Creator
 from .errors import GetTimeoutError, NotInitializedError, RayError
+from .holdings import Holdings
 from .messages import MessageTemplate, decode_meta
 from .object_ref import ObjectRef
 from .results import Results
-from .serialization import Blob, Sealer
+from .serialization import Sealer
 from .store import Mux, Store
 from .store.wire import pack
 
@@ -38,6 +40,7 @@ class Runtime:
 
     Args:
         job: the driver that this process works for; None: itself.
+        session: the name of this process among others; None: a fresh one.
         on_log: gets what workers of this driver print.
         on_tick: called every quarter of a second or more often, from the reading thread.
     """
@@ -48,6 +51,7 @@ class Runtime:
         ring: KeyRing,
         *,
         job: str | None = None,
+        session: str | None = None,
         namespace: str,
         node_id: str = "",
         on_log: Callable[[bytes], None] | None = None,
@@ -56,7 +60,7 @@ class Runtime:
     ) -> None:
         self.address = address
         self.sealer = Sealer(ring)
-        self.session = secrets.token_hex(8)
+        self.session = session or secrets.token_hex(8)
         self.job = job or self.session
         self.namespace = namespace
         self.node_id = node_id
@@ -73,23 +77,32 @@ class Runtime:
         self.env: dict[str, Any] = {}  # the runtime environment that calls made here inherit
         self.environments: dict[str, str] = {}  # given environment -> name of the stored one
         lock = threading.RLock()
+        self.holdings = Holdings(self.session, self.job, lock, self.buffers, result_seconds)
         self.results = Results(
-            self.session, self.sealer, self.store, self.buffers, lock, result_seconds
-        )
+            self.session, self.sealer, self.store, self.buffers, lock, result_seconds,
+            self.holdings,
+        )  # fmt: skip
         self.buffers.reclaim = self.results.reclaim
         self.calls = Calls(
-            self.session, self.sealer, self.buffers, self.results, lock, result_seconds
+            self.session,
+            self.sealer,
+            self.buffers,
+            self.results,
+            lock,
+            result_seconds,
+            self.holdings,
         )
         self._log_channel = routing.log_channel(self.session).encode() if on_log else b""
         channels = [routing.reply_channel(self.session), self._log_channel.decode()]
         self.mux = Mux(
             address, list(filter(None, channels)), self._on_push, self.results.refetch, self._tick
         )
-        self.results.mux = self.calls.mux = self.mux
+        self.results.mux = self.calls.mux = self.holdings.mux = self.mux
         self.results.flush = self.calls.flush
         self.canceller = Canceller(self)
         #: Ends the actor in this process from inside one of its calls; None: there is no actor.
         self.exit_actor: Callable[[str], None] | None = None
+        self.creator = Creator()
 
     def template(
         self, target: Target, task: str, code: str = "", retries: int = 0, **more: Any
@@ -110,6 +123,7 @@ class Runtime:
         self.calls.flush()
         self.results.flush_unwatched()
         self.results.report_unmet()
+        self.results.renew()
         if self._on_tick is not None:
             self._on_tick()
 
@@ -130,22 +144,19 @@ class Runtime:
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value and return its reference."""
         call_id = self.calls.next_id().decode()
-        record = records.success_record(value, call_id, self.sealer, "the value")
+        record = records.success_record(value, call_id, self.sealer, "the value", self.holdings)
         self.mux.post(pack(("SET", routing.result_key(call_id), record, "EX", self.result_seconds)))
         ref = self.results.new(call_id)
         self.results.complete(ref, decode_meta(record), None)
         return ref
 
-    def discard(self, garbage: Iterable[str | Blob]) -> None:
-        """Remove keys from the store and free what was kept beside messages."""
-        keys = [item for item in garbage if isinstance(item, str)]
-        if keys:
-            self.store.run("UNLINK", *keys)
-        self.buffers.free([item for item in garbage if not isinstance(item, str)])
+    def export(self, digest: str, record: bytes, things: Iterable[str] = ()) -> None:
+        """Store a class or function under its content hash, once per process.
 
-    def export(self, digest: str, record: bytes) -> None:
-        """Store a class or function under its content hash, once per process."""
+        ``things`` is what it refers to: kept alive as long as the driver.
+        """
         if digest not in self._exported:
+            self.holdings.carry(things, "c", digest)
             self.store.run("SET", routing.code_key(digest), record, "EX", CODE_SECONDS)
             self._exported.add(digest)
 

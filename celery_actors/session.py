@@ -277,6 +277,7 @@ def shutdown() -> None:
             context.calls.flush()
             context.results.release_all()
             session.collect_output(context)
+            context.holdings.close()
             end_session(context.store, context.session, context.result_seconds)
             session.collect_output(context)
         except RayError as error:

@@ -12,7 +12,7 @@ from .errors import FencedError
 from .executor import Callee, Executor, Prepared
 from .loop import NEVER_RUNS, Host, Loop
 from .mailbox import Mailbox
-from .messages import decode_envelope
+from .messages import outline
 from .runtime import Runtime
 
 __all__ = ["SharedLoop"]
@@ -81,11 +81,8 @@ class SharedLoop(Loop):
                 self._host.stopping = True  # another process takes the next call
 
     def _refuse(self, raw: bytes, error: Exception) -> None:
-        headers = decode_envelope(raw).headers
-        caller = headers.ca.caller if headers.ca else ""
-        self._finish(
-            self._executor.refuse(headers.id, caller, error, headers.task), time.monotonic()
-        )
+        message = outline(raw)
+        self._finish(self._executor.refuse(message, error, message.task), time.monotonic())
 
     def _relieve(self) -> None:
         try:

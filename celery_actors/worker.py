@@ -20,7 +20,7 @@ from . import code, routing
 from .actor_loop import ActorLoop, Aside
 from .assignment import Assignment, NodeSettings
 from .concurrent_loop import ConcurrentLoop
-from .directory import spec_context, traits_context
+from .directory import Creator, spec_context, traits_context
 from .errors import (
     SETUP_FAILED,
     AsyncioActorExit,
@@ -37,6 +37,8 @@ from .methods import ActorTraits, own_options
 from .runners import AsyncRunner, ThreadRunner
 from .runtime import Runtime
 from .shared_loop import SharedLoop
+from .signatures import name_of
+from .store import Fence
 from .worker_env import WorkerEnv
 
 __all__ = ["run_worker"]
@@ -70,7 +72,7 @@ def run_worker(
 
 def _adopt(context: Runtime, job: str) -> None:
     """Work for this driver from now on: its modules can be imported, its names are found."""
-    context.job = job
+    context.job = context.holdings.holder = job
     raw = context.store.get(routing.session_key(job)) if job else None
     if raw is not None:
         driver = json.loads(raw)
@@ -89,6 +91,11 @@ class _Hosted:
         self.label = mine.meta["class"]
         _adopt(context, mine.meta.get("job", ""))
         context.namespace = mine.meta["namespace"]
+        free = bool(mine.meta.get("free"))
+        context.creator = Creator(mine.actor_id, outlives_driver=free)
+        context.holdings.own = mine.keys.thing
+        if free:
+            context.holdings.holder = mine.actor_id
         traits = mine.meta["traits"].encode()
         self.traits: ActorTraits = context.sealer.open(traits, traits_context(mine.actor_id))
         self.instance: Any = None
@@ -154,6 +161,8 @@ class _Hosted:
         return (found.options.concurrency_group or "") if found and found.options else ""
 
     def _terminate(self) -> None:
+        why = "it was ended by __ray_terminate__, or the last handle to it is gone"
+        self.process.leave(why)  # first: it stays ended even where the hook ends the process
         hook = getattr(self.instance, "__ray_shutdown__", None)
         if hook is not None:
             thread = threading.Timer(SHUTDOWN_SECONDS, os._exit, [EXIT_DONE])
@@ -163,7 +172,7 @@ class _Hosted:
                 hook()
             except Exception:
                 logger.exception("%s.__ray_shutdown__ failed", self.label)
-        self.exit("it was ended by __ray_terminate__, or the last handle to it is gone")
+        self.exit(why)
 
     def exit(self, why: str) -> None:
         """End this actor for good from inside one of its calls.
@@ -283,7 +292,9 @@ def _warn_of_blocking(label: str) -> Callable[[], AbstractContextManager[None]]:
 def _executor(
     process: HostProcess, context: Runtime, owner: str, instance: object = None
 ) -> Executor:
-    return Executor(context, owner, process.interrupts, process.place(instance))
+    mine = process.assignment
+    fence = Fence(mine.keys.meta, mine.epoch, mine.owner)
+    return Executor(context, owner, process.interrupts, process.place(instance), fence)
 
 
 def _concurrent_loop(actor: _Hosted, executor: Executor) -> tuple[ConcurrentLoop, Mailbox]:
@@ -343,7 +354,7 @@ def _run_shared(process: HostProcess, context: Runtime) -> int:
             function = functions[tag.code] = code.load_code(
                 tag.code, context.fetch_code, context.sealer
             )
-            process.function_names[tag.code] = function.__qualname__.replace("<locals>.", "")
+            process.function_names[tag.code] = name_of(function)
         return Callee(function, prepared.message.task)
 
     def give_back(keep: int) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks.drivers import base
@@ -22,6 +22,11 @@ class Probe:
         """Count one call."""
         self.value += 1
         return self.value
+
+    def count(self, limit: int) -> Iterator[int]:
+        """Yield the first numbers."""
+        for number in range(limit):  # noqa: UP028 - Ray cannot run `yield from` of a range
+            yield number
 
     def pid(self) -> int:
         """Return the id of the actor's process."""
@@ -69,6 +74,10 @@ def measures() -> base.Measures:
     def call_many_async() -> None:
         ca.get([async_actor.tick.remote() for _ in range(base.IN_FLIGHT)])
 
+    def read_many() -> None:
+        for ref in actor.count.remote(base.IN_FLIGHT):
+            ca.get(ref)
+
     def run_many() -> None:
         ca.get([nothing.remote() for _ in range(base.IN_FLIGHT)])
 
@@ -86,6 +95,7 @@ def measures() -> base.Measures:
         "async_actor_async": lambda request: base.rate(
             call_many_async, request, calls=base.IN_FLIGHT
         ),
+        "generator_items": lambda request: base.rate(read_many, request, calls=base.IN_FLIGHT),
         "task_sync": lambda request: base.rate(lambda: ca.get(nothing.remote()), request),
         "task_async": lambda request: base.rate(run_many, request, calls=base.IN_FLIGHT),
         "actor_create": crew.creation_rate,

@@ -1,7 +1,7 @@
 """Ray, called as its own microbenchmark calls it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks.drivers import base
@@ -21,6 +21,11 @@ class Probe:
         """Count one call."""
         self.value += 1
         return self.value
+
+    def count(self, limit: int) -> Iterator[int]:
+        """Yield the first numbers."""
+        for number in range(limit):  # noqa: UP028 - Ray cannot run `yield from` of a range
+            yield number
 
     def pid(self) -> int:
         """Return the id of the actor's process."""
@@ -68,6 +73,10 @@ def measures() -> base.Measures:
     def call_many_async() -> None:
         ray.get([async_actor.tick.remote() for _ in range(base.IN_FLIGHT)])
 
+    def read_many() -> None:
+        for ref in actor.count.remote(base.IN_FLIGHT):
+            ray.get(ref)
+
     def run_many() -> None:
         ray.get([nothing.remote() for _ in range(base.IN_FLIGHT)])
 
@@ -85,6 +94,7 @@ def measures() -> base.Measures:
         "async_actor_async": lambda request: base.rate(
             call_many_async, request, calls=base.IN_FLIGHT
         ),
+        "generator_items": lambda request: base.rate(read_many, request, calls=base.IN_FLIGHT),
         "task_sync": lambda request: base.rate(lambda: ray.get(nothing.remote()), request),
         "task_async": lambda request: base.rate(run_many, request, calls=base.IN_FLIGHT),
         "actor_create": crew.creation_rate,

@@ -71,13 +71,20 @@ class Intake:
         name = meta.get("name", "").partition("\x1f")[2] or None
         assignment = Assignment(
             worker_id=f"a-{claim.actor_id}-{owner[-8:]}", queue=claim.queue, epoch=claim.epoch,
-            owner=owner, position=int(meta["ap"]), actor_id=claim.actor_id, meta=meta,
+            owner=owner, session=self._new_session(), position=int(meta["ap"]),
+            actor_id=claim.actor_id, meta=meta,
             label=routing.worker_label(meta["class"], name, claim.actor_id),
             environ=_environment(need, allocation), env=need.env, resources=need.plain,
             devices=tuple(gpu.names(allocation.gpu_ids)),
         )  # fmt: skip
         self._start(assignment, allocation)
         return True
+
+    def _new_session(self) -> str:
+        """Return a name for a process; should this node be lost, others end what it holds."""
+        session = secrets.token_hex(8)
+        self._store.run("SADD", routing.sessions_key(self._incarnation), session)
+        return session
 
     def _fill_resident(self) -> None:
         """Keep one worker ready for each free CPU, one more for each that waits in a `get`."""
@@ -121,7 +128,8 @@ class Intake:
         self._store.run("SADD", routing.owned_key(self._incarnation), worker_id)
         self._store.run("HSET", routing.worker_keys(worker_id).meta, *words)
         assignment = Assignment(
-            worker_id=worker_id, queue=queue, epoch="1", owner=owner, resident=resident,
+            worker_id=worker_id, queue=queue, epoch="1", owner=owner,
+            session=self._new_session(), resident=resident,
             lent=lent,
             label=f"tasks-{need.label}-{worker_id[-4:]}", meta={"class": "task"},
             environ=_environment(need, allocation), env=need.env, resources=need.plain,

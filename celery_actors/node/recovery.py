@@ -20,10 +20,20 @@ from ..errors import (
     WorkerCrashedError,
     actor_ended,
 )
-from ..messages import decode_envelope
+from ..messages import decode_envelope, outline
+from ..methods import TERMINATE
 from ..store import Answer, Store, StoreError
+from ..tokens import discard, leave
 
-__all__ = ["Lost", "actor_lost", "describe_exit", "end_session", "node_lost", "shared_lost"]
+__all__ = [
+    "Lost",
+    "actor_lost",
+    "describe_exit",
+    "end_session",
+    "node_lost",
+    "session_lost",
+    "shared_lost",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +72,8 @@ def actor_lost(store: Store, actor_id: str, queue: str, owner: str, lost: Lost, 
         if meta.get("own") != owner:
             if meta.get("st") == "dead":
                 directory.reap(store, actor_id, queue, ttl)
+            elif meta.get("st") == "buried":
+                directory.end_created(store, actor_id, ttl)  # made while its death was on the way
             return
         if lost.progress is None:
             _cut_off(store, meta)
@@ -100,21 +112,23 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
     answers: list[Answer] = []
     returned: list[bytes] = []
     aside: list[tuple[str, bytes]] = []
+    ended: list[bytes] = []
     for raw in begun:
         again = _again(store, raw, default, lost.tries if raw is begun[-1] else 0)
         if restart and again is not None:
             returned.append(again)
         else:
-            answers.append(_ended(store, raw, error))
+            ended.append(raw)
     for place, raw in _begun_aside(store, keys, meta):
         again = _again(store, raw, default, 0)
         if restart and again is not None:
             aside.append((place, again))
         else:
             aside.append((place, b""))
-            answers.append(_ended(store, raw, error))
+            ended.append(raw)
+    answers += [_ended(store, raw, error) for raw in ended]
     need = meta["need"]
-    return store.scripts.release(
+    outcome = store.scripts.release(
         [keys.queue, keys.meta, keys.parked, routing.owned_key(actor.incarnation),
          routing.creation_queue(need), routing.BELL, keys.begun],
         epoch=meta["ep"], owner=meta["own"], position=position, settled=len(begun),
@@ -122,6 +136,9 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
         actor_id=actor.actor_id, ttl=ttl, answers=answers, returned=returned[::-1], aside=aside,
         creation=directory.creation_message(actor.actor_id, keys.queue, need, actor.class_name),
     )  # fmt: skip
+    if isinstance(outcome, str):
+        discard(store, ended)
+    return outcome
 
 
 def _begun_aside(
@@ -190,6 +207,7 @@ def shared_lost(store: Store, worker_id: str, owner: str, lost: Lost, ttl: int) 
         begun = len(_begun(store, keys.queue, meta, lost))
         answers: list[Answer] = []
         returned: list[bytes] = []
+        ended: list[bytes] = []
         for index, raw in enumerate(taken):
             if index < begun:
                 again = _again(store, raw, 0, lost.tries if index == begun - 1 else 0)
@@ -197,6 +215,7 @@ def shared_lost(store: Store, worker_id: str, owner: str, lost: Lost, ttl: int) 
                 again = None if _was_cancelled(store, raw) else raw
             if again is None:
                 answers.append(_crashed(store, raw, lost.cause, index < begun))
+                ended.append(raw)
             else:
                 returned.append(again)
         source = meta["source"]
@@ -206,6 +225,8 @@ def shared_lost(store: Store, worker_id: str, owner: str, lost: Lost, ttl: int) 
             names, epoch=meta["ep"], owner=owner, seen=len(taken), worker_id=worker_id, need=need,
             bell=routing.BELL, ttl=ttl, answers=answers, returned=returned[::-1],
         )  # fmt: skip
+        if done == 0:
+            discard(store, ended)
         if done != -11:
             return
 
@@ -220,6 +241,8 @@ def _again(store: Store, raw: bytes, default: int, tries: int) -> bytes | None:
         headers = decode_envelope(raw).headers
     except DeadLetterError:
         return raw  # the next worker sets it aside
+    if headers.ignore_result and headers.task.rpartition(".")[2] == TERMINATE:
+        return raw  # nobody holds the actor: it ends, if not in this process, then in the next
     limit = headers.ca.max_retries if headers.ca else default
     if 0 <= limit <= headers.retries + tries or _was_cancelled(store, raw):
         return None
@@ -229,8 +252,8 @@ def _again(store: Store, raw: bytes, default: int, tries: int) -> bytes | None:
 
 
 def _crashed(store: Store, raw: bytes, cause: str, had_begun: bool) -> Answer:
-    envelope = decode_envelope(raw)
-    task = envelope.headers.task
+    message = outline(raw)
+    task = message.task
     error: RayError
     if not had_begun:
         error = TaskCancelledError(f"{task} was cancelled before it started")
@@ -239,9 +262,9 @@ def _crashed(store: Store, raw: bytes, cause: str, had_begun: bool) -> Answer:
     else:
         error = WorkerCrashedError(
             f"the worker died while it ran {task}: {cause}. No retry was left "
-            f"(max_retries={envelope.headers.ca.max_retries if envelope.headers.ca else 0})"
+            f"(max_retries={message.tag.max_retries})"
         )
-    return directory.answer_to(envelope, records.error_record(error, envelope.headers.id))
+    return directory.answer_to(message, records.error_record(error, message.call_id))
 
 
 def node_lost(store: Store, incarnation: str, ttl: int) -> None:
@@ -255,6 +278,8 @@ def node_lost(store: Store, incarnation: str, ttl: int) -> None:
         record = directory.find(store, owned)
         if record is not None and record.incarnation == incarnation:
             actor_lost(store, owned, record.keys.queue, record.meta["own"], lost, ttl)
+    for session in store.texts("SMEMBERS", routing.sessions_key(incarnation)):
+        session_lost(store, incarnation, session, ttl)
     store.run("HDEL", routing.NODES, incarnation)
     if store.run("HLEN", routing.NODES) == 0:
         for label in store.hash(routing.NEEDS):
@@ -266,6 +291,12 @@ def node_lost(store: Store, incarnation: str, ttl: int) -> None:
               routing.asks_key(incarnation))  # fmt: skip
 
 
+def session_lost(store: Store, incarnation: str, session: str, ttl: int) -> None:
+    """Drop what a worker's process kept alive: it has ended."""
+    leave(store, session, ttl)
+    store.run("SREM", routing.sessions_key(incarnation), session)
+
+
 def end_session(store: Store, session: str, ttl: int) -> None:
     """End the actors of a driver that is gone, unless they are detached."""
     job = routing.job_key(session)
@@ -274,5 +305,6 @@ def end_session(store: Store, session: str, ttl: int) -> None:
         if record is not None:
             cause = "the driver that created it ended"
             directory.end(store, actor_id, record.keys.queue, cause, ttl)
+    leave(store, session, ttl)
     store.run("ZREM", routing.SESSIONS, session)
     store.run("UNLINK", job, routing.session_key(session), routing.CALLERS + session)

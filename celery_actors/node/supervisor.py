@@ -31,7 +31,15 @@ from .buffer_server import BufferServer
 from .intake import Intake
 from .output import Output
 from .process import WorkerProcess, launch
-from .recovery import Lost, actor_lost, describe_exit, end_session, node_lost, shared_lost
+from .recovery import (
+    Lost,
+    actor_lost,
+    describe_exit,
+    end_session,
+    node_lost,
+    session_lost,
+    shared_lost,
+)
 from .zygote import ZygoteLink
 
 __all__ = ["Supervisor", "SupervisorOptions"]
@@ -334,6 +342,7 @@ class Supervisor:
                     self._store.run("SREM", name(self._incarnation), mine.actor_id)
             else:
                 shared_lost(self._store, mine.worker_id, mine.owner, lost, self._ttl)
+            session_lost(self._store, self._incarnation, mine.session, self._ttl)
         except _STORE_TROUBLE as error:
             logger.warning("%s; another node takes over what worker %s left", error, mine.label)
 

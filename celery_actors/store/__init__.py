@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from .client import Store
 from .mux import WAITS, Mux
-from .scripts import Answer, Claim, Scripts
+from .scripts import Answer, Claim, Fence, Scripts
 from .wire import StoreError, StoreFullError, StoreUnreachableError, Wire
 
 __all__ = [
     "WAITS",
     "Answer",
     "Claim",
+    "Fence",
     "Mux",
     "Scripts",
     "Store",

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from .wire import pack
 
-__all__ = ["Answer", "Claim", "Scripts"]
+__all__ = ["Answer", "Claim", "Fence", "Scripts"]
 
 Word = bytes | str | int | float
 Run = Callable[..., Any]
@@ -29,6 +29,14 @@ class Answer(NamedTuple):
     channel: str = ""
 
 
+class Fence(NamedTuple):
+    """Who must own a mailbox for a write to count: the key of its record, epoch and owner."""
+
+    meta: str
+    epoch: str
+    owner: str
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """An actor that this node run has just become the owner of."""
@@ -38,6 +46,10 @@ class Claim:
     epoch: str
     spec: bytes
     meta: dict[str, str]
+
+
+#: Parts of other scripts.
+_INCLUDED = frozenset({"post_results", "let_go"})
 
 
 def _load() -> dict[str, bytes]:
@@ -51,7 +63,7 @@ def _load() -> dict[str, bytes]:
             for line in source.splitlines()
         ).encode()
         for name, source in sources.items()
-        if name != "post_results"
+        if name not in _INCLUDED
     }
 
 
@@ -140,17 +152,19 @@ class Scripts:
         )  # fmt: skip
         return reply if isinstance(reply, int) else _text(reply)
 
-    def kill(self, meta: str, actor_id: str, cause: str, node_prefix: str) -> bool:
-        """Declare an actor dead; True when this call did it."""
-        return bool(self._eval("kill", [meta], actor_id, cause, node_prefix))
+    def kill(
+        self, meta: str, names: str, actor_id: str, cause: str, node_prefix: str, remember: int
+    ) -> bool:
+        """Declare an actor dead, free its name; True when it was alive."""
+        return bool(self._eval("kill", [meta, names], actor_id, cause, node_prefix, remember))
 
     def cancel(
         self, queue: str, meta: str, mark: str, call_id: str, seconds: int, ttl: int,
         answer: Answer,
-    ) -> bool:  # fmt: skip
-        """Cancel a call that no worker has fetched; False where one may have it."""
+    ) -> bytes:  # fmt: skip
+        """Cancel a call that no worker has fetched; its message, or b"" where one may have it."""
         words = (call_id, seconds, ttl, *flatten([answer]))
-        return bool(self._eval("cancel", [queue, meta, mark], *words))
+        return bytes(self._eval("cancel", [queue, meta, mark], *words))
 
     def commit(
         self, mailbox: str, meta: str, epoch: str, owner: str, position: int, ttl: int,
@@ -205,7 +219,18 @@ class Scripts:
 
     def answer(self, ttl: int, answers: Sequence[Answer]) -> int:
         """Store results that no worker will store, overwriting none."""
-        return int(self._eval("answer", [], ttl, *flatten(answers)))
+        return int(self._eval("answer", [""], "", "", ttl, *flatten(answers)))
+
+    def values(self, fence: Fence, ttl: int, answers: Sequence[Answer]) -> bool:
+        """Store values of a call that runs, overwriting none; False when fenced."""
+        words = (fence.epoch, fence.owner, ttl, *flatten(answers))
+        return int(self._eval("answer", [fence.meta], *words)) >= 0
+
+    @staticmethod
+    def pack_values(fence: Fence, ttl: int, answers: Sequence[Answer]) -> bytes:
+        """Return the same as a packed command; its reply is negative when fenced."""
+        words = (fence.epoch, fence.owner, ttl, *flatten(answers))
+        return Scripts.pack("answer", [fence.meta], *words)
 
     def tick(
         self, keys: Sequence[str], incarnation: str, lease_ms: int, description: str, first: bool,
@@ -219,6 +244,19 @@ class Scripts:
     def tell(self, key: str, seconds: int, *words: Word) -> int:
         """Append words to a list that expires, for the one that reads it; return its length."""
         return int(self._eval("tell", [key], seconds, *words))
+
+    def drop(self, prefixes: tuple[str, str], remember: int, ties: Sequence[str]) -> list[bytes]:
+        """Drop ties; the records of freed values that may have buffers beside them."""
+        return list(self._eval("drop", [], *prefixes, remember, *ties))
+
+    def leave(
+        self, prefixes: tuple[str, str], remember: int, session: str, ttl: int, gone: int,
+        count: int,
+    ) -> tuple[int, list[bytes]]:  # fmt: skip
+        """Drop some ties of a session that is over; (ties left, records as from ``drop``)."""
+        words = (*prefixes, remember, session, ttl, gone, count)
+        left, freed = self._eval("leave", [], *words)
+        return int(left), list(freed)
 
     def begin_session(self, sessions: str, session: str, milliseconds: int) -> None:
         """Begin a driver's session; `renew_session` keeps it alive."""

@@ -10,6 +10,7 @@ import pytest
 
 import celery_actors as ca
 from tests.integration.actors import Counter, Ring, descend, double, fan_out
+from tests.integration.generators import count
 from tests.integration.support import Cluster, wait_until
 
 pytestmark = pytest.mark.timeout(180)
@@ -59,6 +60,15 @@ def test_tasks_waiting_for_unready_arguments_do_not_stop_the_one_they_wait_for(
     refs = [double.remote(first) for _ in range(10)]
 
     assert ca.get(refs, timeout=30) == [2] * 10
+
+
+def test_a_reader_and_its_limited_generator_share_one_cpu(single_cpu: Cluster):
+    @ca.remote
+    def read() -> list[int]:
+        limited = count.options(_generator_backpressure_num_objects=1)
+        return [ca.get(ref) for ref in limited.remote(4)]
+
+    assert ca.get(read.remote(), timeout=30) == [0, 1, 2, 3]
 
 
 def test_recursion_within_an_environment_goes_on_with_one_cpu(single_cpu: Cluster):

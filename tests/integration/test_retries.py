@@ -216,7 +216,8 @@ def test_functions_are_tried_again_for_their_exceptions_if_asked(cluster: Cluste
     with pytest.raises(FaultError, match="failed 1 times"):
         ca.get(work.remote(f"{gate.path}1", 1), timeout=10)
     assert (
-        ca.get(work.options(retry_exceptions=[FaultError]).remote(f"{gate.path}2", 2), timeout=10) == 3
+        ca.get(work.options(retry_exceptions=[FaultError]).remote(f"{gate.path}2", 2), timeout=10)
+        == 3
     )
     with pytest.raises(FaultError, match="failed 3 times"):
         ca.get(work.options(retry_exceptions=True).remote(f"{gate.path}3", 3), timeout=10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from celery.backends.base import Backend
 
 from celery_actors.broker.app import make_app
 from celery_actors.config import Address, KeyRing
+from celery_actors.contents import note
 from celery_actors.errors import (
     ActorDiedError,
     ObjectLostError,
@@ -26,6 +28,7 @@ from celery_actors.messages import decode_meta
 from celery_actors.records import (
     RaisedAt,
     blobs_of,
+    contained,
     error_record,
     failure_record,
     lost,
@@ -50,7 +53,26 @@ def raised(error: Exception) -> Exception:
 
 
 def failed(error: Exception, sealer: Sealer) -> bytes:
-    return failure_record(raised(error), CALL_ID, sealer, "Counter.add", RaisedAt(42))
+    return failure_record(raised(error), CALL_ID, sealer, "Counter.add", RaisedAt(42), Ties())
+
+
+class Ties:
+    """Notes what a record asks to be kept alive."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[str], str, str]] = []
+
+    def carry(self, things: Iterable[str], kind: str, name: str) -> list[str]:
+        self.asked.append((list(things), kind, name))
+        return [f"{thing} {kind}:holder:{name}" for thing in things]
+
+
+class Noted:
+    """Notes itself while it is pickled, as handles and references do."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        note("queue|actor")
+        return Noted, ()
 
 
 class TwoWordsError(Exception):
@@ -77,7 +99,7 @@ def backend() -> Backend:
 
 
 def test_celery_reads_a_plain_result(backend: Backend, sealer: Sealer) -> None:
-    record = success_record({"a": [1, None, "é"]}, CALL_ID, sealer, "the result")
+    record = success_record({"a": [1, None, "é"]}, CALL_ID, sealer, "the result", Ties())
     meta = backend.decode_result(record)
     assert (meta["status"], meta["task_id"]) == ("SUCCESS", CALL_ID)
     assert meta["result"] == {"a": [1, None, "é"]}
@@ -88,7 +110,7 @@ def test_celery_reads_the_time_of_a_result(sealer: Sealer) -> None:
     from celery.result import AsyncResult
 
     app = Celery("reader", set_as_current=False, backend="cache+memory://")
-    record = success_record(1, CALL_ID, sealer, "the result")
+    record = success_record(1, CALL_ID, sealer, "the result", Ties())
     app.backend.set(app.backend.get_key_for_task(CALL_ID), record)
     result = AsyncResult(CALL_ID, app=app)
     assert result.get(timeout=1) == 1
@@ -115,13 +137,13 @@ def test_celery_reads_our_own_errors(backend: Backend) -> None:
 
 def test_celery_with_our_backend_opens_a_signed_result(sealer: Sealer) -> None:
     app = make_app(Address.parse("redis://"), sealer, result_seconds=60)
-    record = success_record({1, 2}, CALL_ID, sealer, "the result")
+    record = success_record({1, 2}, CALL_ID, sealer, "the result", Ties())
     assert app.backend.decode_result(record)["result"] == {1, 2}
 
 
 def test_our_backend_refuses_a_signed_result_of_another_call(sealer: Sealer) -> None:
     app = make_app(Address.parse("redis://"), sealer, result_seconds=60)
-    record = success_record({1, 2}, CALL_ID, sealer, "the result")
+    record = success_record({1, 2}, CALL_ID, sealer, "the result", Ties())
     moved = record.replace(CALL_ID.encode(), b"another")
     with pytest.raises(UntrustedPayloadError):
         app.backend.decode_result(moved)
@@ -139,20 +161,20 @@ def test_a_failure_is_named_after_the_users_exception(sealer: Sealer) -> None:
 
 @pytest.mark.parametrize("value", [None, 0, "x", [1, {"a": 2}], (1,), {1}, 2**70, b"y", "\ud800"])
 def test_a_value_comes_back(sealer: Sealer, value: Any) -> None:
-    record = success_record(value, CALL_ID, sealer, "the result")
+    record = success_record(value, CALL_ID, sealer, "the result", Ties())
     assert read(record, sealer) == value
 
 
 def test_a_dict_that_looks_like_a_signed_value_comes_back(sealer: Sealer) -> None:
     value = {"__type__": "ca", "__value__": {"m": "", "k": "", "p": "", "b": []}}
-    record = success_record(value, CALL_ID, sealer, "the result")
+    record = success_record(value, CALL_ID, sealer, "the result", Ties())
     assert read(record, sealer) == value
 
 
 def test_the_buffers_of_a_large_result_are_named_after_the_call(sealer: Sealer) -> None:
     array = np.arange(BLOB_BYTES, dtype=np.uint8)
     sealer.buffers = Held()
-    record = success_record(array, CALL_ID, sealer, "the result")
+    record = success_record(array, CALL_ID, sealer, "the result", Ties())
     [blob] = blobs_of(decode_meta(record))
     assert blob.id.startswith(CALL_ID)
     assert np.array_equal(read(record, sealer), array)
@@ -174,7 +196,7 @@ def test_a_small_record_keeps_nothing_beside_itself(sealer: Sealer) -> None:
     sealer.buffers = Held()
     error = error_record(ActorDiedError("it died", "ab12"), CALL_ID)
     for record in (
-        success_record({1}, CALL_ID, sealer, "r"),
+        success_record({1}, CALL_ID, sealer, "r", Ties()),
         failed(ValueError("x"), sealer),
         error,
     ):
@@ -184,13 +206,13 @@ def test_a_small_record_keeps_nothing_beside_itself(sealer: Sealer) -> None:
 def test_a_long_plain_result_travels_beside_the_record(sealer: Sealer) -> None:
     sealer.buffers = Held()
     value = ["word"] * BLOB_BYTES
-    record = success_record(value, CALL_ID, sealer, "the result")
+    record = success_record(value, CALL_ID, sealer, "the result", Ties())
     assert len(record) < 2000
     assert read(record, sealer) == value
 
 
 def test_a_signed_result_of_another_call_is_refused(sealer: Sealer) -> None:
-    record = success_record({1}, CALL_ID, sealer, "the result")
+    record = success_record({1}, CALL_ID, sealer, "the result", Ties())
     with pytest.raises(UntrustedPayloadError):
         read(record, sealer, call_id="another")
 
@@ -276,10 +298,38 @@ def test_a_revoked_call_is_a_ray_error(sealer: Sealer) -> None:
 
 
 def test_a_result_signed_with_another_key_is_refused(sealer: Sealer) -> None:
-    record = success_record({1}, CALL_ID, Sealer(KeyRing((b"\x07" * 32,))), "the result")
+    record = success_record({1}, CALL_ID, Sealer(KeyRing((b"\x07" * 32,))), "the result", Ties())
     with pytest.raises(UntrustedPayloadError, match="CELERY_ACTORS_KEYS"):
         read(record, sealer)
 
 
 def test_a_lost_value_is_explained() -> None:
     assert CALL_ID in str(lost(CALL_ID))
+
+
+# -- what values contain ---------------------------------------------------------------------
+
+
+def test_a_record_begins_with_the_ties_of_what_its_value_contains(sealer: Sealer) -> None:
+    ties = Ties()
+    record = success_record([1, Noted(), Noted()], CALL_ID, sealer, "the result", ties)
+
+    tie = f"queue|actor o:holder:{CALL_ID}"
+    assert record.startswith(b'{"ca":{"h":["%b"]},' % tie.encode())
+    assert contained(decode_meta(record)) == [tie]
+    assert ties.asked == [(["queue|actor"], "o", CALL_ID)]
+    assert isinstance(read(record, sealer)[1], Noted)
+
+
+def test_a_value_that_contains_nothing_of_the_kind_asks_for_no_tie(sealer: Sealer) -> None:
+    for value in (1, {1, 2}):
+        record = success_record(value, CALL_ID, sealer, "the result", Ties())
+        assert record.startswith(b'{"status"')
+        assert contained(decode_meta(record)) == []
+
+
+def test_what_an_exception_refers_to_is_kept_like_code(sealer: Sealer) -> None:
+    ties = Ties()
+    failure_record(raised(ValueError(Noted())), CALL_ID, sealer, "f", RaisedAt(1), ties)
+    assert ties.asked == [(["queue|actor"], "c", CALL_ID)]
+    assert contained(decode_meta(failed(ValueError("x"), sealer))) == []

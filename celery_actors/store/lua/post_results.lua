@@ -3,7 +3,7 @@
 -- (empty: nobody's). Records of one channel travel as one JSON array, the record itself also on
 -- the channel named like its key, where Celery's AsyncResult and holders of a passed ref listen.
 -- A record above 64 KiB is announced only: {"status":"STORED"}, so that no subscriber's output
--- buffer overflows.
+-- buffer overflows; its id is the key behind "celery-task-meta-".
 local function post_results(from, count, ttl)
   local by_channel, order = {}, {}
   for i = 0, count - 1 do
@@ -14,7 +14,7 @@ local function post_results(from, count, ttl)
       redis.call('PUBLISH', key, record)
       if channel ~= '' then
         if #record > 65536 then
-          record = '{"status":"STORED","task_id":"' .. string.sub(key, -36) .. '"}'
+          record = '{"status":"STORED","task_id":"' .. string.sub(key, 18) .. '"}'
         end
         local list = by_channel[channel]
         if list then

@@ -140,12 +140,14 @@ class StoredActor:
         return self.store.scripts.release(names, **{**given, **changed})
 
     def kill(self, cause: str = "ray.kill") -> bool:
-        return self.store.scripts.kill(self.keys.meta, self.actor_id, cause, NODE_PREFIX)
+        words = (self.actor_id, cause, NODE_PREFIX, 100)
+        return self.store.scripts.kill(self.keys.meta, routing.NAMES, *words)
 
     def bury(self) -> bool:
         keys = self.keys
         names = [keys.queue, keys.meta, keys.callers, keys.parked, keys.spec, routing.NAMES,
-                 routing.ACTORS, routing.job_key("job-1")]  # fmt: skip
+                 routing.ACTORS, routing.job_key("job-1"), keys.tokens,
+                 routing.job_key("")]  # fmt: skip
         return self.store.scripts.bury(names, self.actor_id, 100)
 
 

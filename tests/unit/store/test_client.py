@@ -118,7 +118,7 @@ def test_a_large_buffer_comes_back_and_a_lost_chunk_is_named(
     keys = client_module.chunk_keys("blob", len(data))
     assert len(keys) == 3
     store.run("DEL", keys[1])
-    with pytest.raises(ObjectLostError, match="buffer blob of 2560 bytes.*chunk 1 is missing"):
+    with pytest.raises(ObjectLostError, match=r"buffer blob of 2560 bytes.*chunk 1 is missing"):
         store.need_blob("blob", len(data))
 
 

@@ -1,0 +1,20 @@
+-- A session is over: drop its ties, a number of them at a time (see let_go for keys, ARGV 1 to 3).
+-- ARGV 4 session  5 seconds for which the values it leaves in messages and results stay
+--      6 seconds for which it is known to be gone  7 ties at a time
+-- Returns {ties left, records of freed values that may have buffers beside them}.
+-- What its waiting calls and its results refer to outlives it for a time: they may still run.
+--@include let_go
+local session = ARGV[4]
+local held = prefix .. ':held:' .. session
+redis.call('SET', prefix .. ':gone:' .. session, '1', 'EX', ARGV[6])
+for _, tie in ipairs(redis.call('SRANDMEMBER', held, ARGV[7])) do
+  local thing = string.match(tie, '^([^%s|]+) [mo]:')
+  if thing then
+    redis.call('SREM', held, tie)
+    redis.call('EXPIRE', prefix .. ':tok:' .. thing, ARGV[5])
+    redis.call('EXPIRE', results .. thing, ARGV[5])
+  else
+    let_go(tie)
+  end
+end
+return {redis.call('SCARD', held), freed}
