@@ -129,7 +129,7 @@ def test_exit_actor_in_a_coroutine_lets_running_calls_end_first(
     wait_until(lambda: ca.wait([running], timeout=0.1)[0] == [], "the call runs on")
     gate.open()
 
-    assert ca.get(running, timeout=10) == "rested"
+    assert ca.get(running, timeout=10) == "passed"
     for ref in (leaving, *waiting):
         dies(ref, "exit_actor")
 
@@ -331,9 +331,12 @@ def test_an_actor_that_ended_leaves_no_key_process_or_name(
         with pytest.raises(ValueError, match="leaver"):
             ca.get_actor(f"leaver-{number}")
 
-        def left(actor: Any = actor) -> list[bytes]:
+        actor_id = actor._identity.actor_id
+        del actor  # its record stays for those who hold a handle
+
+        def left(actor_id: str = actor_id) -> list[bytes]:
             with cluster.client() as client:
-                found = client.scan_iter(f"*{actor._identity.actor_id}*", count=1000)
+                found = client.scan_iter(f"*{actor_id}*", count=1000)
                 return [key for key in found if client.ttl(key) == -1]
 
         wait_empty(left, "keys without an end")
