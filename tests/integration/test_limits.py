@@ -359,4 +359,4 @@ def test_an_impossible_option_of_a_call_is_an_error_in_the_caller(
     with pytest.raises(error, match=next(iter(given))):
         actor.pid.options(**given)
     with pytest.raises(error, match=next(iter(given))):
-        ca.method(**given)(lambda _self: None)
+        ca.method(**given)
