@@ -32,7 +32,7 @@ from .mailbox import Mailbox
 from .methods import TERMINATE, ActorTraits
 from .runtime import Runtime
 from .store import Answer
-from .tokens import Remains
+from .tokens import Remains, dropping
 
 __all__ = ["Call", "ConcurrentLoop", "Runner"]
 
@@ -132,12 +132,13 @@ class ConcurrentLoop:
         if settled or want:
             if settled:
                 self._runtime.calls.settle()  # what these calls sent is accepted before they end
-            for taken in self._inflight.turn(settled, want):
+            for taken in self._inflight.turn(settled, want, dropping(remains)):
                 self._open += 1
                 self._admit(taken)
             self._open -= len(settled)
-            for left in remains:
-                self._runtime.holdings.discard(left)
+            if remains:
+                freed, self._inflight.freed = self._inflight.freed, []
+                self._runtime.holdings.clear(remains, freed)
             return
         if self._last is not None and self._open == 1:
             last, self._last = self._last, None

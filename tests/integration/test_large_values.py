@@ -17,7 +17,7 @@ from tests.integration.support import Cluster, wait_empty, wait_until
 Buffers = Callable[[], list[str]]
 LARGE = [
     np.arange(MEGABYTE, dtype=np.int64), b"bytes" * MEGABYTE, bytearray(b"x") * MEGABYTE,
-    "text ✓" * MEGABYTE, list(range(MEGABYTE)), {"words": ["word"] * MEGABYTE},
+    "text ✓" * 100_000, list(range(100_000)), {"words": ["word"] * 100_000},
     {"arrays": [np.ones(50_000), (np.zeros(30_000), 1)]}, [b"a" * MEGABYTE] * 2,
 ]  # fmt: skip
 

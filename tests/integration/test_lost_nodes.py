@@ -222,3 +222,26 @@ def test_unpacked_packages_are_gone_with_their_node_or_with_the_next_one(
         assert not folder.exists()
         assert len(left() - before) == 1
     assert not left() - before
+
+
+@ca.remote
+class Holder:
+    """Holds what it is given."""
+
+    def keep(self, held: Any) -> None:
+        self.held = held
+
+
+def test_what_the_processes_of_a_lost_node_held_is_let_go(
+    two_nodes: tuple[Node, Node], server: Server
+):
+    left, _right = two_nodes
+    holder, actor = Holder.options(**on("left")).remote(), Holder.options(**on("right")).remote()
+    name = actor._identity.actor_id
+    ca.get([holder.keep.remote([actor]), actor.__ray_ready__.remote()], timeout=20)
+    del actor
+
+    left.kill()
+
+    with contextlib.closing(server.client()) as client:
+        wait_until(lambda: not client.hexists("ca:actors", name), "it has ended", 30)

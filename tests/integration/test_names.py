@@ -19,7 +19,7 @@ def test_a_named_actor_is_found_by_its_name(cluster: Cluster):
 
 
 def test_a_named_actor_is_found_from_inside_a_task(cluster: Cluster):
-    Counter.options(name="inside").remote(1)
+    _held = Counter.options(name="inside").remote(1)
 
     @ca.remote
     def use() -> int:
@@ -29,7 +29,7 @@ def test_a_named_actor_is_found_from_inside_a_task(cluster: Cluster):
 
 
 def test_a_name_is_taken_once_in_a_namespace(cluster: Cluster):
-    Counter.options(name="taken").remote()
+    _held = Counter.options(name="taken").remote()
 
     with pytest.raises(ca.ActorAlreadyExistsError, match="taken"):
         Counter.options(name="taken").remote()
@@ -54,7 +54,7 @@ def test_a_name_that_nobody_has_is_a_value_error_that_says_where_it_looked(clust
 
 
 def test_a_handle_found_by_name_knows_its_methods(cluster: Cluster):
-    Counter.options(name="known").remote()
+    _held = Counter.options(name="known").remote()
     found = ca.get_actor("known")
 
     assert "add" in dir(found)
