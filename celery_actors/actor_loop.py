@@ -10,13 +10,13 @@ from typing import NamedTuple, NoReturn
 
 from . import routing
 from .errors import DeadLetterError, FencedError, UntrustedPayloadError
-from .executor import Callee, Executor, Prepared, seconds_until
+from .executor import Callee, Executor, Outcome, Prepared, seconds_until
 from .loop import NEVER_RUNS, Host, Loop
 from .mailbox import Mailbox
 from .messages import Message
 from .methods import TERMINATE
 from .runtime import Runtime
-from .store import Answer
+from .tokens import dropping
 
 __all__ = ["ActorLoop", "Aside", "Copies"]
 
@@ -42,14 +42,17 @@ class Aside:
         if not scripts.begin(keys.meta, keys.begun, self._epoch, self._owner, [position]):
             raise FencedError("another process owns this actor now")
 
-    def settle(self, position: int, answer: Answer) -> None:
+    def settle(self, position: int, outcome: Outcome) -> None:
         """Store the call's result and forget the call, in one step."""
         keys = self._keys
-        if not self._runtime.store.scripts.settle_aside(
+        remains = [outcome.remains] if outcome.remains is not None else []
+        freed = self._runtime.store.scripts.settle_aside(
             [keys.queue, keys.meta, keys.parked, keys.begun], self._epoch, self._owner, position,
-            self._runtime.result_seconds, answer,
-        ):  # fmt: skip
+            self._runtime.result_seconds, outcome.answer, dropping(remains),
+        )  # fmt: skip
+        if freed is None:
             raise FencedError("another process owns this actor now")
+        self._runtime.holdings.clear(remains, freed)
 
 
 class Copies:
@@ -63,7 +66,7 @@ class Copies:
     def __init__(self, *, ordered: bool) -> None:
         self._ordered = ordered
         self._signed: dict[str, int] = {}  # caller -> its last call with signed arguments
-        self._seen: dict[str, None] = {}  # ids of recent calls, oldest first
+        self._seen: dict[str, int] = {}  # recent calls and their tries, oldest first
         self._lock = threading.Lock()
 
     def check(self, prepared: Prepared) -> None:
@@ -79,7 +82,7 @@ class Copies:
             and b"__type__" in message.raw
             and tag.sequence <= self._signed.get(tag.caller, 0)
         )
-        if tag.caller and (signed or message.call_id in self._seen):
+        if tag.caller and (signed or message.retries <= self._seen.get(message.call_id, -1)):
             raise UntrustedPayloadError(
                 f"call {tag.sequence} of {tag.caller} to this actor has run already: somebody put "
                 "a copy of its message on the queue"
@@ -90,7 +93,7 @@ class Copies:
         tag = message.tag
         if tag.caller:
             with self._lock:
-                self._seen[message.call_id] = None
+                self._seen[message.call_id] = message.retries
                 if len(self._seen) > SEEN_CALLS:
                     del self._seen[next(iter(self._seen))]
             if self._ordered and b"__type__" in message.raw and message.eta is None:
@@ -175,10 +178,12 @@ class ActorLoop(Loop):
             return message.call_id, time.monotonic() + left
         if message.method == TERMINATE and self._parked:
             return _LAST, 0.0
-        held = caller and caller in self._parked and not self._out_of_order
+        # A call for later is out of its caller's order, whether or not its moment is over.
+        in_order = caller and not self._out_of_order and message.eta is None
+        held = in_order and caller in self._parked
         if not held and (self._ready(prepared) or self._executor.is_cancelled(message)):
             return None, 0.0
-        return (caller if caller and not self._out_of_order else message.call_id), 0.0
+        return (caller if in_order else message.call_id), 0.0
 
     def _ready(self, prepared: Prepared) -> bool:
         """Tell whether every argument is here, after one look into the store."""
@@ -225,9 +230,7 @@ class ActorLoop(Loop):
         outcome = self._run(prepared, callee)
         self._host.end(prepared, outcome, time.monotonic() - begun)
         self._runtime.calls.settle()
-        self._aside.settle(position, outcome.answer)
-        if outcome.remains is not None:
-            self._runtime.holdings.discard(outcome.remains)
+        self._aside.settle(position, outcome)
 
 
 def _gone(prepared: Prepared) -> NoReturn:

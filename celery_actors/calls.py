@@ -17,7 +17,7 @@ from .messages import MessageTemplate, encode_body, outline
 from .object_ref import ObjectRef
 from .placement import Need
 from .results import Results
-from .serialization import SEALED, Sealer, encode_plain
+from .serialization import SEALED, Sealer, encode_plain, is_sealed
 from .store import Mux, Scripts
 from .tokens import remains_of
 
@@ -162,23 +162,57 @@ class Calls:
             message = template.build(call_id, sequence, body, carried)
             ref = promised = self._results.new(name)
             ref._target = target
+            if template.repeatable:
+                things = [tie.partition(" ")[0] for tie in carried or ()]
+                # Our own references, not only holds: with one its value can be made again, too.
+                holds = [self._results.held(t) or self._holdings.hold(t) for t in things]
+                ref._lineage = (target, message, holds)
             if template.returns != 1:
                 promised = self._results.several.promise(ref, template.options)
             if target.limit:
                 self._results.count(name, target)
-            target.sequence = sequence
-            with self._lock:
-                if not target.buffer:
-                    target.first = sequence
-                    self._dirty.append(target)
-                target.buffer.append(message)
-                target.ids.append(name)
-                self._buffered += 1
-                if self._buffered >= _BATCH or not self.mux.pending:
-                    self._flush()
+            self._enqueue(target, sequence, message, name)
         if target.ahead > AHEAD_CALLS or sequence - target.acknowledged > UNACKNOWLEDGED_CALLS:
             self._throttle(target)
         return promised
+
+    def _enqueue(self, target: Target, sequence: int, message: bytes, name: str) -> None:
+        target.sequence = sequence
+        with self._lock:
+            if not target.buffer:
+                target.first = sequence
+                self._dirty.append(target)
+            target.buffer.append(message)
+            target.ids.append(name)
+            self._buffered += 1
+            if self._buffered >= _BATCH or not self.mux.pending:
+                self._flush()
+
+    def submit_again(self, target: Target, raw: bytes) -> bytes:
+        """Send a call of ours once more, under its id, and return the new message."""
+        message = json.loads(raw)
+        headers = message["headers"]
+        call_id, task, tag = headers["id"], headers["task"], headers["ca"]
+        headers["retries"] += 1
+        args, kwargs, embed = json.loads(message["body"])
+        with target.order:
+            sequence = target.sequence + 1
+            values = [*args, *kwargs.values()]
+            for position, value in enumerate(values):
+                if is_sealed(value):
+                    old, new = (
+                        ("argument", str(position), target.owner, self._session, str(number),
+                         call_id, task) for number in (tag[1], sequence)
+                    )  # fmt: skip
+                    values[position] = self._sealer.sign_again(value, old, new)
+            named = dict(zip(kwargs, values[len(args) :], strict=True))
+            message["body"] = json.dumps([values[: len(args)], named, embed])
+            tag[1] = sequence
+            if len(tag) > 6:
+                self._holdings.carry([tie.partition(" ")[0] for tie in tag[6]], "m", call_id)
+            again = json.dumps(message).encode()
+            self._enqueue(target, sequence, again, call_id)
+        return again
 
     def _make_room(self, target: Target) -> None:
         if target.pending < target.limit:

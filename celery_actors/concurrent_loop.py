@@ -32,7 +32,7 @@ from .mailbox import Mailbox
 from .methods import TERMINATE, ActorTraits
 from .runtime import Runtime
 from .store import Answer
-from .tokens import Remains
+from .tokens import Remains, dropping
 
 __all__ = ["Call", "ConcurrentLoop", "Runner"]
 
@@ -132,12 +132,13 @@ class ConcurrentLoop:
         if settled or want:
             if settled:
                 self._runtime.calls.settle()  # what these calls sent is accepted before they end
-            for taken in self._inflight.turn(settled, want):
+            for taken in self._inflight.turn(settled, want, dropping(remains)):
                 self._open += 1
                 self._admit(taken)
             self._open -= len(settled)
-            for left in remains:
-                self._runtime.holdings.discard(left)
+            if remains:
+                freed, self._inflight.freed = self._inflight.freed, []
+                self._runtime.holdings.clear(remains, freed)
             return
         if self._last is not None and self._open == 1:
             last, self._last = self._last, None
@@ -191,7 +192,7 @@ class ConcurrentLoop:
             call.due = time.monotonic() + left
             self._host.wake_at(call.due)
             self._waiting.append(call)
-        elif not self._ready(call) or self._has_line(call):
+        elif not self._ready(call) or self._line_of(call) in self._lines:
             self._hold(call)
         else:
             self._runner.submit(call)
@@ -211,15 +212,17 @@ class ConcurrentLoop:
             )
         return Call(taken, prepared, callee, group)
 
-    def _has_line(self, call: Call) -> bool:
-        """Tell whether earlier calls of the same caller to the group wait, where order counts."""
-        return self._ordered and (call.group, call.prepared.message.tag.caller) in self._lines
+    def _line_of(self, call: Call) -> tuple[str, str] | None:
+        """Return where a call waits behind its caller's others in the group; None: nowhere."""
+        message = call.prepared.message
+        in_order = self._ordered and message.tag.caller and message.eta is None
+        return (call.group, message.tag.caller) if in_order else None
 
     def _hold(self, call: Call) -> None:
-        """Let a call wait; where order counts, in line with its caller's others in the group."""
-        caller = call.prepared.message.tag.caller
-        if self._ordered and caller:
-            call.line = self._lines.setdefault((call.group, caller), deque())
+        """Let a call wait; where order counts, its caller's later ones in the group, too."""
+        line = self._line_of(call)
+        if line is not None:
+            call.line = self._lines.setdefault(line, deque())
             call.line.append(call)
         self._waiting.append(call)
 

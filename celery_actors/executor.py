@@ -270,7 +270,7 @@ class Executor:
                          str(message.tag.sequence), message.call_id, message.task)  # fmt: skip
                 values[position] = self._runtime.sealer.open(value, place)
             elif _is_ref(value):
-                values[position] = self._runtime.results.value(self._borrow(value["__value__"]))
+                values[position] = self._runtime.value(self._borrow(value["__value__"]))
             elif isinstance(value, dict) and "__type__" in value:
                 raise DeadLetterError(f"argument {position} is of the unknown type {value!r:.80}")
         count = len(message.args)

@@ -14,7 +14,7 @@ from .contents import collecting
 from .messages import CallOptions
 from .methods import is_stream, returns_of
 from .options import FunctionOptions, function_options
-from .signatures import Signature
+from .signatures import Signature, name_of
 from .typed import function_call
 
 __all__ = ["RemoteFunction"]
@@ -27,7 +27,7 @@ class RemoteFunction(Generic[F_co]):
     """A function whose calls run in worker processes."""
 
     def __init__(self, function: Callable[..., Any], options: FunctionOptions) -> None:
-        name = _name_of(function)
+        name = name_of(function)
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise ValueError(
                 f"'async def' should not be used for remote tasks: {name}. Use an actor with async "
@@ -35,7 +35,7 @@ class RemoteFunction(Generic[F_co]):
             )
         self._function = function
         self._options = options
-        self._name = options.name or name.replace("<locals>.", "")
+        self._name = options.name or name
         self._signature = Signature.of(function, skip_first=False)
         self._bounds = self._signature.positional_bounds()
         self._returns = returns_of(options.num_returns, stream=is_stream(function))
@@ -116,12 +116,6 @@ class RemoteFunction(Generic[F_co]):
 
     def __repr__(self) -> str:
         return f"RemoteFunction({self._name})"
-
-
-def _name_of(function: Any) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return str(function.__qualname__)
 
 
 def _bare() -> RemoteFunction[Any]:

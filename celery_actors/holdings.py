@@ -11,7 +11,7 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from . import records
@@ -104,11 +104,18 @@ class Holdings:
 
     def discard(self, remains: Remains) -> None:
         """Remove what an answered call leaves behind."""
-        if remains.keys:
-            self._post("UNLINK", *remains.keys)
-        if remains.blobs:
-            self._buffers.free(remains.blobs, self._post)
+        self.clear([remains], ())
         self.drop(remains.ties)
+
+    def clear(self, left: Sequence[Remains], freed: Iterable[bytes]) -> None:
+        """Remove the keys that calls leave, and the buffers of freed values, by their records."""
+        keys = [key for remains in left for key in remains.keys]
+        blobs = [blob for remains in left for blob in remains.blobs]
+        blobs += [blob for record in freed for blob in records.blobs_of(decode_meta(record))]
+        if keys:
+            self._post("UNLINK", *keys)
+        if blobs:
+            self._buffers.free(blobs, self._post)
 
     def carry(self, things: Iterable[str], kind: str, name: str) -> list[str]:
         """Keep things alive for a call, a value, code or an actor; return the ties."""
@@ -155,9 +162,7 @@ class Holdings:
         if isinstance(freed, Exception):
             logger.warning("the store refused to drop what nobody holds: %s", freed)
             return
-        blobs = [blob for record in freed for blob in records.blobs_of(decode_meta(record))]
-        if blobs:
-            self._buffers.free(blobs, self._post)
+        self.clear((), freed)
 
     def _post(self, *words: Any) -> None:
         self.mux.post(pack(words))

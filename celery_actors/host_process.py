@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import heapq
 import inspect
 import io
 import json
@@ -68,6 +69,8 @@ class HostProcess:
         self._control = control
         self._progress = mmap.mmap(progress, PROGRESS_BYTES)
         self.interrupts = Interrupts(lambda when: struct.pack_into("<d", self._progress, 16, when))
+        self._alarms: list[float] = []
+        self._alarms_changed = threading.Condition()
         self._types: dict[str, Any] = {}
         self.function_names: dict[str, str] = {}  # content hash -> name of a loaded function
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -96,9 +99,22 @@ class HostProcess:
 
     def wake_at(self, when: float) -> None:
         """Make the main thread look around at a moment (``time.monotonic``)."""
-        timer = threading.Timer(max(0.0, when - time.monotonic()), self.wake)
-        timer.daemon = True
-        timer.start()
+        with self._alarms_changed:
+            if not self._alarms:
+                threading.Thread(target=self._ring, name="ca-alarm", daemon=True).start()
+            heapq.heappush(self._alarms, when)
+            self._alarms_changed.notify()
+
+    def _ring(self) -> None:
+        """Wake the main thread at each moment asked for, as long as there are any."""
+        with self._alarms_changed:
+            while self._alarms:
+                left = self._alarms[0] - time.monotonic()
+                if left > 0:
+                    self._alarms_changed.wait(left)
+                    continue
+                heapq.heappop(self._alarms)
+                self.wake()
 
     def leave(self, why: str) -> None:
         """End the process once the running calls have ended; the actor stays ended."""

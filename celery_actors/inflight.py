@@ -40,13 +40,18 @@ class InFlight:
         self._address = address
         self._epoch, self._owner = epoch, owner
         self._position = position
+        self.freed: list[bytes] = []  # records of values that these calls have freed
         self._keys = [keys.queue, keys.meta, keys.parked, keys.begun]
         self._mark = mark  # tell the store what begins: what restarts must know
         self.backlog = True  # until the store says otherwise
         self._wire = Wire(address)
 
-    def turn(self, settled: Sequence[tuple[int, Answer]], want: int) -> list[Taken]:
+    def turn(
+        self, settled: Sequence[tuple[int, Answer]], want: int, left: Sequence[str | int]
+    ) -> list[Taken]:
         """Store the results of calls and take up to ``want`` others, in one step.
+
+        ``left``: what the calls leave (see ``tokens.dropping``); what that frees is in ``freed``.
 
         Raises:
             FencedError: another process owns the actor now; nothing was written.
@@ -55,11 +60,14 @@ class InFlight:
         words: list[Any] = [self._epoch, self._owner, self._position, want]
         words += [self._runtime.result_seconds, len(settled), *positions]
         words += flatten(answer for _, answer in settled)
+        words += left
         reply = self._call(Scripts.pack("take", self._keys, *words))
         check_owned(reply, self._position)
         now, first = time.monotonic(), self._position
         self._position += len(reply[1])
         self.backlog = reply[2] > 0
+        if len(reply) > 3:
+            self.freed += reply[3]
         return [Taken(first + number, raw, now) for number, raw in enumerate(reply[1])]
 
     def begin(self, call: Taken) -> None:

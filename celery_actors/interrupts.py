@@ -12,6 +12,7 @@ way through a message.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import itertools
@@ -23,7 +24,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
 
 from .errors import TaskTimeoutError
 from .messages import Message
@@ -53,6 +53,7 @@ class Interrupts:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._running: dict[str, Stop] = {}
+        self._struck: set[int] = set()  # threads in which an exception may be on its way
         self._cancelled: dict[str, None] = {}
         self._main = 0  # the run in the main thread; 0: none
         self._why: tuple[int, Why] = (0, KeyboardInterrupt)  # the run to stop there
@@ -118,9 +119,12 @@ class Interrupts:
 
     def leave_thread(self, message: Message) -> None:
         """End it; what comes too late must not hit the next call."""
+        ident = threading.get_ident()
         with self._lock:
             self._running.pop(message.call_id, None)
-            _raise_in_thread(threading.get_ident(), None)
+            if ident in self._struck:
+                self._struck.discard(ident)
+                _take_back(ident)
         self.leave(message)
 
     def enter_task(self, message: Message, stop: Callable[[Why], None]) -> None:
@@ -218,6 +222,7 @@ class Interrupts:
                     return
                 frame = sys._current_frames().get(ident)  # noqa: SLF001 - documented, for this
                 if _may_raise(frame, boundary):
+                    self._struck.add(ident)
                     _raise_in_thread(ident, why)
                     return
 
@@ -233,7 +238,22 @@ def _may_raise(frame: FrameType | None, boundary: CodeType | None) -> bool:
     return frame is not None and (waits or not ours)
 
 
-def _raise_in_thread(ident: int, why: Why | None) -> None:
+class _TakenBack(BaseException):
+    """Takes the place of an exception that came too late."""
+
+
+def _take_back(ident: int) -> None:
+    """See to it that no exception is on its way to this thread any more.
+
+    Not by raising nothing: CPython would look for the exception ever after, at every call in the
+    process, and with a debugger's or a coverage tool's trace function it would do nothing else.
+    """
+    with contextlib.suppress(_TakenBack):
+        _raise_in_thread(ident, _TakenBack)
+        while True:  # it comes at the next turn
+            pass
+
+
+def _raise_in_thread(ident: int, why: Why) -> None:
     # The one way CPython offers: takes effect at the thread's next bytecode.
-    exception: Any = ctypes.py_object(why) if why is not None else None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), exception)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(why))

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from .mailbox import Mailbox
 from .messages import outline
 from .runtime import Runtime
 from .store import Answer
-from .tokens import Remains
+from .tokens import Remains, dropping
 
 __all__ = ["NEVER_RUNS", "Host", "Loop", "set_aside"]
 
@@ -147,15 +147,15 @@ class Loop:
     def _refill(self) -> bool:
         """Commit what is finished and get the next calls; False: nothing came."""
         with self._lock:
-            answers = self._take_answers()
+            answers, left = self._take_answers()
             if self._mailbox.backlog:
-                self._window.extend(self._mailbox.commit(answers, self._want()))
-                self._discard()
+                self._window.extend(self._mailbox.commit(answers, self._want(), left))
+                self._clear()
                 if self._window:
                     return True
             elif answers:
-                self._mailbox.commit_and_peek(answers)
-                self._discard()
+                self._mailbox.commit_and_peek(answers, left)
+                self._clear()
         calls, woken = self._mailbox.peek()
         self._window.extend(calls)
         if woken:
@@ -223,8 +223,8 @@ class Loop:
         except NEVER_RUNS as refusal:
             return self._dead_letter(message.raw, refusal)
 
-    def _take_answers(self) -> list[Answer]:
-        """Return what is to be committed.
+    def _take_answers(self) -> tuple[list[Answer], Sequence[str | int]]:
+        """Return what is to be committed, and what the calls leave.
 
         The calls that these calls made are accepted first: whoever sees a result sees what came
         before it, and a crash after the commit loses none of them.
@@ -232,19 +232,20 @@ class Loop:
         answers, self._answers = self._answers, []
         if answers:
             self._runtime.calls.settle()
-        return answers
+        return answers, dropping(self._remains) if self._remains else ()
 
     def _commit_locked(self) -> None:
         if self._answers:
-            self._mailbox.commit(self._take_answers(), 0)
-            self._discard()
+            answers, left = self._take_answers()
+            self._mailbox.commit(answers, 0, left)
+            self._clear()
 
-    def _discard(self) -> None:
-        """Remove what the calls leave behind whose results are stored now."""
+    def _clear(self) -> None:
+        """Remove the keys that the calls leave whose results are stored now."""
         if self._remains:
             remains, self._remains = self._remains, []
-            for left in remains:
-                self._runtime.holdings.discard(left)
+            freed, self._mailbox.freed = self._mailbox.freed, []
+            self._runtime.holdings.clear(remains, freed)
 
     def _flusher(self) -> None:
         """Commit finished calls while a long one runs after them."""

@@ -44,6 +44,7 @@ class Mailbox:
         self._source = source
         self._epoch, self._owner = epoch, owner
         self.position = position
+        self.freed: list[bytes] = []  # records of values that the commits have freed
         self.backlog = True  # until the first fetch says otherwise
         self._ttl = ttl
         self._peeking = False
@@ -126,32 +127,36 @@ class Mailbox:
         """True while a blocking peek occupies the connection."""
         return self._peeking
 
-    def commit(self, answers: Sequence[Answer], want: int) -> list[bytes]:
+    def commit(
+        self, answers: Sequence[Answer], want: int, left: Sequence[str | int] = ()
+    ) -> list[bytes]:
         """Settle the oldest calls, store their answers, fetch up to ``want`` next ones.
+
+        ``left``: what the calls leave (see ``tokens.dropping``); what that frees is in ``freed``.
 
         Raises:
             FencedError: another process owns the actor now; nothing was written.
         """
         try:
-            return self._fetch(answers, want, own_only=False)
+            return self._fetch(answers, want, own_only=False, left=left)
         except _TRY_AGAIN:
             self._reconnect()
-            return self._fetch(answers, want, own_only=want == 0)
+            return self._fetch(answers, want, own_only=want == 0, left=left)
 
-    def commit_and_peek(self, answers: Sequence[Answer]) -> None:
+    def commit_and_peek(self, answers: Sequence[Answer], left: Sequence[str | int] = ()) -> None:
         """Settle calls and start to wait for the next one, in one write.
 
         Raises:
             FencedError: another process owns the actor now; nothing was written.
         """
         try:
-            self._wire.send(self._pack(answers, 0, self._source) + self._peek)
+            self._wire.send(self._pack(answers, 0, self._source, left) + self._peek)
             self._asked = time.monotonic()
             self._take(self._read(), len(answers))
             self._peeking = True
         except _TRY_AGAIN:
             self._reconnect()
-            self._fetch(answers, 0, own_only=False)
+            self._fetch(answers, 0, own_only=False, left=left)
 
     def _read(self) -> Any:
         self._collect_owed()
@@ -162,20 +167,27 @@ class Mailbox:
             self._owed -= 1
             self._wire.read()
 
-    def _fetch(self, answers: Sequence[Answer], want: int, *, own_only: bool) -> list[bytes]:
+    def _fetch(
+        self, answers: Sequence[Answer], want: int, *, own_only: bool,
+        left: Sequence[str | int] = (),
+    ) -> list[bytes]:  # fmt: skip
         source = "" if own_only and self._source else self._source
-        self._wire.send(self._pack(answers, want, source))
+        self._wire.send(self._pack(answers, want, source, left))
         return self._take(self._read(), len(answers))
 
-    def _pack(self, answers: Sequence[Answer], want: int, source: str) -> bytes:
+    def _pack(
+        self, answers: Sequence[Answer], want: int, source: str, left: Sequence[str | int]
+    ) -> bytes:
         words = (self._epoch, self._owner, self.position, len(answers), want, self._ttl)
         keys = [*self._commit_keys[:2], source]
-        return Scripts.pack("commit", keys, *words, *flatten(answers))
+        return Scripts.pack("commit", keys, *words, *flatten(answers), *left)
 
     def _take(self, reply: Any, settled: int) -> list[bytes]:
         check_owned(reply, self.position)
         self.position += settled
         self.backlog = reply[2] > 0
+        if len(reply) > 3:
+            self.freed += reply[3]
         return list(reply[1])
 
     def park(self) -> None:

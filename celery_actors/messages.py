@@ -174,6 +174,8 @@ class MessageTemplate:
             + b","
         )
         self.options = options
+        #: A lost value of such a call may be made again.
+        self.repeatable = max_retries != 0 and options.returns == 1
         self.returns = options.returns
         fixed = b"".join(b"," + _encode(word) for word in (job, code, max_retries))
         asked = b"" if options == PLAIN else b"," + _encode(options)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import threading
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .contents import note
+from .errors import ObjectLostError
 
 if TYPE_CHECKING:
     from .calls import Target
@@ -33,6 +35,7 @@ class ObjectRef(Generic[R_co]):
         "_error",
         "_hold",
         "_id",
+        "_lineage",
         "_meta",
         "_owned",
         "_parent",
@@ -55,6 +58,8 @@ class ObjectRef(Generic[R_co]):
         self._stored = False  # the store had the value when this reference was made
         self._watched = owned
         self._target: Target | None = None  # where the call was sent, until its result is here
+        #: The call's target and message, and what keeps its arguments: to make a lost value again.
+        self._lineage: tuple[Target, bytes, list[Any]] | None = None
         self._parent = ""  # the call that made this one
         self._call: ObjectRef[Any] | None = None  # of one of several values: the call itself
         self._meta: Meta | None = None
@@ -109,15 +114,35 @@ class ObjectRef(Generic[R_co]):
         future: concurrent.futures.Future[R_co] = concurrent.futures.Future()
 
         def deliver(ref: ObjectRef[Any]) -> None:
-            if not future.set_running_or_notify_cancel():
+            if not future.running() and not future.set_running_or_notify_cancel():
                 return
             try:
                 future.set_result(self._table.value(ref))
+            except ObjectLostError as error:
+                self._again(deliver, future.set_exception, error)
             except Exception as error:  # noqa: BLE001 - the user's own exception is the result
                 future.set_exception(error)
 
         self._table.notify(self, deliver)
         return future
+
+    def _again(
+        self, deliver: Callable[[ObjectRef[Any]], None], fail: Callable[[Exception], None],
+        error: ObjectLostError,
+    ) -> None:  # fmt: skip
+        """Deliver a lost value once it is made again, or the error if it will not be."""
+
+        def ask() -> None:
+            try:
+                if self._table.rebuild(self, error):
+                    self._table.notify(self, deliver)
+                else:
+                    fail(error)
+            except Exception as problem:  # noqa: BLE001 - it is the result
+                fail(problem)
+
+        # Not here: this is the thread that reads, and the owner's answer comes by it.
+        threading.Thread(target=ask, daemon=True).start()
 
     def as_future(self) -> asyncio.Future[R_co]:
         """Return an asyncio future for the value; cancelling it does not cancel the call."""

@@ -16,7 +16,7 @@ import msgspec
 
 from . import records, routing
 from .buffers import Buffers
-from .errors import RayError
+from .errors import ObjectLostError, RayError
 from .holdings import Hold, Holdings
 from .messages import Meta, decode_meta, decode_metas
 from .object_ref import ObjectRef
@@ -104,6 +104,9 @@ class Results:
         self.several = Several(self)
         self.flush: Callable[[], None] = lambda: None
         self.parent: Callable[[], str] | None = None  # in a worker: the id of the running call
+        #: Has a lost value made again: see ``Lineage``.
+        self.rebuild: Callable[[ObjectRef[Any], ObjectLostError], bool] = lambda _ref, _error: False
+        self.on_rebuild: Callable[[Meta], None] | None = None
         self.on_word: Callable[[Meta], None] | None = None  # hears what is not a result
         self.on_taken: Callable[[Meta], None] | None = None  # in a worker: how far readers are
         self.blocking: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -288,6 +291,10 @@ class Results:
 
     def arrived(self, meta: Meta) -> None:
         """Take in a result, or a word of another process."""
+        if meta.status == "REBUILD":
+            if self.on_rebuild is not None:
+                self.on_rebuild(meta)
+            return
         if meta.status in WORDS:
             self._heard(meta)
             return
@@ -303,7 +310,7 @@ class Results:
             else:
                 self._forget_values(meta.task_id)
         elif ref.ready:
-            return
+            ref._meta = ref._meta or meta  # known to be cancelled; its record is freed with it
         elif meta.status == "STORED":
             self.fetch(ref)
         else:
@@ -327,6 +334,8 @@ class Results:
         """Give a reference its value or its error, once, and wake who waits for it."""
         ref._meta, ref._error = meta, error
         ref._target = None
+        if ref._lineage is not None and (meta is None or not records.blobs_of(meta)):
+            ref._lineage = None  # what is here cannot be lost
         if self._counted:
             self._uncount(ref.id)
         if not ref._owned and ref._watched:
@@ -336,6 +345,11 @@ class Results:
             for callback in callbacks:
                 callback(ref)
             self.mux.wake_followers()
+
+    def reset(self, ref: ObjectRef[Any]) -> None:
+        """Wait for a reference's value again: the one that came is lost."""
+        ref._meta = ref._error = None
+        ref._watched = ref._owned
 
     def fail(self, call_ids: Sequence[str], error: Exception) -> None:
         """Complete calls that will never run."""

@@ -16,8 +16,9 @@ from .cancellation import Canceller
 from .config import Address, KeyRing
 from .current_call import WorkerFacts
 from .directory import Creator
-from .errors import GetTimeoutError, NotInitializedError, RayError
+from .errors import GetTimeoutError, NotInitializedError, ObjectLostError, RayError
 from .holdings import Holdings
+from .lineage import Lineage
 from .messages import MessageTemplate, decode_meta
 from .object_ref import ObjectRef
 from .results import Results
@@ -100,6 +101,7 @@ class Runtime:
         self.results.mux = self.calls.mux = self.holdings.mux = self.mux
         self.results.flush = self.calls.flush
         self.canceller = Canceller(self)
+        self.lineage = Lineage(self)
         #: Ends the actor in this process from inside one of its calls; None: there is no actor.
         self.exit_actor: Callable[[str], None] | None = None
         self.creator = Creator()
@@ -138,8 +140,18 @@ class Runtime:
             )
         for ref in refs:
             if ref.failed:
-                results.value(ref)
-        return [results.value(ref) for ref in refs]
+                self.value(ref)
+        return [self.value(ref) for ref in refs]
+
+    def value(self, ref: ObjectRef[Any]) -> Any:
+        """Return the value of a ready reference, made again if it was lost, or raise its error."""
+        while True:
+            try:
+                return self.results.value(ref)
+            except ObjectLostError as error:
+                if not self.results.rebuild(ref, error):
+                    raise
+            self.results.wait([ref], 1, None, fail_fast=False)
 
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value and return its reference."""

@@ -233,6 +233,20 @@ class Sealer:
             return pickle.loads(data, buffers=buffers)
         return octets.Unpickler(data, buffers[: value.n], buffers[value.n :]).load()
 
+    def sign_again(self, value: dict[str, Any], old: Context, new: Context) -> Any:
+        """Return a decoded sealed value, signed for another place; it is not unpickled.
+
+        Raises:
+            UntrustedPayloadError: it is not signed for the old place.
+        """
+        sealed = self._parse(value)
+        key = self._keys.get(sealed.k)
+        if key is None or not hmac.compare_digest(_mac(key, old, sealed), sealed.m):
+            raise _changed(old)
+        sealed.k = self._first_id
+        sealed.m = _mac(self._first, new, sealed)
+        return msgspec.json.decode(_encode(_SealedObject(MARKER, sealed)))
+
     def _outside(self, blob: Blob, value: _Sealed, context: Context) -> list[memoryview]:
         if self.buffers is None:
             raise UntrustedPayloadError(

@@ -91,15 +91,6 @@ class SharedFolder:
             return None
         return cls(folder)
 
-    def write(self, name: str, data: memoryview) -> None:
-        """Store a buffer as a new file.
-
-        Raises:
-            NoSpaceError: there is no room. FileNotFoundError: the folder is gone with its node.
-        """
-        with self.new(name, len(data)) as file:
-            file.write(0, data)
-
     def new(self, name: str, size: int) -> NewFile:
         """Return a new file of this size, to be filled.
 

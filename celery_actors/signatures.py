@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Signature"]
+__all__ = ["Signature", "name_of"]
 
 
 class _Some:
@@ -81,3 +82,10 @@ class Signature:
             signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{what}: {error}. Its signature is {signature}") from None
+
+
+def name_of(function: Any) -> str:
+    """Return the name by which people know a function; a partial one has that of its function."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(function.__qualname__).replace("<locals>.", "")

@@ -26,7 +26,16 @@ from .messages import Message, decode_meta, outline
 from .serialization import Blob, Sealer, is_sealed
 from .store import Store
 
-__all__ = ["PREFIXES", "REMEMBER_SECONDS", "Remains", "discard", "drop", "leave", "remains_of"]
+__all__ = [
+    "PREFIXES",
+    "REMEMBER_SECONDS",
+    "Remains",
+    "discard",
+    "drop",
+    "dropping",
+    "leave",
+    "remains_of",
+]
 
 #: Where the scripts find the keys of things.
 PREFIXES = (routing.PREFIX, routing.RESULT_PREFIX)
@@ -55,6 +64,15 @@ def remains_of(message: Message) -> Remains | None:
             with contextlib.suppress(UntrustedPayloadError):  # nobody has verified it yet
                 blobs += Sealer.blobs(value)
     return Remains((), blobs, message.tag.carried)
+
+
+def dropping(left: Sequence[Remains]) -> Sequence[str | int]:
+    """Return the words with which the script that stores results also drops the calls' ties.
+
+    In one step: a worker that is killed in between would leave them for ever.
+    """
+    ties = [tie for remains in left for tie in remains.ties]
+    return (*PREFIXES, REMEMBER_SECONDS, *ties) if ties else ()
 
 
 def discard(store: Store, answered: Iterable[bytes]) -> None:

@@ -37,6 +37,7 @@ from .methods import ActorTraits, own_options
 from .runners import AsyncRunner, ThreadRunner
 from .runtime import Runtime
 from .shared_loop import SharedLoop
+from .signatures import name_of
 from .store import Fence
 from .worker_env import WorkerEnv
 
@@ -353,7 +354,7 @@ def _run_shared(process: HostProcess, context: Runtime) -> int:
             function = functions[tag.code] = code.load_code(
                 tag.code, context.fetch_code, context.sealer
             )
-            process.function_names[tag.code] = function.__qualname__.replace("<locals>.", "")
+            process.function_names[tag.code] = name_of(function)
         return Callee(function, prepared.message.task)
 
     def give_back(keep: int) -> None:

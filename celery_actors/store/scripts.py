@@ -175,11 +175,16 @@ class Scripts:
         return int(self._eval("commit", [mailbox, meta, ""], *words)[0])
 
     def settle_aside(
-        self, keys: Sequence[str], epoch: str, owner: str, position: int, ttl: int, answer: Answer
-    ) -> bool:
-        """Settle a call that had stepped out of line; False when fenced."""
-        words = (epoch, owner, 0, 0, ttl, 1, position, *flatten([answer]))
-        return int(self._eval("take", keys, *words)[0]) == 0
+        self, keys: Sequence[str], epoch: str, owner: str, position: int, ttl: int, answer: Answer,
+        left: Sequence[Word],
+    ) -> list[bytes] | None:  # fmt: skip
+        """Settle a call that had stepped out of line; None when fenced.
+
+        ``left``: what it leaves (see ``dropping``). Returns records of freed values.
+        """
+        words = (epoch, owner, 0, 0, ttl, 1, position, *flatten([answer]), *left)
+        reply = self._eval("take", keys, *words)
+        return list(reply[3]) if len(reply) > 3 else [] if int(reply[0]) == 0 else None
 
     def begin(self, meta: str, begun: str, epoch: str, owner: str, positions: list[int]) -> bool:
         """Note that calls out of line may have started; False when fenced."""

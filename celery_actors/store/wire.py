@@ -19,7 +19,7 @@ import redis
 import redis.utils
 
 from ..config import Address
-from ..errors import ClusterUnreachableError, RayError
+from ..errors import ClusterUnreachableError, RayError, TaskTimeoutError
 
 __all__ = [
     "PUSH",
@@ -139,6 +139,8 @@ class Wire:
             if timeout is not None and not self._poll.poll(timeout * 1000):
                 return False
             size = self.sock.recv_into(self._buffer)
+        except TaskTimeoutError:
+            raise  # a call is stopped in its wait; like every TimeoutError this is an OSError
         except OSError as error:
             raise connect_error(self.address, error) from None
         if size == 0:

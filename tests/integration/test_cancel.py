@@ -285,14 +285,14 @@ def test_another_process_cancels_a_reference_that_it_was_given(
 @ca.remote(num_cpus=0)
 def parent(worker: Any, gate: str, hold_on: bool) -> None:
     """Call a function or a method, and wait for it."""
-    ref = worker.work.remote(sleep, gate) if worker is not None else nap.remote(gate)
+    ref = worker.work.remote(pass_gate, gate) if worker is not None else nap.remote(gate)
     keep = [ref] if hold_on else []
     ca.get(keep or ref)
 
 
 @ca.remote(num_cpus=0)
 def nap(gate: str) -> None:
-    sleep(gate)
+    pass_gate(gate)
 
 
 @pytest.mark.parametrize("child", ["function", "method"])
@@ -311,6 +311,7 @@ def test_a_cancellation_reaches_the_calls_of_a_call_if_it_is_recursive(
         ping = worker.ping.remote()
         ready = ca.wait([ping], timeout=10 if recursive else 0.3)[0]
         assert bool(ready) is recursive
+    gate.open()
     ca.kill(worker)
 
 

@@ -25,7 +25,7 @@ def plain(cluster: Cluster) -> Iterator[Celery]:
 
 
 def test_a_plain_celery_app_calls_a_named_actor_in_order(cluster: Cluster, plain: Celery):
-    Counter.options(name="till").remote()
+    _held = Counter.options(name="till").remote()
     queue = ca.actor_queue(cluster.context.namespace, "till")
 
     sent = [plain.send_task("Counter.add", args=[2], queue=queue) for _ in range(20)]
@@ -35,7 +35,7 @@ def test_a_plain_celery_app_calls_a_named_actor_in_order(cluster: Cluster, plain
 
 
 def test_a_plain_celery_app_sends_keyword_arguments(cluster: Cluster, plain: Celery):
-    Counter.options(name="keywords").remote()
+    _held = Counter.options(name="keywords").remote()
     queue = ca.actor_queue(cluster.context.namespace, "keywords")
 
     result = plain.send_task("Counter.add", kwargs={"amount": 6}, queue=queue)
@@ -44,7 +44,7 @@ def test_a_plain_celery_app_sends_keyword_arguments(cluster: Cluster, plain: Cel
 
 
 def test_a_plain_celery_app_hears_of_an_exception(cluster: Cluster, plain: Celery):
-    Counter.options(name="failing").remote()
+    _held = Counter.options(name="failing").remote()
     queue = ca.actor_queue(cluster.context.namespace, "failing")
 
     result = plain.send_task("Counter.fail", args=["no change"], queue=queue)

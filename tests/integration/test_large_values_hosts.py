@@ -57,7 +57,7 @@ def test_a_killed_node_leaves_nothing_in_shared_memory(server: Server):
         wait_until(lambda: shared_memory() == before, "the folder of the killed node is gone")
         assert value.sum() == MEGABYTE
         with pytest.raises(ca.ObjectLostError, match=f"node {node.name}-"):
-            ca.get(ref, timeout=10)
+            ca.get(ref, timeout=30)
 
 
 def test_a_killed_driver_with_a_cluster_of_its_own_leaves_nothing(tmp_path: Path):
@@ -105,8 +105,8 @@ def two_hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def test_values_go_both_ways_between_hosts(two_hosts: Server):
     result = far_ones.remote(MEGABYTE)
-    here = ca.get(result, timeout=20)
-    there = ca.get(far_sum.remote(np.full(MEGABYTE, 3.0)), timeout=20)
+    here = ca.get(result, timeout=30)
+    there = ca.get(far_sum.remote(np.full(MEGABYTE, 3.0)), timeout=30)
 
     assert not here.flags.writeable
     assert here.sum() == MEGABYTE
@@ -115,15 +115,15 @@ def test_values_go_both_ways_between_hosts(two_hosts: Server):
 
 def test_processes_of_one_host_share_the_copy_of_another_hosts_value(two_hosts: Server):
     result = far_ones.remote(MEGABYTE)
-    mine = mapped_inode(ca.get(result, timeout=20))
+    mine = mapped_inode(ca.get(result, timeout=30))
 
     assert mine
-    assert ca.get(near_inode.remote(result), timeout=20) == mine
+    assert ca.get(near_inode.remote(result), timeout=30) == mine
 
 
 def test_a_value_of_another_host_is_gone_with_its_last_reference(two_hosts: Server):
     result = far_ones.remote(MEGABYTE)
-    here = ca.get(result, timeout=20)
+    here = ca.get(result, timeout=30)
     assert len(buffers(two_hosts.url)) == 2
 
     del result
@@ -147,12 +147,12 @@ def test_a_value_of_a_killed_host_is_lost_and_says_so(
         monkeypatch.setenv(HOST_VARIABLE, "near")
         with joined(server):
             result = far_ones.remote(MEGABYTE)
-            assert ca.wait([result], timeout=20)[0]
+            assert ca.wait([result], timeout=30)[0]
 
             node.kill()
 
             with pytest.raises(ca.ObjectLostError, match=r"far-.*dead"):
-                ca.get(result, timeout=20)
+                ca.get(result, timeout=30)
 
 
 def test_a_driver_without_a_node_sends_through_the_store_and_fetches(
@@ -163,7 +163,7 @@ def test_a_driver_without_a_node_sends_through_the_store_and_fetches(
         monkeypatch.setenv(HOST_VARIABLE, "laptop")
         with joined(server):
             result = double.remote(np.ones(MEGABYTE))
-            assert ca.get(result, timeout=20).sum() == 2 * MEGABYTE
+            assert ca.get(result, timeout=30).sum() == 2 * MEGABYTE
             del result
             wait_empty(lambda: buffers(server.url), "neither argument nor result is left", 20)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 import celery_actors as ca
-from tests.integration.actors import Counter, Scribe, held
+from tests.integration.actors import Counter, Scribe, held, pass_gate
 from tests.integration.gates import Gate
 from tests.integration.support import (
     Node,
@@ -222,3 +223,77 @@ def test_unpacked_packages_are_gone_with_their_node_or_with_the_next_one(
         assert not folder.exists()
         assert len(left() - before) == 1
     assert not left() - before
+
+
+@ca.remote
+class Holder:
+    """Holds what it is given."""
+
+    def keep(self, held: Any) -> None:
+        self.held = held
+
+
+def test_what_the_processes_of_a_lost_node_held_is_let_go(
+    two_nodes: tuple[Node, Node], server: Server
+):
+    left, _right = two_nodes
+    holder, actor = Holder.options(**on("left")).remote(), Holder.options(**on("right")).remote()
+    name = actor._identity.actor_id
+    ca.get([holder.keep.remote([actor]), actor.__ray_ready__.remote()], timeout=20)
+    del actor
+
+    left.kill()
+
+    with contextlib.closing(server.client()) as client:
+        wait_until(lambda: not client.hexists("ca:actors", name), "it has ended", 30)
+
+
+class Pair:
+    """Holds two calls at once; writes down what it runs."""
+
+    def __init__(self, journal: str) -> None:
+        self.journal = Path(journal)
+
+    def write(self, word: int) -> int:
+        with self.journal.open("a") as file:
+            file.write(f"{word}\n")
+        return word
+
+    def hold(self, gate: str) -> str:
+        return pass_gate(gate)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+class AsyncPair(Pair):
+    """The same on an event loop."""
+
+    async def hold(self, gate: str) -> str:  # type: ignore[override]
+        return await asyncio.to_thread(pass_gate, gate)
+
+
+@pytest.mark.parametrize("cls", [Pair, AsyncPair], ids=["threaded", "async"])
+def test_calls_that_overlapped_on_a_lost_node_fail_and_those_that_waited_run_once_elsewhere(
+    two_nodes: tuple[Node, Node], gate: Gate, tmp_path: Path, cls: type
+):
+    journal = tmp_path / "journal"
+    wanted = {"num_cpus": 0.01, "max_restarts": -1, "max_concurrency": 2}
+    actor = ca.remote(cls).options(**wanted).remote(str(journal))
+    where = ca.get(actor.pid.remote(), timeout=10)
+    doomed = next(node for node in two_nodes if where in family(node.process.pid))
+    running = [actor.hold.remote(gate.path) for _ in range(2)]
+    gate.wait_reached(times=2)
+    waiting = [actor.write.remote(number) for number in range(100)]
+    again = actor.hold.options(max_task_retries=1).remote(gate.path)
+    assert not ca.wait(waiting, timeout=0.05)[0]
+
+    doomed.kill()
+
+    for ref in running:
+        with pytest.raises(ca.ActorUnavailableError, match="restarts"):
+            ca.get(ref, timeout=20)
+    assert ca.get(waiting, timeout=20) == list(range(100))
+    gate.open()
+    assert ca.get(again, timeout=20) == "passed"
+    assert sorted(journal.read_text().split(), key=int) == [str(n) for n in range(100)]

@@ -19,7 +19,7 @@ def test_a_named_actor_is_found_by_its_name(cluster: Cluster):
 
 
 def test_a_named_actor_is_found_from_inside_a_task(cluster: Cluster):
-    Counter.options(name="inside").remote(1)
+    _held = Counter.options(name="inside").remote(1)
 
     @ca.remote
     def use() -> int:
@@ -29,7 +29,7 @@ def test_a_named_actor_is_found_from_inside_a_task(cluster: Cluster):
 
 
 def test_a_name_is_taken_once_in_a_namespace(cluster: Cluster):
-    Counter.options(name="taken").remote()
+    _held = Counter.options(name="taken").remote()
 
     with pytest.raises(ca.ActorAlreadyExistsError, match="taken"):
         Counter.options(name="taken").remote()
@@ -54,7 +54,7 @@ def test_a_name_that_nobody_has_is_a_value_error_that_says_where_it_looked(clust
 
 
 def test_a_handle_found_by_name_knows_its_methods(cluster: Cluster):
-    Counter.options(name="known").remote()
+    _held = Counter.options(name="known").remote()
     found = ca.get_actor("known")
 
     assert "add" in dir(found)
@@ -80,3 +80,36 @@ def test_calls_of_other_processes_reach_the_same_actor(cluster: Cluster):
 
     assert ca.get(caller.call.remote(counter, "add", 3), timeout=10) == 3
     assert ca.get(counter.add.remote(), timeout=10) == 4
+
+
+def test_processes_that_race_for_a_name_get_one_actor(cluster: Cluster):
+    @ca.remote
+    class Racer:
+        def join(self, name: str) -> object:
+            return Counter.options(name=name, get_if_exists=True).remote()
+
+    racers = [Racer.remote() for _ in range(4)]
+    ca.get([racer.__ray_ready__.remote() for racer in racers], timeout=20)
+    for number in range(5):
+        handles = ca.get([racer.join.remote(f"raced-{number}") for racer in racers], timeout=20)
+        assert len(set(handles)) == 1
+        counts = ca.get([handle.add.remote() for handle in handles], timeout=20)
+        assert sorted(counts) == [1, 2, 3, 4]
+
+
+def test_get_if_exists_ignores_the_arguments_of_a_later_caller(cluster: Cluster):
+    options = Counter.options(name="ignored", get_if_exists=True)
+    options.remote(3)
+
+    assert ca.get(options.remote(50).add.remote(), timeout=10) == 4
+    with pytest.raises(TypeError, match="too many"):
+        options.remote(1, 2)
+
+
+def test_a_name_is_free_again_after_kill(cluster: Cluster):
+    options = Counter.options(name="again")
+    ca.kill(options.remote(10))
+
+    with pytest.raises(ValueError, match="'again'"):
+        ca.get_actor("again")
+    assert ca.get(options.remote(1).add.remote(), timeout=10) == 2

@@ -394,7 +394,8 @@ def test_a_node_removes_what_expired_and_copies_from_dead_nodes(
 ) -> None:
     folder = host("a")
     for name in ("kept.0", "a~kept.1", "gone~copy.0"):
-        folder.write(name, DATA)
+        with folder.new(name, len(DATA)) as file:
+            file.write(0, DATA)
     settings = NodeSettings(address, RING, "a", "a", task_events=False, result_seconds=3600)
     server = BufferServer(settings, folder)
     server._sweep()

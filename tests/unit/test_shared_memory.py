@@ -33,6 +33,11 @@ def filled(value: int, size: int = 2 * MEGABYTE) -> memoryview:
     return memoryview(bytes([value]) * size)
 
 
+def write(folder: SharedFolder, name: str, data: memoryview) -> None:
+    with folder.new(name, len(data)) as file:
+        file.write(0, data)
+
+
 def inode(folder: SharedFolder, name: str) -> int:
     return (folder.path / name).stat().st_ino
 
@@ -41,7 +46,7 @@ def inode(folder: SharedFolder, name: str) -> int:
 
 
 def test_a_buffer_is_mapped_read_only(folder: SharedFolder) -> None:
-    folder.write("a", filled(7))
+    write(folder, "a", filled(7))
     mapped = folder.map("a", 2 * MEGABYTE)
     assert mapped.readonly
     assert mapped == filled(7)
@@ -49,13 +54,13 @@ def test_a_buffer_is_mapped_read_only(folder: SharedFolder) -> None:
 
 
 def test_a_file_can_be_entered_by_its_user_alone(folder: SharedFolder) -> None:
-    folder.write("a", filled(7))
+    write(folder, "a", filled(7))
     assert folder.path.stat().st_mode & 0o777 == 0o700
     assert (folder.path / "a").stat().st_mode & 0o777 == 0o600
 
 
 def test_two_mappings_share_their_pages(folder: SharedFolder) -> None:
-    folder.write("a", filled(7))
+    write(folder, "a", filled(7))
     before = folder.map("a", 2 * MEGABYTE)
     with (folder.path / "a").open("r+b") as file:
         file.write(b"\x09")
@@ -63,7 +68,7 @@ def test_two_mappings_share_their_pages(folder: SharedFolder) -> None:
 
 
 def test_a_mapping_outlives_its_file_and_keeps_no_descriptor(folder: SharedFolder) -> None:
-    folder.write("a", filled(7, 1000))
+    write(folder, "a", filled(7, 1000))
     descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted, not read
     array = np.frombuffer(folder.map("a", 1000), dtype=np.uint8)
     folder.free("a")
@@ -73,7 +78,7 @@ def test_a_mapping_outlives_its_file_and_keeps_no_descriptor(folder: SharedFolde
 
 
 def test_a_mapping_ends_with_the_last_array_on_it(folder: SharedFolder) -> None:
-    folder.write("a", filled(7))
+    write(folder, "a", filled(7))
     part = np.frombuffer(folder.map("a", 2 * MEGABYTE), dtype=np.uint8)[5:10]
     assert str(folder.path / "a") in Path("/proc/self/maps").read_text()
     assert part.sum() == 35
@@ -82,7 +87,7 @@ def test_a_mapping_ends_with_the_last_array_on_it(folder: SharedFolder) -> None:
 
 
 def test_many_mappings_do_not_use_up_the_descriptors(folder: SharedFolder) -> None:
-    folder.write("a", filled(7, 4096))
+    write(folder, "a", filled(7, 4096))
     mappings = [folder.map("a", 4096) for _ in range(2000)]
     assert all(mapping[0] == 7 for mapping in mappings)
 
@@ -97,7 +102,7 @@ def test_a_name_that_leads_elsewhere_is_refused(folder: SharedFolder, name: str)
 
 
 def test_what_is_no_buffer_of_this_size_is_not_mapped(folder: SharedFolder) -> None:
-    folder.write("a", filled(7, 100))
+    write(folder, "a", filled(7, 100))
     (folder.path / "link").symlink_to(folder.path / "a")
     (folder.path / "open").write_bytes(b"x" * 100)
     (folder.path / "open").chmod(0o644)
@@ -133,7 +138,7 @@ def test_a_write_that_finds_no_room_leaves_no_file(folder: SharedFolder) -> None
     resource.setrlimit(resource.RLIMIT_FSIZE, (MEGABYTE, hard))
     try:
         with pytest.raises(NoSpaceError):
-            folder.write("a", filled(7))
+            write(folder, "a", filled(7))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
@@ -144,36 +149,36 @@ def test_a_write_that_finds_no_room_leaves_no_file(folder: SharedFolder) -> None
 
 
 def test_the_pages_of_a_freed_buffer_are_written_again(folder: SharedFolder) -> None:
-    folder.write("a", filled(7))
+    write(folder, "a", filled(7))
     pages = inode(folder, "a")
     folder.free("a")
-    folder.write("b", filled(8))
+    write(folder, "b", filled(8))
     assert inode(folder, "b") == pages
     assert folder.map("b", 2 * MEGABYTE) == filled(8)
 
 
 @pytest.mark.parametrize("size", [int(1.5 * MEGABYTE), int(2.5 * MEGABYTE)])
 def test_a_freed_buffer_of_about_the_size_serves_too(folder: SharedFolder, size: int) -> None:
-    folder.write("a", filled(7))
+    write(folder, "a", filled(7))
     pages = inode(folder, "a")
     folder.free("a")
-    folder.write("b", filled(8, size))
+    write(folder, "b", filled(8, size))
     assert inode(folder, "b") == pages
     assert folder.map("b", size) == filled(8, size)
 
 
 def test_the_pages_of_a_buffer_that_is_mapped_are_not_written(folder: SharedFolder) -> None:
-    folder.write("a", filled(7))
+    write(folder, "a", filled(7))
     pages = inode(folder, "a")
     mapped = folder.map("a", 2 * MEGABYTE)
     folder.free("a")
-    folder.write("b", filled(8))
+    write(folder, "b", filled(8))
     assert inode(folder, "b") != pages
     assert mapped == filled(7)
 
 
 def test_a_buffer_that_another_process_maps_is_not_written(folder: SharedFolder) -> None:
-    folder.write("a", filled(7))
+    write(folder, "a", filled(7))
     ready, said = os.pipe()
     waits, ends = os.pipe()
     pid = os.fork()
@@ -186,7 +191,7 @@ def test_a_buffer_that_another_process_maps_is_not_written(folder: SharedFolder)
     os.close(waits)
     assert os.read(ready, 1) == b"r"
     folder.free("a")
-    folder.write("b", filled(8))
+    write(folder, "b", filled(8))
     os.close(ends)
     assert os.waitpid(pid, 0)[1] == 0
     os.close(ready)
@@ -194,7 +199,7 @@ def test_a_buffer_that_another_process_maps_is_not_written(folder: SharedFolder)
 
 
 def test_small_buffers_are_not_kept_for_reuse(folder: SharedFolder) -> None:
-    folder.write("a", filled(7, 1000))
+    write(folder, "a", filled(7, 1000))
     folder.free("a")
     assert not list((folder.path / "spare").iterdir())
 
@@ -204,14 +209,14 @@ def test_what_is_kept_for_reuse_is_bounded(
 ) -> None:
     monkeypatch.setattr(shared_memory, "SPARE_BYTES", 5 * MEGABYTE)
     for number in range(4):
-        folder.write(f"a{number}", filled(7))
+        write(folder, f"a{number}", filled(7))
     for number in range(4):
         folder.free(f"a{number}")
     assert len(list((folder.path / "spare").iterdir())) == 2
 
 
 def test_what_nobody_uses_again_is_removed_in_time(folder: SharedFolder) -> None:
-    folder.write("a", filled(7))
+    write(folder, "a", filled(7))
     folder.free("a")
     folder.trim(seconds=3600)
     assert len(list((folder.path / "spare").iterdir())) == 1
@@ -223,20 +228,20 @@ def test_nothing_is_used_again_where_the_kernel_cannot_tell_who_maps_it(
     folder: SharedFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_memory, "_is_open_elsewhere", lambda _fd: False)  # it claims so
-    folder.write("a", filled(7))
+    write(folder, "a", filled(7))
     folder.free("a")
     assert not list((folder.path / "spare").iterdir())
 
 
 def test_freeing_twice_does_nothing(folder: SharedFolder) -> None:
-    folder.write("a", filled(7))
+    write(folder, "a", filled(7))
     folder.free("a")
     folder.free("a")
     assert folder.names() == []
 
 
 def test_buffers_are_listed_by_age(folder: SharedFolder) -> None:
-    folder.write("a", filled(7, 10))
+    write(folder, "a", filled(7, 10))
     assert folder.names() == ["a"]
     assert folder.names(older_than=3600) == []
 
@@ -265,7 +270,7 @@ def test_a_folder_behind_a_link_is_not_taken(folder: SharedFolder, base: Path) -
 def test_a_folder_goes_with_its_node(base: Path) -> None:
     with open_folder("test-1") as folder:
         assert folder is not None
-        folder.write("a", filled(7))
+        write(folder, "a", filled(7))
         mapped = folder.map("a", 2 * MEGABYTE)
     assert not list(base.iterdir())
     assert mapped == filled(7)

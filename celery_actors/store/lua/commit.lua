@@ -2,8 +2,10 @@
 -- KEYS 1 mailbox (LIST)   2 meta (HASH: ep, own, ap = calls settled or moved out so far,
 --      go = position up to which calls may have started)   3 source queue or '' (shared worker)
 -- ARGV 1 epoch  2 owner  3 position before this commit  4 calls settled  5 calls wanted
---      6 result lifetime in seconds  7.. results (see post_results)
--- Returns {0, messages oldest first, calls left to fetch where none were wanted}
+--      6 result lifetime in seconds  7.. results (see post_results), then, where the calls leave
+--      ties: prefix, prefix of results, seconds to remember dead actors, ties (see let_go)
+-- Returns {0, messages oldest first, calls left to fetch where none were wanted, records of freed
+--         values where ties were dropped}
 --         {-10} fenced: someone else owns it
 --         {-11, ap} the store's position is not ours (rolled back)
 -- Idempotent: a repeated commit finds ap already moved and only fetches.
@@ -20,9 +22,16 @@ if ap == pos then
 elseif ap ~= pos + settled then
   return {-11, ap}
 end
+local after, dropped = 7 + 3 * settled, nil
+if ARGV[after] then
+  local prefix, results, remember = ARGV[after], ARGV[after + 1], ARGV[after + 2]
+--@include let_go
+  for i = after + 3, #ARGV do let_go(ARGV[i]) end
+  dropped = freed
+end
 local want = tonumber(ARGV[5])
 if want == 0 then
-  return {0, {}, redis.call('LLEN', KEYS[3] ~= '' and KEYS[3] or KEYS[1])}
+  return {0, {}, redis.call('LLEN', KEYS[3] ~= '' and KEYS[3] or KEYS[1]), dropped}
 end
 if KEYS[3] ~= '' then
   for _ = 1, want do
@@ -31,9 +40,9 @@ if KEYS[3] ~= '' then
 end
 local list = redis.call('LRANGE', KEYS[1], -want, -1)
 local count = #list
-if count == 0 then return {0, list, 0} end
+if count == 0 then return {0, list, 0, dropped} end
 redis.call('HSET', KEYS[2], 'go', pos + settled + count)
 for i = 1, math.floor(count / 2) do
   list[i], list[count + 1 - i] = list[count + 1 - i], list[i]
 end
-return {0, list, count}
+return {0, list, count, dropped}

@@ -1,8 +1,11 @@
--- A session is over: drop its ties, a number of them at a time (see let_go for keys, ARGV 1 to 3).
--- ARGV 4 session  5 seconds for which the values it leaves in messages and results stay
+-- A session is over: drop its ties, a number of them at a time (see let_go for ties and keys).
+-- KEYS by the session: held (SET of ties), gone (STRING)
+-- ARGV 1 key prefix  2 prefix of results  3 seconds to remember dead actors  4 session
+--      5 seconds for which the values it leaves in messages and results stay
 --      6 seconds for which it is known to be gone  7 ties at a time
 -- Returns {ties left, records of freed values that may have buffers beside them}.
 -- What its waiting calls and its results refer to outlives it for a time: they may still run.
+local prefix, results, remember = ARGV[1], ARGV[2], ARGV[3]
 --@include let_go
 local session = ARGV[4]
 local held = prefix .. ':held:' .. session

@@ -1,12 +1,11 @@
 -- Included by the scripts that drop ties. A tie is "<thing> <token>": an actor, as
 -- "<queue>|<actor id>", or a value, by its id; and who keeps it alive, as "<kind>:<holder>:<rest>".
--- ARGV 1 key prefix  2 prefix of results  3 seconds for which a dead actor is remembered
--- Its keys follow from the thing: tokens (SET), then the actor's meta (HASH) and queue (LIST), or
--- the value's result (STRING); and from the holder: held (SET of ties).
+-- `prefix`, `results`, `remember` come before: prefixes of keys and of results, seconds for which
+-- a dead actor is remembered. The keys follow from the thing: tokens (SET), the actor's meta (HASH)
+-- and queue (LIST) or the value's result (STRING); and from the holder: held (SET of ties).
 -- An actor that nobody holds gets its last message; one that is dead frees its name. A value that
 -- nobody holds is removed with the ties of what it contains; its record goes to `freed`, where it
 -- has buffers beside it.
-local prefix, results, remember = ARGV[1], ARGV[2], ARGV[3]
 local freed = {}
 local function end_actor(base, queue, actor)
   local meta = redis.call('HMGET', base .. ':m', 'st', 'bye', 'keeps', 'name')
@@ -40,9 +39,8 @@ local function let_go(first)
       if record then
         redis.call('UNLINK', results .. thing)
         local inside = string.match(record, '^{"ca":{"h":(%[[^%]]*%])')
-        for _, inner in ipairs(inside and cjson.decode(inside) or {}) do
-          ties[#ties + 1] = inner
-        end
+        local readable, inner = pcall(cjson.decode, inside or '[]')
+        for _, one in ipairs(readable and inner or {}) do ties[#ties + 1] = one end
         if string.find(record, '"__type__"', 1, true) then freed[#freed + 1] = record end
       end
     end

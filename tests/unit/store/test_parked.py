@@ -21,10 +21,11 @@ def actor(store: Store) -> StoredActor:
 
 def settle(actor: StoredActor, position: int, number: int, *, epoch: str | None = None) -> bool:
     keys = actor.keys
-    return actor.store.scripts.settle_aside(
+    freed = actor.store.scripts.settle_aside(
         [keys.queue, keys.meta, keys.parked, keys.begun], epoch or actor.epoch, actor.owner,
-        position, 60, answer(number),
+        position, 60, answer(number), (),
     )  # fmt: skip
+    return freed is not None
 
 
 def test_parked_calls_are_out_of_line_and_counted(actor: StoredActor) -> None:

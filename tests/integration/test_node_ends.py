@@ -1,0 +1,51 @@
+"""How a node begins and ends by itself: modules imported beforehand, a fork server that dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import psutil
+import pytest
+
+import celery_actors as ca
+from tests.integration.actors import Counter
+from tests.integration.support import Server, family, node_on, wait_all_gone
+
+pytestmark = [pytest.mark.debian_redis, pytest.mark.timeout(90)]
+
+
+def fork_server(node: int) -> int:
+    """Return the process from which a node forks its workers."""
+    (found,) = [child.pid for child in psutil.Process(node).children() if child.children()]
+    return found
+
+
+def test_workers_find_modules_that_the_node_imported_beforehand(server: Server):
+    @ca.remote
+    def is_there(module: str) -> bool:
+        return module in sys.modules
+
+    with node_on(server, "--preload", "colorsys"), ca.init(server.url, keys=server.key):
+        assert ca.get([is_there.remote("colorsys"), is_there.remote("chess")], timeout=20) == [
+            True,
+            False,
+        ]
+
+
+def test_a_node_whose_fork_server_dies_ends_and_the_next_one_takes_over(server: Server):
+    with node_on(server, name="first") as node, ca.init(server.url, keys=server.key):
+        actor = Counter.options(max_restarts=-1).remote()
+        assert ca.get(actor.add.remote(), timeout=10) == 1
+        below = family(node.process.pid)
+
+        os.kill(fork_server(node.process.pid), signal.SIGKILL)
+
+        node.process.wait(20)
+        wait_all_gone(below, "its workers have ended")
+        assert "the fork server ended" in node.log.read_text()
+        refs = [actor.add.remote() for _ in range(3)]
+        with node_on(server, name="second"):
+            assert ca.get(refs, timeout=20) == [1, 2, 3]
+            ca.kill(actor)

@@ -1,0 +1,413 @@
+"""What becomes of the calls of a lost process or node: answered, run again, or back in line."""
+
+from __future__ import annotations
+
+import json
+import signal
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from celery_actors import directory, routing
+from celery_actors.config import KeyRing
+from celery_actors.errors import ActorDiedError, ClusterUnreachableError
+from celery_actors.messages import MessageTemplate, decode_envelope
+from celery_actors.node.recovery import (
+    Lost,
+    actor_lost,
+    describe_exit,
+    end_session,
+    node_lost,
+    shared_lost,
+)
+from celery_actors.placement import Need
+from celery_actors.serialization import Sealer
+from celery_actors.store import Store, Wire
+from tests.unit.store.records import NODE, TTL, StoredActor, start_node
+
+QUEUE = routing.shared_queue("none")
+GARBAGE = "no message at all"
+RING = KeyRing((b"\x01" * 32,))
+
+
+def call(number: int, retries: int = 0) -> str:
+    """Return the message of a call that may be run again so many times."""
+    template = MessageTemplate(
+        task="Counter.add", queue="q", caller="caller-1", job="job-1", origin="1@driver",
+        max_retries=retries,
+    )  # fmt: skip
+    return template.build(f"call-{number}".encode(), number, b'"[[],{},{}]"').decode()
+
+
+def outcomes(store: Store) -> dict[str, str]:
+    """Return the error of every answered call, by number."""
+    found = {}
+    for key in sorted(store.texts("KEYS", routing.RESULT_PREFIX + "*")):
+        record = json.loads(store.get(key) or b"{}")
+        found[key.removeprefix(f"{routing.RESULT_PREFIX}call-")] = record["result"]["exc_type"]
+    return found
+
+
+def text_of(store: Store, number: int) -> str:
+    """Return what the error of a call says."""
+    record = json.loads(store.get(routing.result_key(f"call-{number}")) or b"{}")
+    (text,) = record["result"]["exc_message"]
+    return str(text)
+
+
+def numbers(messages: list[str]) -> list[str]:
+    """Return the numbers of calls; a message that is none stands for itself."""
+    return [
+        found if found == GARBAGE else decode_envelope(found.encode()).headers.id[5:]
+        for found in messages
+    ]
+
+
+def cancel(store: Store, number: int) -> None:
+    store.run("SET", routing.cancelled_key(f"call-{number}"), "1")
+
+
+def living(store: Store, *calls: str, **fields: Any) -> StoredActor:
+    """Return an actor that serves the given calls."""
+    actor = StoredActor(store).start()
+    for name, value in {"st": "alive", "max_task_retries": 0, **fields}.items():
+        store.run("HSET", actor.keys.meta, name, value)
+    context = directory.spec_context(actor.actor_id)
+    spec = Sealer(RING).seal(((), {}), context, "spec", "a spec")
+    store.run("SET", actor.keys.spec, spec)
+    actor.submit(1, *calls)
+    return actor
+
+
+def lose(actor: StoredActor, **how: Any) -> None:
+    lost = Lost(**{"cause": "killed", **how})
+    actor_lost(actor.store, actor.actor_id, actor.keys.queue, actor.owner, lost, TTL)
+
+
+# -- exits -----------------------------------------------------------------------------------
+
+
+def test_an_exit_is_described_by_its_signal_or_status() -> None:
+    assert (
+        describe_exit(-signal.SIGSEGV, 7, "here") == "its process 7 on here was killed by SIGSEGV"
+    )
+    assert describe_exit(-200, 7, "here") == "its process 7 on here was killed by a signal"
+    assert describe_exit(3, 7, "here") == "its process 7 on here exited with status 3"
+
+
+# -- actors ----------------------------------------------------------------------------------
+
+
+def test_the_call_that_had_begun_fails_and_the_others_wait_for_the_restart(store: Store) -> None:
+    actor = living(store, call(1), call(2), call(3))
+
+    lose(actor, progress=1)
+
+    assert outcomes(store) == {"1": "ActorUnavailableError"}
+    assert numbers(actor.waiting) == ["2", "3"]
+    assert actor.meta["st"] == "restarting"
+
+
+def test_calls_that_may_run_again_keep_their_place_and_count_their_tries(store: Store) -> None:
+    actor = living(store, call(1, retries=1), call(2, retries=-1), call(3))
+
+    lose(actor, progress=2, tries=4)
+
+    assert outcomes(store) == {}
+    assert numbers(actor.waiting) == ["1", "2", "3"]
+    retries = [decode_envelope(found.encode()).headers.retries for found in actor.waiting]
+    assert retries == [1, 5, 0]
+
+
+def test_a_call_without_a_limit_of_its_own_has_the_actors(store: Store) -> None:
+    plain = json.loads(call(1))
+    del plain["headers"]["ca"]
+    actor = living(store, json.dumps(plain), max_task_retries=1)
+
+    lose(actor, progress=1)
+
+    assert outcomes(store) == {}
+    assert numbers(actor.waiting) == ["1"]
+
+
+def test_an_actor_without_restarts_answers_every_call(store: Store) -> None:
+    actor = living(store, call(1, retries=-1), call(2), max_restarts=0)
+
+    lose(actor, progress=1)
+
+    assert outcomes(store) == {"1": "ActorDiedError", "2": "ActorDiedError"}
+    assert "while it ran this call: killed" in text_of(store, 1)
+    assert "died before this call started: killed" in text_of(store, 2)
+
+
+def test_a_failed_constructor_and_a_wish_to_leave_end_an_actor_that_might_restart(
+    store: Store,
+) -> None:
+    for number, how in enumerate([{"init_failed": True}, {"left": True}]):
+        store.run("FLUSHDB")
+        actor = living(store, call(1), max_restarts=-1)
+
+        lose(actor, progress=number, **how)
+
+        assert outcomes(store) == {"1": "ActorDiedError"}
+        assert actor.meta["st"] == "buried"
+
+
+def test_a_cancelled_call_that_had_begun_is_told_as_cancelled(store: Store) -> None:
+    actor = living(store, call(1, retries=-1))
+    cancel(store, 1)
+
+    lose(actor, progress=1)
+
+    assert outcomes(store) == {"1": "TaskCancelledError"}
+    assert actor.waiting == []
+
+
+def test_where_nobody_saw_the_end_what_was_marked_counts_as_begun(store: Store) -> None:
+    actor = living(store, call(1), call(2), call(3), go=2)
+
+    lose(actor)
+
+    assert outcomes(store) == {"1": "ActorUnavailableError", "2": "ActorUnavailableError"}
+    assert numbers(actor.waiting) == ["3"]
+
+
+def test_where_nothing_is_marked_the_oldest_call_may_have_begun(store: Store) -> None:
+    actor = living(store, call(1), call(2), max_restarts=0)
+
+    lose(actor)
+
+    assert "while it ran this call" in text_of(store, 1)
+    assert "before this call started" in text_of(store, 2)
+
+
+def test_an_actor_that_never_came_alive_had_begun_nothing(store: Store) -> None:
+    actor = living(store, call(1), call(2), st="starting", go=1)
+
+    lose(actor)
+
+    assert outcomes(store) == {}
+    assert numbers(actor.waiting) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "begun", "answered", "kept"),
+    [
+        # A worker that may not restart marks nothing: any of its calls may have begun.
+        ({"max_restarts": 0, "concurrent": 1}, [], {"1", "2", "3"}, []),
+        ({"max_restarts": 1, "concurrent": 1}, ["0", "2"], {"1"}, ["2", "3"]),
+        ({"max_restarts": 1, "concurrent": 1, "st": "starting"}, ["0"], set(), ["1", "2", "3"]),
+    ],
+)
+def test_calls_out_of_line_are_settled_as_far_as_they_had_begun(
+    store: Store, fields: dict[str, Any], begun: list[str], answered: set[str], kept: list[str]
+) -> None:
+    actor = living(store, call(1), call(2), call(3, retries=1), **fields)
+    actor.take(0, 3)
+    if begun:
+        store.run("SADD", actor.keys.begun, *begun)
+
+    lose(actor, progress=None)
+
+    assert set(outcomes(store)) == answered
+    if kept:
+        assert actor.claim(nonce="n2") is not None
+        assert numbers(actor.waiting) == kept
+
+
+def test_a_former_owners_loss_changes_nothing(store: Store) -> None:
+    actor = living(store, call(1))
+    former, actor.owner = actor.owner, "another|n9"
+
+    lose(actor, progress=1)
+
+    assert outcomes(store) == {}
+    assert actor.meta["own"] == former
+
+
+def test_the_loss_of_a_process_whose_actor_was_killed_helps_to_bury_it(store: Store) -> None:
+    actor = living(store, call(1), GARBAGE, call(2))
+    actor.kill("the driver asked for it")
+
+    lose(actor, progress=1)
+
+    assert outcomes(store) == {"1": "ActorDiedError", "2": "ActorDiedError"}
+    assert actor.meta["st"] == "buried"
+    assert directory.find(store, actor.actor_id) is None
+
+
+# -- shared workers --------------------------------------------------------------------------
+
+
+def worker_with(store: Store, *calls: str, **fields: Any) -> routing.ActorKeys:
+    """Let a worker of a shared queue take the given calls, oldest first."""
+    keys = routing.worker_keys("w-1")
+    words = {"ep": 1, "own": f"{NODE}|w-1", "ap": 0, "go": 0, "st": "alive", "source": QUEUE,
+             "resident": 1, **fields}  # fmt: skip
+    for name, value in words.items():
+        store.run("HSET", keys.meta, name, value)
+    store.run("SADD", routing.owned_key(NODE), "w-1")
+    for message in calls:
+        store.run("LPUSH", keys.queue, message)
+    return keys
+
+
+def lose_worker(store: Store, **how: Any) -> None:
+    shared_lost(store, "w-1", f"{NODE}|w-1", Lost(**{"cause": "killed", **how}), TTL)
+
+
+def waiting(store: Store) -> list[str]:
+    """The calls in the shared queue, oldest first."""
+    return numbers(store.texts("LRANGE", QUEUE, 0, -1)[::-1])
+
+
+def test_a_begun_function_call_runs_again_or_fails_and_the_others_go_back(store: Store) -> None:
+    worker_with(store, call(1), call(2, retries=1), call(3))
+
+    lose_worker(store, progress=2)
+
+    assert outcomes(store) == {"1": "WorkerCrashedError"}
+    assert "No retry was left (max_retries=0)" in text_of(store, 1)
+    assert waiting(store) == ["2", "3"]
+
+
+def test_cancelled_function_calls_are_answered_by_what_they_had_done(store: Store) -> None:
+    worker_with(store, call(1, retries=-1), call(2, retries=-1), call(3))
+    for number in (1, 2):
+        cancel(store, number)
+
+    lose_worker(store, progress=1)
+
+    assert outcomes(store) == {"1": "WorkerCrashedError", "2": "TaskCancelledError"}
+    assert "cancelled with force=True" in text_of(store, 1)
+    assert "cancelled before it started" in text_of(store, 2)
+    assert waiting(store) == ["3"]
+
+
+def test_what_is_no_message_goes_back_for_the_next_worker_to_set_aside(store: Store) -> None:
+    worker_with(store, GARBAGE, call(1))
+
+    lose_worker(store, progress=1)
+
+    assert waiting(store) == [GARBAGE, "1"]
+
+
+def test_a_plain_celery_message_that_had_begun_fails(store: Store) -> None:
+    plain = json.loads(call(1))
+    del plain["headers"]["ca"]
+    worker_with(store, json.dumps(plain))
+
+    lose_worker(store, progress=1)
+
+    assert outcomes(store) == {"1": "WorkerCrashedError"}
+
+
+def test_a_shared_workers_loss_is_settled_once(store: Store) -> None:
+    worker_with(store, call(1))
+    lose_worker(store, progress=0)
+
+    lose_worker(store, progress=0)
+
+    assert waiting(store) == ["1"]
+
+
+# -- nodes and drivers -----------------------------------------------------------------------
+
+
+def test_a_lost_nodes_work_is_taken_over_and_the_node_forgotten(store: Store) -> None:
+    actor = living(store, call(1), call(2), go=1)
+    worker_with(store, call(11), call(12), go=1)
+    store.run("HSET", routing.NODES, NODE, "{}", "node-2", "{}")
+    store.run("SADD", routing.owned_key(NODE), "no-such-actor", "w-gone")
+
+    node_lost(store, NODE, TTL)
+
+    assert outcomes(store) == {"1": "ActorUnavailableError", "11": "WorkerCrashedError"}
+    assert numbers(actor.waiting) == ["2"]
+    assert waiting(store) == ["12"]
+    assert store.texts("HKEYS", routing.NODES) == ["node-2"]
+    assert store.run("EXISTS", routing.owned_key(NODE)) == 0
+
+
+def test_the_connection_of_a_lost_process_is_closed(store: Store) -> None:
+    with closing(Wire(store.address)) as mailbox:
+        living(store, call(1), cid=mailbox.call("CLIENT", "ID"))
+
+        node_lost(store, NODE, TTL)
+
+        with pytest.raises(ClusterUnreachableError):
+            mailbox.receive(10)
+
+
+def test_an_actor_that_another_node_has_taken_over_stays_there(store: Store) -> None:
+    actor = living(store, call(1))
+    store.run("HSET", actor.keys.meta, "own", "node-2|n1")
+
+    node_lost(store, NODE, TTL)
+
+    assert outcomes(store) == {}
+    assert actor.meta["own"] == "node-2|n1"
+
+
+def test_with_the_last_node_go_the_needs_that_nothing_waits_for(store: Store) -> None:
+    waits, idle = Need((("CPU", 10_000),)), Need((("ssd", 10_000),))
+    for need in (waits, idle):
+        store.run("HSET", routing.NEEDS, need.label, json.dumps(need.amounts))
+    store.run("LPUSH", routing.shared_queue(waits.label), call(1))
+    store.run("HSET", routing.NODES, NODE, "{}")
+
+    node_lost(store, NODE, TTL)
+
+    assert store.texts("HKEYS", routing.NEEDS) == [waits.label]
+
+
+def test_the_end_of_a_driver_ends_its_actors_and_forgets_it(store: Store) -> None:
+    actor = living(store, call(1))
+    store.run("SADD", routing.job_key("job-1"), "an-actor-that-is-gone")
+    store.run("ZADD", routing.SESSIONS, 1, "job-1")
+
+    end_session(store, "job-1", TTL)
+
+    assert outcomes(store) == {"1": "ActorDiedError"}
+    assert "the driver that created it ended" in text_of(store, 1)
+    assert actor.meta["st"] == "buried"
+    assert store.run("ZCARD", routing.SESSIONS) == 0
+    assert store.run("EXISTS", routing.job_key("job-1")) == 0
+
+
+# -- what the directory says -----------------------------------------------------------------
+
+
+def test_the_process_of_a_living_actor_can_be_ended_and_of_no_other(store: Store) -> None:
+    actor = living(store)
+    start_node(store)
+
+    directory.end_process(store, actor.actor_id, actor.keys.queue)
+    directory.end_process(store, "no-such-actor", "no-such-queue")
+
+    assert store.texts("SMEMBERS", routing.kill_key(NODE)) == [actor.actor_id]
+
+
+def test_names_are_those_of_living_actors(store: Store) -> None:
+    StoredActor(store, "actor-1", "one").create()
+    dead = StoredActor(store, "actor-2", "two")
+    dead.create()
+    dead.kill()
+
+    assert directory.names(store) == [("default", "one")]
+    assert directory.names(store, "elsewhere") == []
+    assert directory.find_named(store, "default", "two") is None
+    found = directory.find_named(store, "default", "one")
+    assert found is not None
+    assert found.title == "actor Counter(one)"
+    assert {found.actor_id: found.state for found in directory.actors(store)} == {
+        "actor-1": "PENDING_CREATION",
+        "actor-2": "DEAD",
+    }
+
+
+def test_a_message_that_is_none_has_an_answer_that_is_stored_nowhere() -> None:
+    answer = directory.failure_answer(GARBAGE.encode(), ActorDiedError("dead", "actor-1"))
+
+    assert (answer.key, answer.channel) == ("", "")
