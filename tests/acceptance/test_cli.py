@@ -195,7 +195,7 @@ def test_auto_and_status_reach_the_newest_local_cluster(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.delenv("CELERY_ACTORS_ADDRESS", raising=False)
     with ca.init(num_cpus=1, namespace="met") as context:
-        Counter.options(name="met").remote(4)
+        met = Counter.options(name="met").remote(4)
         text = (
             "import celery_actors as ca\n"
             'context = ca.init({address!r}, namespace="met")\n'
@@ -211,6 +211,7 @@ def test_auto_and_status_reach_the_newest_local_cluster(
         assert by_address.stdout.split() == [context.address, "6"], by_address.stderr
         assert [actor["name"] for actor in json.loads(status.stdout)["actors"]] == ["met"]
         assert ca.get(double.remote(1), timeout=10) == 2, "the guests left the cluster alone"
+        assert ca.get(met.add.remote(), timeout=10) == 7
     none = run_cli("status")
     assert none.returncode == 1
     assert "no local cluster" in none.stderr

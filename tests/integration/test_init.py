@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import celery_actors as ca
-from tests.integration.support import ROOT, Cluster, node_on, redis_server, run_script
+from tests.integration.support import ROOT, node_on, redis_server, run_script
 
 
 def test_arguments_of_rays_programs_are_taken(tmp_path: Path):
@@ -134,17 +134,6 @@ print(ray.is_initialized())
 """,
     )
     assert (done.stdout, done.stderr) == ("True\n", "")
-
-
-def test_nodes_and_resources_have_the_shape_that_rays_programs_read(cluster: Cluster):
-    (node,) = ca.nodes()
-    assert node["Alive"] is True
-    assert node["alive"] is True
-    assert node["Resources"] == {"CPU": 2.0}
-    assert node["NodeManagerAddress"] == "127.0.0.1"
-    assert {"NodeID", "NodeManagerHostname", "NodeName", "Labels"} <= set(node)
-    assert ca.cluster_resources() == {"CPU": 2.0}
-    assert all(isinstance(amount, float) for amount in ca.available_resources().values())
 
 
 def test_the_plug_in_gives_clusters_and_costs_nothing_where_none_is_asked_for(tmp_path: Path):

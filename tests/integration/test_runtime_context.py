@@ -230,3 +230,14 @@ def test_labels_and_placement_groups_are_empty(cluster: Cluster):
     assert context.get_node_labels() == {}
     assert context.get_placement_group_id() is None
     assert context.runtime_env_string == context.get_runtime_env_string() == "{}"
+
+
+def test_nodes_and_resources_have_the_shape_that_rays_programs_read(cluster: Cluster):
+    (node,) = ca.nodes()
+    assert node["Alive"] is True
+    assert node["alive"] is True
+    assert node["Resources"] == {"CPU": 2.0}
+    assert node["NodeManagerAddress"] == "127.0.0.1"
+    assert {"NodeID", "NodeManagerHostname", "NodeName", "Labels"} <= set(node)
+    assert ca.cluster_resources() == {"CPU": 2.0}
+    assert all(isinstance(amount, float) for amount in ca.available_resources().values())
