@@ -236,14 +236,18 @@ class Results:
         ref = self.held(meta.task_id)
         if ref is None:
             self._refs.pop(meta.task_id, None)
-            if self._shared_pending.pop(meta.task_id, None) is None:
-                self._released.append((meta.task_id, meta))
+            self._unheld(meta.task_id, meta)
         elif ref.ready:
             return
         elif meta.status == "STORED":
             self._fetch(ref)
         else:
             self.complete(ref, meta, None)
+
+    def _unheld(self, call_id: str, meta: Meta) -> None:
+        """Free a value that came after its reference was dropped here."""
+        if self._shared_pending.pop(call_id, None) is None:
+            self._released.append((call_id, meta))
 
     def complete(self, ref: ObjectRef[Any], meta: Meta | None, error: Exception | None) -> None:
         """Give a reference its value or its error, once, and wake who waits for it."""
@@ -276,12 +280,16 @@ class Results:
         self.fail(list(self._refs), error)
 
     def _fetch(self, ref: ObjectRef[Any]) -> None:
-        weak = weakref.ref(ref)
+        weak, call_id, owned = weakref.ref(ref), ref.id, ref._owned
 
         def handle(reply: Any) -> None:
+            if isinstance(reply, Exception):
+                return
             ref = weak()
-            if ref is not None and not isinstance(reply, Exception):
+            if ref is not None:
                 self._take_record(ref, reply)
+            elif owned and reply is not None:
+                self._unheld(call_id, decode_meta(reply))
 
         self.mux.post(pack(("GET", routing.result_key(ref.id))), handle)
 

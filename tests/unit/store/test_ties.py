@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def members(store: Store, key: str) -> set[str]:
 
 
 def put(store: Store, name: str, *inside: str, value: str = "1") -> None:
-    record = {"ca": {"h": inside}} if inside else {}
+    record: dict[str, Any] = {"ca": {"h": inside}} if inside else {}
     record |= {"status": "SUCCESS", "result": json.loads(value)}
     text = json.dumps(record, separators=(",", ":"))
     store.run("SET", routing.result_key(name), text, "EX", TTL)
