@@ -99,8 +99,7 @@ class Calls:
         self._lock = lock
         self._seconds = seconds
         self.self_queue = ""  # the queue of the actor that runs in this process, if any
-        digits = session
-        self._id_prefix = f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[13:16]}-".encode()
+        self._id_prefix = routing.call_prefix(session).encode()
         self._count = 0
         self._targets: dict[str, Target] = {}
         self._dirty: list[Target] = []

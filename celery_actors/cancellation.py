@@ -54,7 +54,7 @@ class Canceller:
         context.calls.flush()
         call_id = ref.id
         if target is None:
-            owner = routing.reply_channel(session_of(call_id))
+            owner = routing.reply_channel(routing.session_of(call_id))
             self._tell(owner, "CANCEL", call_id, {"force": force, "recursive": recursive})
             return
         error = TaskCancelledError(f"the call to {target.name} was cancelled before it started")
@@ -119,9 +119,3 @@ class Canceller:
             how = msgspec.json.decode(meta.ca)
             words = {**how, "patience": 0.0}
             threading.Thread(target=self.cancel, args=(ref,), kwargs=words, daemon=True).start()
-
-
-def session_of(call_id: str) -> str:
-    """Return the session that a call id was made in (see ``Calls.next_id``)."""
-    digits = call_id.replace("-", "")
-    return digits[:12] + digits[13:16] + digits[19:20]

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from . import records
+from . import records, routing
 from .buffers import Buffers
 from .messages import decode_meta
 from .store import Mux, Scripts
@@ -119,7 +119,10 @@ class Holdings:
 
     def carry(self, things: Iterable[str], kind: str, name: str) -> list[str]:
         """Keep things alive for a call, a value, code or an actor; return the ties."""
-        ties = [f"{thing} {kind}:{self.holder}:{name}" for thing in things]
+        holder = self.holder
+        if kind == "o":
+            holder = routing.session_of(name) or holder
+        ties = [f"{thing} {kind}:{holder}:{name}" for thing in things]
         self._add(ties)
         return ties
 

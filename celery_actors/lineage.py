@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from . import records, routing
-from .cancellation import session_of
 from .errors import ObjectLostError, ObjectReconstructionFailedError, RayError
 from .messages import Meta, outline
 from .object_ref import ObjectRef
@@ -81,7 +80,7 @@ class Lineage:
         context.results.reset(ref)
         # Nobody may take the old record for the new one.
         context.store.run("UNLINK", routing.result_key(ref.id))
-        channel = routing.reply_channel(session_of(ref.id))
+        channel = routing.reply_channel(routing.session_of(ref.id))
         word = msgspec.json.encode([{"status": "REBUILD", "task_id": ref.id}])
         if int(context.store.run("PUBLISH", channel, word)):
             return True

@@ -61,6 +61,18 @@ def creation_queue(need: str) -> str:
     return f"{PREFIX}.create.{need}"
 
 
+def call_prefix(session: str) -> str:
+    """Return how the ids of a session's calls and values begin: they are UUIDs with a count."""
+    return f"{session[:8]}-{session[8:12]}-4{session[12:15]}-a{session[13:16]}-"
+
+
+def session_of(call_id: str) -> str:
+    """Return the session that a call id was made in; "" for an id that is not ours."""
+    digits = call_id.replace("-", "")
+    session = digits[:12] + digits[13:16] + digits[19:20]
+    return session if call_id.startswith(call_prefix(session)) else ""
+
+
 def result_key(call_id: str) -> str:
     """Return the key of a call's result, Celery's own."""
     return RESULT_PREFIX + call_id

@@ -4,8 +4,8 @@ A *thing* is an actor (``<queue>|<actor id>``) or a value (its id). A *token* sa
 alive, as ``<kind>:<holder>:<rest>``; a *tie* is both, ``<thing> <token>``. The kinds:
 
 * ``p``: a process holds a handle or reference (holder: its session),
-* ``m``: the arguments of a waiting call (holder of this and the next: the driver),
-* ``o``: a stored value contains it,
+* ``o``: a stored value contains it (the session that asked for that value),
+* ``m``: the arguments of a waiting call (of this and the next: the driver),
 * ``c``: code that was sent, or an exception, refers to it,
 * ``s``: the creation record of an actor contains it.
 

@@ -131,3 +131,12 @@ def test_a_worker_name_has_one_at_sign(label: str, host: str) -> None:
 def test_a_task_is_named_after_its_class_and_method() -> None:
     assert routing.task_name("Counter", "add") == "Counter.add"
     assert routing.task_name(None, "add") == "add"
+
+
+def test_the_id_of_a_call_tells_its_session() -> None:
+    session = "0123456789abcdef"
+    call_id = f"{routing.call_prefix(session)}000000000001"
+    assert len(call_id) == 36
+    assert routing.session_of(call_id) == routing.session_of(f"{call_id}.3") == session
+    assert routing.session_of("f47ac10b-58cc-4372-a567-0e02b2c3d479") == ""
+    assert routing.session_of("by hand") == ""

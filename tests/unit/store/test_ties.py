@@ -256,17 +256,52 @@ def test_late_words_of_an_ended_session_do_not_count(store: Store) -> None:
     assert store.texts("KEYS", "ca:held:*") == []
 
 
-def test_values_in_calls_and_results_of_an_ended_driver_stay_for_a_time(store: Store) -> None:
+def test_values_in_calls_of_an_ended_driver_stay_for_a_time(store: Store) -> None:
     put(store, "argument")
     put(store, "late")
     hold(store, "argument p:job:1", "argument m:job:c1")
     tokens.leave(store, "job", TTL)
-    assert hold(store, "late o:job:c2") == 1
+    assert hold(store, "late m:job:c2") == 1
     for name in ("argument", "late"):
         assert stored(store, name)
         assert 0 < int(store.run("TTL", routing.result_key(name))) <= TTL
         assert 0 < int(store.run("TTL", routing.object_tokens(name))) <= TTL
     assert not store.run("EXISTS", routing.held_key("job"))
+
+
+def test_results_that_an_ended_session_asked_for_go_with_what_they_contain(
+    actor: Counted, store: Store
+) -> None:
+    put(store, "inner")
+    put(store, "result", "inner o:s2:result", f"{actor.keys.thing} o:s2:result")
+    hold(store, "inner o:s2:result", f"{actor.keys.thing} o:s2:result")
+    drop(store, actor.tie)
+    tokens.leave(store, "s2", TTL)
+    assert len(actor.waiting) == 1, "its last call"
+    assert not stored(store, "inner")
+    assert not stored(store, "result")
+    assert hold(store, "late o:s2:late") == 0
+    assert hold(store, f"{actor.keys.thing} o:s2:late") == 0
+
+
+def test_a_result_that_somebody_else_holds_outlives_the_session_that_asked_for_it(
+    actor: Counted, store: Store
+) -> None:
+    put(store, "inner")
+    put(store, "result", "inner o:s2:result", f"{actor.keys.thing} o:s2:result")
+    hold(store, "result p:s2:1", "result p:s3:1", "inner o:s2:result")
+    hold(store, f"{actor.keys.thing} o:s2:result")
+    drop(store, actor.tie)
+    tokens.leave(store, "s2", TTL)
+    assert actor.waiting == []
+    assert stored(store, "inner")
+    assert hold(store, f"{actor.keys.thing} o:s2:result", "inner o:s2:result") == 2
+    assert store.texts("KEYS", routing.held_key("s2")) == []
+
+    drop(store, "result p:s3:1")
+
+    assert len(actor.waiting) == 1
+    assert not stored(store, "inner")
 
 
 # -- what calls leave ------------------------------------------------------------------------
