@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -133,6 +134,7 @@ class Runtime:
     def get(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> list[Any]:
         """Return the values in order; raise as soon as one of the calls has failed."""
         results = self.results
+        deadline = None if timeout is None else time.monotonic() + timeout
         if not results.wait(refs, len(refs), timeout, fail_fast=True):
             missing = [ref for ref in refs if not ref.ready]
             raise GetTimeoutError(
@@ -142,9 +144,9 @@ class Runtime:
         for ref in refs:
             if ref.failed:
                 self.value(ref)
-        return [self.value(ref) for ref in refs]
+        return [self.value(ref, deadline) for ref in refs]
 
-    def value(self, ref: ObjectRef[Any]) -> Any:
+    def value(self, ref: ObjectRef[Any], deadline: float | None = None) -> Any:
         """Return the value of a ready reference, made again if it was lost, or raise its error."""
         while True:
             try:
@@ -152,7 +154,12 @@ class Runtime:
             except ObjectLostError as error:
                 if not self.results.rebuild(ref, error):
                     raise
-            self.results.wait([ref], 1, None, fail_fast=False)
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self.results.wait([ref], 1, left, fail_fast=False):
+                raise GetTimeoutError(
+                    f"{ref!r} was lost, and the call that makes it again was not ready in time. It "
+                    "goes on: get it again, or wait longer"
+                )
 
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value and return its reference."""

@@ -146,13 +146,16 @@ def test_a_value_of_a_killed_host_is_lost_and_says_so(
     with node_on(server, "--resources", '{"far": 1}', name="far") as node:
         monkeypatch.setenv(HOST_VARIABLE, "near")
         with joined(server):
-            result = far_ones.remote(MEGABYTE)
-            assert ca.wait([result], timeout=30)[0]
+            lasting = far_ones.remote(MEGABYTE)
+            result = far_ones.options(max_retries=0).remote(MEGABYTE)
+            assert len(ca.wait([lasting, result], num_returns=2, timeout=30)[0]) == 2
 
             node.kill()
 
             with pytest.raises(ca.ObjectLostError, match=r"far-.*dead"):
                 ca.get(result, timeout=30)
+            with pytest.raises(ca.GetTimeoutError, match="makes it again"):
+                ca.get(lasting, timeout=3)  # no node is left that could
 
 
 def test_a_driver_without_a_node_sends_through_the_store_and_fetches(
