@@ -12,7 +12,7 @@ from typing import Any
 from . import routing, transfers
 from .errors import ObjectStoreFullError, RayError
 from .serialization import Blob, Sealer, offsets
-from .shared_memory import NoSpaceError, SharedFolder, copy_name, host_id
+from .shared_memory import SPARE_SECONDS, NoSpaceError, SharedFolder, copy_name, host_id
 from .store import Store, StoreFullError
 from .store.client import CHUNK_BYTES, chunk_keys
 
@@ -156,6 +156,12 @@ class Buffers:
                 home.free(copy_name(blob.node, blob.id))
         for command in free_commands(elsewhere):
             (run or self._store.run)(*command)
+
+    def let_go(self, after: float = SPARE_SECONDS) -> None:
+        """Let go of memory that was kept for the next buffer for so many seconds."""
+        for folder in list(self._folders.values()):
+            if folder is not None:
+                folder.let_go(after)
 
     # -- folders ---------------------------------------------------------------------------
 

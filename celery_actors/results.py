@@ -303,18 +303,22 @@ class Results:
         ref = self.held(meta.task_id)
         if ref is None:
             self._refs.pop(meta.task_id, None)
-            if "." in meta.task_id and self.several.arrived(meta):
-                return
-            if self._shared_pending.pop(meta.task_id, None) is None:
-                self._released.append((meta.task_id, meta))
-            else:
-                self._forget_values(meta.task_id)
+            self._unheld(meta.task_id, meta)
         elif ref.ready:
             ref._meta = ref._meta or meta  # known to be cancelled; its record is freed with it
         elif meta.status == "STORED":
             self.fetch(ref)
         else:
             self.complete(ref, meta, None)
+
+    def _unheld(self, call_id: str, meta: Meta) -> None:
+        """Free a value that came after its reference was dropped here."""
+        if "." in call_id and self.several.arrived(meta):
+            return
+        if self._shared_pending.pop(call_id, None) is None:
+            self._released.append((call_id, meta))
+        else:
+            self._forget_values(call_id)
 
     def _forget_values(self, call_id: str) -> None:
         """Let go of the values of a call that has ended: what has not come will not."""
@@ -370,12 +374,16 @@ class Results:
 
     def fetch(self, ref: ObjectRef[Any]) -> None:
         """Ask the store for a value."""
-        weak = weakref.ref(ref)
+        weak, call_id, owned = weakref.ref(ref), ref.id, ref._owned
 
         def handle(reply: Any) -> None:
+            if isinstance(reply, Exception):
+                return
             ref = weak()
-            if ref is not None and not isinstance(reply, Exception):
+            if ref is not None:
                 self._take_record(ref, reply)
+            elif owned and reply is not None:
+                self._unheld(call_id, decode_meta(reply))
 
         self.mux.post(pack(("GET", routing.result_key(ref.id))), handle)
 

@@ -124,6 +124,7 @@ class Runtime:
     def _tick(self) -> None:
         self.calls.flush()
         self.results.flush_unwatched()
+        self.buffers.let_go()
         self.results.report_unmet()
         self.results.renew()
         if self._on_tick is not None:
@@ -184,6 +185,7 @@ class Runtime:
         except RayError as error:
             logger.debug("nothing more can be sent: %s", error)
         self.mux.close()
+        self.buffers.let_go(after=0)
         self.store.close()
 
 

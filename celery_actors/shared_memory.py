@@ -2,27 +2,26 @@
 
 A node run owns a folder that only its user can enter, with one file per buffer. A reader maps the
 file read-only, so arrays share its pages and keep them after the file is unlinked. The pages of a
-freed file are used again where the kernel says that nobody maps them: a file of 100 MB with fresh
-pages costs 33 ms to write, one with pages that are there 20 ms.
+freed file are used again where the kernel says that nobody maps them: 100 MB cost 33 ms to write
+into fresh pages, 20 ms into pages that are there, 12 ms if the writer has kept them mapped.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import functools
-import mmap
 import os
 import re
 import secrets
-import signal
 import stat
+import threading
 import time
 import uuid
-import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+
+from .mappings import is_open_elsewhere, mapped
 
 __all__ = ["NewFile", "NoSpaceError", "SharedFolder", "copy_name", "host_id"]
 
@@ -37,6 +36,11 @@ SPARE_FROM_BYTES = 1024 * 1024
 SPARE_BYTES = 512 * 1024 * 1024
 SPARE_FILES = 32
 SPARE_SECONDS = 5.0
+#: Files that a process keeps mapped after it has written them: as spares they cost it least.
+KEPT_FILES = 4
+
+#: What is copied at once: other threads get the interpreter between two copies.
+_COPY_BYTES = 4 * 1024 * 1024
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*", re.ASCII)
 _OPEN = getattr(os, "O_NOFOLLOW", 0)
@@ -72,6 +76,8 @@ class SharedFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._spare = path / SPARE_FOLDER
+        self._kept: dict[int, NewFile] = {}  # by inode, oldest first
+        self._lock = threading.Lock()
 
     @classmethod
     def find(cls, path: str, incarnation: str) -> SharedFolder | None:
@@ -98,12 +104,13 @@ class SharedFolder:
             NoSpaceError: there is no room. FileNotFoundError: the folder is gone with its node.
         """
         path = self._file(name)
-        fd = self._reused(path, size) if size >= SPARE_FROM_BYTES else None
-        if fd is None:
-            # Shared memory is handed out page by page: say no before the first, not at the last.
-            self._check_room(size)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o600)
-        return NewFile(path, fd, size)
+        reused = self._reused(path, size) if size >= SPARE_FROM_BYTES else None
+        if reused is not None:
+            return reused
+        # Shared memory is handed out page by page: say no before the first, not at the last.
+        self._check_room(size)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o600)
+        return NewFile(path, fd, size, self._keep)
 
     def _check_room(self, size: int) -> None:
         room = os.statvfs(self.path)
@@ -123,7 +130,7 @@ class SharedFolder:
             ours = found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077
             if not ours or found.st_size != size or size == 0:
                 raise FileNotFoundError(errno.ENOENT, "not a buffer of this user and size", name)
-            return _mapped(fd, size)
+            return mapped(fd, size, writable=False)
         finally:
             os.close(fd)
 
@@ -143,9 +150,9 @@ class SharedFolder:
         """Give a file up. What is mapped stays readable; a second call does nothing."""
         with contextlib.suppress(FileNotFoundError):
             path = self._file(name)
-            size = path.stat().st_size
-            if size >= SPARE_FROM_BYTES and self._has_spare_room(size):
-                path.rename(self._spare / f"{size}-{secrets.token_hex(4)}")
+            found = path.stat()
+            if found.st_size >= SPARE_FROM_BYTES and self._has_spare_room(found.st_size):
+                path.rename(self._spare / f"{found.st_size}-{found.st_ino}")
             else:
                 path.unlink()
 
@@ -174,37 +181,64 @@ class SharedFolder:
 
     # -- reuse -----------------------------------------------------------------------------
 
-    def _spares(self) -> list[tuple[int, str]]:
-        return [
-            (int(entry.name.partition("-")[0]), entry.name) for entry in os.scandir(self._spare)
-        ]
+    def _spares(self) -> list[tuple[int, int]]:
+        """Return size and inode of each freed file: that is its name."""
+        names = [entry.name.partition("-") for entry in os.scandir(self._spare)]
+        return [(int(size), int(inode)) for size, _, inode in names]
 
     def _has_spare_room(self, size: int) -> bool:
         spares = self._spares()
-        held = sum(kept for kept, _ in spares) + size
+        held = sum(spare for spare, _ in spares) + size
         return held <= SPARE_BYTES and len(spares) < SPARE_FILES and self._can_reuse
 
-    def _reused(self, path: Path, size: int) -> int | None:
+    def _reused(self, path: Path, size: int) -> NewFile | None:
         """Take over a freed file of about this size that nobody maps any more."""
         near = [spare for spare in self._spares() if size <= 2 * spare[0] <= 3 * size]
-        for kept, spare in sorted(near, key=lambda spare: abs(spare[0] - size)):
+        near.sort(key=lambda spare: (spare[1] not in self._kept, abs(spare[0] - size)))
+        for there, inode in near:
+            spare = self._spare / f"{there}-{inode}"
             try:
-                (self._spare / spare).rename(path)  # one process gets it
-                fd = os.open(path, os.O_RDWR | _OPEN)
+                spare.rename(path)  # one process gets it
             except FileNotFoundError:
                 continue
-            try:
-                # By its old name it was found no more and by its new one nobody knows it yet, so
-                # it stays free once it is.
-                if not _is_open_elsewhere(fd):
-                    self._check_room(max(0, size - kept))
-                    os.ftruncate(fd, size)
-                    return fd
-            except BaseException:
-                _discard(path, fd)
-                raise
-            _discard(path, fd)
+            with self._lock:
+                kept = self._kept.pop(inode, None)
+            file = kept or NewFile(path, os.open(path, os.O_RDWR | _OPEN), there, self._keep)
+            # By its old name it was found no more and by its new one nobody knows it yet, so
+            # it stays free once it is.
+            if file.is_shared:
+                path.rename(spare)  # perhaps another process keeps it, for its own next buffer
+                if kept is None:
+                    file.close()
+                else:
+                    self._kept[inode] = kept
+                continue
+            with file.undone_by_errors():
+                self._check_room(max(0, size - there))
+                file.resize(path, size)
+            return file
         return None
+
+    def _keep(self, file: NewFile) -> None:
+        """Keep a file that was written open for a while: it may come back as a spare."""
+        most = SPARE_BYTES // KEPT_FILES
+        if not SPARE_FROM_BYTES <= file.size <= most or not self._can_reuse:
+            file.close()
+            return
+        with self._lock:
+            self._kept[file.inode] = file
+        self.let_go(after=SPARE_SECONDS)
+
+    def let_go(self, after: float = 0.0) -> None:
+        """Close what this process has kept for so many seconds, and what is too much."""
+        if not self._kept:
+            return
+        limit = time.monotonic() - after
+        with self._lock:
+            kept = list(self._kept.items())
+            old = [inode for inode, file in kept if file.finished <= limit]
+            for inode in {*old, *(inode for inode, _ in kept[:-KEPT_FILES])}:
+                self._kept.pop(inode).close()
 
     @functools.cached_property
     def _can_reuse(self) -> bool:
@@ -213,21 +247,45 @@ class SharedFolder:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o600)
         try:
             os.pwrite(fd, b"probe", 0)
-            mapped = self.map(path.name, 5)
-            busy = _is_open_elsewhere(fd)
-            del mapped
-            return busy and not _is_open_elsewhere(fd)
+            content = self.map(path.name, 5)
+            busy = is_open_elsewhere(fd)
+            del content
+            return busy and not is_open_elsewhere(fd)
         finally:
-            _discard(path, fd)
+            os.close(fd)
+            _unlink(path)
 
 
 class NewFile:
     """A file to be filled; a context manager that removes it again when an error leaves it."""
 
-    def __init__(self, path: Path, fd: int, size: int) -> None:
+    def __init__(self, path: Path, fd: int, size: int, keep: Callable[[NewFile], None]) -> None:
         self._path = path
         self._fd = fd
-        self._size = size
+        self._keep = keep
+        self._pages: memoryview | None = None  # mapped, where every page is there already
+        self.size = size
+        self.finished = 0.0
+
+    @property
+    def inode(self) -> int:
+        """What the kernel knows it by, whatever its name."""
+        return os.fstat(self._fd).st_ino
+
+    @property
+    def is_shared(self) -> bool:
+        """True where others may have it open or mapped."""
+        return is_open_elsewhere(self._fd)
+
+    def resize(self, path: Path, size: int) -> None:
+        """Begin again under another name, with the pages that are there."""
+        self._path = path
+        os.ftruncate(self._fd, size)
+        if size != self.size:
+            self._pages = None
+        if size <= self.size and self._pages is None:
+            self._pages = mapped(self._fd, size, writable=True)
+        self.size = size
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write a part.
@@ -235,6 +293,11 @@ class NewFile:
         Raises:
             NoSpaceError: the room went to somebody else meanwhile.
         """
+        if self._pages is not None:
+            for start in range(0, len(data), _COPY_BYTES):
+                part = data[start : start + _COPY_BYTES]
+                self._pages[offset + start : offset + start + len(part)] = part
+            return
         try:
             while data:
                 count = os.pwrite(self._fd, data, offset)
@@ -246,22 +309,38 @@ class NewFile:
             raise
 
     def map(self) -> memoryview:
-        """Return the content, read-only."""
-        return _mapped(self._fd, self._size)
+        """Return the content, read-only; it keeps the file in use."""
+        fd = os.open(self._path, os.O_RDONLY | _OPEN)
+        try:
+            return mapped(fd, self.size, writable=False)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Let go of the file; its name and what others have mapped stay."""
+        self._pages = None
+        os.close(self._fd)
+
+    @contextlib.contextmanager
+    def undone_by_errors(self) -> Iterator[None]:
+        """Remove the file when an error comes out of the block."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            _unlink(self._path)
+            raise
 
     def __enter__(self) -> NewFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            os.close(self._fd)
+            self.finished = time.monotonic()
+            self._keep(self)
         else:
-            _discard(self._path, self._fd)
-
-
-def _discard(path: Path, fd: int) -> None:
-    os.close(fd)
-    _unlink(path)
+            self.close()
+            _unlink(self._path)
 
 
 def _unlink(path: Path) -> None:
@@ -275,49 +354,3 @@ def _changed(entry: os.DirEntry[str]) -> float:
         return entry.stat(follow_symlinks=False).st_ctime
     except FileNotFoundError:
         return time.time()
-
-
-def _is_open_elsewhere(fd: int) -> bool:
-    """Tell whether any other open file or mapping of this file exists, or nobody can say.
-
-    The kernel gives a write lease to the only one who has a file open, and a mapping keeps its
-    file open.
-    """
-    try:
-        import fcntl  # not on Windows, which has no nodes but imports this
-
-        # Were the lease broken, a signal would come that ends the process by default; this one
-        # is ignored by default.
-        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except (ImportError, AttributeError, OSError):
-        return True
-    return False
-
-
-@functools.cache
-def _libc() -> Any:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int,
-                          ctypes.c_int, ctypes.c_long]  # fmt: skip
-    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    return libc
-
-
-def _mapped(fd: int, size: int) -> memoryview:
-    """Map a file read-only.
-
-    Not by the module ``mmap``: before Python 3.13 it keeps a descriptor per mapping, and a process
-    may have 1,024 of them.
-    """
-    libc = _libc()
-    address = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
-    if address == ctypes.c_void_p(-1).value:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{os.strerror(code)}: mapping {size} bytes of shared memory")
-    whole = (ctypes.c_ubyte * size).from_address(address)
-    # Not at exit: what still uses the pages then would crash.
-    weakref.finalize(whole, libc.munmap, address, size).atexit = False
-    return memoryview(whole).cast("B").toreadonly()

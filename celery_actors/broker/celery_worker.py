@@ -136,7 +136,8 @@ class MailboxConsumer(Consumer):
 class ActiveCall:
     """What `inspect active` shows of a running call."""
 
-    __slots__ = ("__weakref__", "begun", "call_id", "hostname", "label")
+    # Celery gives each active request the event dispatcher of its new connection.
+    __slots__ = ("__weakref__", "begun", "call_id", "eventer", "hostname", "label")
 
     def __init__(self, hostname: str, call_id: str, label: str) -> None:
         self.hostname = hostname

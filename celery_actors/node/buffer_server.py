@@ -65,20 +65,25 @@ class BufferServer:
         looks = 0
         while not self._stopped.is_set():
             try:
-                found = self._store.run("BLPOP", routing.asks_key(self._node), _LOOK_SECONDS)
-                if found is not None:
-                    self._answer(found[1])
-                    continue
-                self._folder.trim()
-                self._free_copies()
-                looks += 1
-                if looks % _SWEEP_EVERY == 0:
-                    self._sweep()
+                looks += self._look(sweep=looks % _SWEEP_EVERY == _SWEEP_EVERY - 1)
             except RayError as error:
                 logger.warning("the shared memory of this node waits for the store: %s", error)
                 self._stopped.wait(_LOOK_SECONDS)
             except FileNotFoundError:
-                return  # the folder is gone: the node ends
+                break  # the folder is gone: the node ends
+        self._store.close()
+
+    def _look(self, *, sweep: bool) -> bool:
+        """Answer one word, or tidy up when none came; tell whether none came."""
+        found = self._store.run("BLPOP", routing.asks_key(self._node), _LOOK_SECONDS)
+        if found is not None:
+            self._answer(found[1])
+            return False
+        self._folder.trim()
+        self._free_copies()
+        if sweep:
+            self._sweep()
+        return True
 
     def _answer(self, raw: bytes) -> None:
         try:

@@ -287,7 +287,7 @@ class Mux:
         with self._send_lock:
             self._wire = wire
             for command, _handler in self.pending:
-                wire.send(command)
+                self._send_now(command)  # broken again: whoever reads notices, and tries anew
         self._on_reconnect()
 
     def close(self) -> None:

@@ -7,11 +7,19 @@ import textwrap
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import celery_actors as ca
 from tests.integration.actors import Counter, double
-from tests.integration.support import Server, node_on, run_script, running
+from tests.integration.support import (
+    Server,
+    client_of,
+    node_on,
+    run_script,
+    running,
+    wait_until,
+)
 
 KEY = "ab" * 32
 
@@ -169,3 +177,19 @@ def test_a_fork_of_the_driver_leaves_its_cluster_alone(tmp_path: Path):
         """),
     )
     assert run.stdout.splitlines() == ["child 0", "value 3"]
+
+
+def test_what_a_driver_holds_does_not_expire():
+    with ca.init(num_cpus=1, result_seconds=4) as context, client_of(context.address) as client:
+        value = ca.put(np.ones(100_000))
+        keys = [f"celery-task-meta-{value.id}", f"ca:blob:{value.id}.0:0"]
+        lowest = [client.pttl(key) for key in keys]
+        assert all(0 < left <= 4_000 for left in lowest)
+
+        def renewed() -> bool:
+            now = [client.pttl(key) for key in keys]
+            lowest[:] = map(min, lowest, now)
+            return all(left > least + 500 for left, least in zip(now, lowest, strict=True))
+
+        wait_until(renewed, "the end was put off")
+        assert ca.get(value).sum() == 100_000

@@ -396,14 +396,12 @@ def test_a_node_removes_what_expired_and_copies_from_dead_nodes(
     for name in ("kept.0", "a~kept.1", "gone~copy.0"):
         with folder.new(name, len(DATA)) as file:
             file.write(0, DATA)
-    settings = NodeSettings(address, RING, "a", "a", task_events=False, result_seconds=3600)
-    server = BufferServer(settings, folder)
-    server._sweep()
-    assert sorted(folder.names()) == ["a~kept.1", "kept.0"]
-    BufferServer(
-        NodeSettings(address, RING, "a", "a", task_events=False, result_seconds=0), folder
-    )._sweep()
-    assert folder.names() == []
+    for seconds, left in ((3600, ["a~kept.1", "kept.0"]), (0, [])):
+        settings = NodeSettings(address, RING, "a", "a", task_events=False, result_seconds=seconds)
+        server = BufferServer(settings, folder)
+        server._sweep()
+        server._store.close()
+        assert sorted(folder.names()) == left
 
 
 def test_the_server_goes_on_when_the_store_fails_once(

@@ -27,6 +27,7 @@ def folder(base: Path) -> Iterator[SharedFolder]:
     with open_folder("test-1") as found:
         assert found is not None
         yield found
+        found.let_go()
 
 
 def filled(value: int, size: int = 2 * MEGABYTE) -> memoryview:
@@ -36,6 +37,10 @@ def filled(value: int, size: int = 2 * MEGABYTE) -> memoryview:
 def write(folder: SharedFolder, name: str, data: memoryview) -> None:
     with folder.new(name, len(data)) as file:
         file.write(0, data)
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted, not read
 
 
 def inode(folder: SharedFolder, name: str) -> int:
@@ -69,10 +74,10 @@ def test_two_mappings_share_their_pages(folder: SharedFolder) -> None:
 
 def test_a_mapping_outlives_its_file_and_keeps_no_descriptor(folder: SharedFolder) -> None:
     write(folder, "a", filled(7, 1000))
-    descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted, not read
+    descriptors = open_files()
     array = np.frombuffer(folder.map("a", 1000), dtype=np.uint8)
     folder.free("a")
-    assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208 - as above
+    assert open_files() == descriptors
     assert not folder.has("a")
     assert array.sum() == 7000
 
@@ -167,6 +172,24 @@ def test_a_freed_buffer_of_about_the_size_serves_too(folder: SharedFolder, size:
     assert folder.map("b", size) == filled(8, size)
 
 
+def test_a_buffer_in_parts_of_several_copies_is_written_into_the_pages_of_another(
+    folder: SharedFolder,
+) -> None:
+    size = 9 * MEGABYTE + 11
+    data = memoryview(bytes(range(251)) * (size // 251 + 1))[:size]
+    write(folder, "a", filled(7, size))
+    folder.free("a")
+    with folder.new("b", size) as file:
+        for start, end in ((0, 100), (100, 5 * MEGABYTE), (5 * MEGABYTE, size)):
+            file.write(start, data[start:end])
+        assert file.map() == data
+    assert folder.map("b", size) == data
+    folder.free("b")
+    pages = [path.stat().st_ino for path in (folder.path / "spare").iterdir()]
+    write(folder, "c", filled(8, size))  # nothing is left mapped by the writer
+    assert [inode(folder, "c")] == pages
+
+
 def test_the_pages_of_a_buffer_that_is_mapped_are_not_written(folder: SharedFolder) -> None:
     write(folder, "a", filled(7))
     pages = inode(folder, "a")
@@ -198,6 +221,54 @@ def test_a_buffer_that_another_process_maps_is_not_written(folder: SharedFolder)
     os.close(said)
 
 
+def test_a_process_keeps_what_it_wrote_open_for_its_next_buffers(folder: SharedFolder) -> None:
+    for _ in range(3):
+        write(folder, "a", filled(7))
+        descriptors = open_files()
+        mapped = folder.map("a", 2 * MEGABYTE)
+        folder.free("a")
+        write(folder, "b", filled(8))
+        assert open_files() <= descriptors + 1  # one file more, and none for the mapping
+        assert mapped == filled(7)
+        del mapped
+        folder.free("b")
+    assert len(list((folder.path / "spare").iterdir())) == 2
+
+
+def test_what_a_process_keeps_open_is_bounded_and_let_go(folder: SharedFolder) -> None:
+    before = open_files()
+    for number in range(2 * shared_memory.KEPT_FILES):
+        write(folder, f"a{number}", filled(number))
+    assert open_files() == before + shared_memory.KEPT_FILES
+    folder.let_go(after=3600)
+    assert open_files() == before + shared_memory.KEPT_FILES
+    folder.let_go()
+    assert open_files() == before
+    assert folder.map("a0", 2 * MEGABYTE) == filled(0)
+
+
+def test_a_large_file_is_not_kept_open(
+    folder: SharedFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_memory, "SPARE_BYTES", 7 * MEGABYTE)
+    before = open_files()
+    write(folder, "a", filled(7))
+    assert open_files() == before
+
+
+def test_a_file_that_another_process_keeps_stays_for_that_one(
+    folder: SharedFolder, base: Path
+) -> None:
+    write(folder, "a", filled(7))
+    pages = inode(folder, "a")
+    other = SharedFolder(folder.path)  # as another process sees it
+    other.free("a")
+    write(other, "b", filled(8))
+    assert inode(folder, "b") != pages
+    write(folder, "c", filled(9))
+    assert inode(folder, "c") == pages
+
+
 def test_small_buffers_are_not_kept_for_reuse(folder: SharedFolder) -> None:
     write(folder, "a", filled(7, 1000))
     folder.free("a")
@@ -227,7 +298,7 @@ def test_what_nobody_uses_again_is_removed_in_time(folder: SharedFolder) -> None
 def test_nothing_is_used_again_where_the_kernel_cannot_tell_who_maps_it(
     folder: SharedFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_memory, "_is_open_elsewhere", lambda _fd: False)  # it claims so
+    monkeypatch.setattr(shared_memory, "is_open_elsewhere", lambda _fd: False)  # it claims so
     write(folder, "a", filled(7))
     folder.free("a")
     assert not list((folder.path / "spare").iterdir())
