@@ -163,6 +163,18 @@ class Buffers:
             if folder is not None:
                 folder.let_go(after)
 
+    def renew(self, blobs: Iterable[Blob]) -> Iterator[str]:
+        """Keep buffers from expiring; return the keys of those in the store, to be renewed there.
+
+        A buffer in the shared memory of another host is left alone: its holders there renew it.
+        """
+        for blob in blobs:
+            folder = self._folders.get(blob.node)
+            if folder is not None:
+                folder.renew(blob.id)
+            elif not blob.node:
+                yield from chunk_keys(blob.id, blob.size)
+
     # -- folders ---------------------------------------------------------------------------
 
     def _home(self) -> tuple[str, SharedFolder] | None:

@@ -247,6 +247,9 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
                 store.run(*command)
         job, owner = routing.job_key(meta.get("job", "")), routing.job_key(meta.get("owner", ""))
         if store.scripts.bury([*bury, job, keys.tokens, owner], actor_id, REMEMBER_SECONDS):
+            # It may never have been started: nobody will ask for it any more.
+            asked = creation_message(actor_id, queue, meta["need"], record.class_name)
+            store.run("LREM", routing.creation_queue(meta["need"]), 0, asked)
             store.run("UNLINK", *queue_remains(queue))
             drop(store, json.loads(meta.get("carried", "[]")))
             end_created(store, actor_id, ttl)

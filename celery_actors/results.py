@@ -24,7 +24,6 @@ from .object_ref_generator import ObjectRefGenerator
 from .serialization import Blob, Sealer
 from .several import Several
 from .store import Answer, Mux, Store
-from .store.client import chunk_keys
 from .store.wire import pack
 
 __all__ = ["Latch", "Results"]
@@ -254,8 +253,7 @@ class Results:
             if ref._hold is not None:
                 self.holdings.renew(ref._hold)
             if ref._meta is not None:
-                blobs = [blob for blob in records.blobs_of(ref._meta) if not blob.node]
-                chunks = [key for blob in blobs for key in chunk_keys(blob.id, blob.size)]
+                chunks = self._buffers.renew(records.blobs_of(ref._meta))
                 for key in (routing.result_key(ref.id), *chunks):
                     self.mux.post(pack(("EXPIRE", key, self._seconds, "GT")))
 

@@ -167,6 +167,11 @@ class SharedFolder:
             and _changed(entry) <= limit
         ]
 
+    def renew(self, name: str) -> None:
+        """Keep a buffer from expiring: it is held."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._file(name))
+
     def trim(self, seconds: float = SPARE_SECONDS) -> None:
         """Remove what was kept for reuse and has not been used for so many seconds."""
         limit = time.time() - seconds

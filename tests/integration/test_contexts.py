@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import textwrap
 import time
@@ -179,20 +180,21 @@ def test_a_fork_of_the_driver_leaves_its_cluster_alone(tmp_path: Path):
     assert run.stdout.splitlines() == ["child 0", "value 3"]
 
 
-def test_what_a_driver_holds_does_not_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    # Without shared memory a large value lies in the store, too.
-    monkeypatch.setenv("CELERY_ACTORS_SHARED_MEMORY", str(tmp_path / "none"))
+def test_what_a_driver_holds_does_not_expire():
     with ca.init(num_cpus=1, result_seconds=4) as context, client_of(context.address) as client:
         value = ca.put(np.ones(100_000))
-        keys = sorted(client.scan_iter(f"*{value.id}*"))
-        assert len(keys) > 1, "the record and its chunks"
-        lowest = [client.pttl(key) for key in keys]
-        assert all(0 < left <= 4_000 for left in lowest)
+        [folder] = [Path(json.loads(raw)["folder"]) for raw in client.hvals("ca:nodes")]
+        [file] = [path for path in folder.iterdir() if path.name.startswith(value.id)]
+        written = file.stat().st_mtime
+        key = f"celery-task-meta-{value.id}"
+        lowest = client.pttl(key)
+        assert 0 < lowest <= 4_000
 
         def renewed() -> bool:
-            now = [client.pttl(key) for key in keys]
-            lowest[:] = map(min, lowest, now)
-            return all(left > least + 500 for left, least in zip(now, lowest, strict=True))
+            nonlocal lowest
+            left = client.pttl(key)
+            lowest = min(lowest, left)
+            return left > lowest + 500 and file.stat().st_mtime > written
 
         wait_until(renewed, "the end was put off")
         assert ca.get(value).sum() == 100_000

@@ -166,6 +166,7 @@ def test_is_still_there(shared_cluster):
         [sys.executable, "-m", "pytest", "-q", "-p", "celery_actors_pytest", "-p", "no:randomly",
          "-p", "no:cacheprovider", str(tmp_path)],
         cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # Where the package is installed, pytest would load the plug-in a second time.
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )  # fmt: skip
     assert "5 passed" in done.stdout, done.stdout + done.stderr
