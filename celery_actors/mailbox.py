@@ -92,7 +92,9 @@ class Mailbox:
                 self._mark_begun()
         except _TRY_AGAIN:
             self._reconnect()
-            return self._fetch([], 64, own_only=True), False
+            # A call that was on its way to us is in a shared worker's own list now. An actor's is
+            # where it was: look again.
+            return (self._fetch([], 64, own_only=True) if self._source else []), False
         self._peeking = False
         return ([] if reply is None else [reply]), False
 

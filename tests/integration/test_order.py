@@ -135,3 +135,54 @@ def test_an_idle_cluster_serves_on_after(cluster: Cluster, harm: Callable[[Clust
     assert ca.get(counter.add.remote(), timeout=20) == 2
     assert ca.get(double.remote(4), timeout=20) == 8
     assert ca.get(Counter.remote(5).add.remote(), timeout=20) == 6
+
+
+@ca.remote
+class Overlapping:
+    """Its calls overlap, and each of them counts."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    async def add(self, number: int) -> int:
+        self.seen.append(number)
+        return number
+
+    def sum_up(self) -> tuple[int, int]:
+        return len(self.seen), len(set(self.seen))
+
+
+@ca.remote
+class Threaded:
+    """The same in threads."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def add(self, number: int) -> int:
+        self.seen.append(number)
+        return number
+
+    def sum_up(self) -> tuple[int, int]:
+        return len(self.seen), len(set(self.seen))
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
+@pytest.mark.parametrize("kind", ["async", "threaded"])
+def test_a_thousand_calls_that_overlap_are_neither_lost_nor_doubled_by(
+    cluster: Cluster, kind: str, harm: Callable[[Cluster], None]
+):
+    actor = (
+        Overlapping.remote() if kind == "async" else Threaded.options(max_concurrency=4).remote()
+    )
+    ca.get(actor.sum_up.remote(), timeout=10)
+
+    refs = []
+    for number in range(CALLS):
+        refs.append(actor.add.remote(number))
+        if number in (300, 600, 900):
+            wait_until(lambda number=number: _read(refs[number - 250]), "calls are under way")
+            harm(cluster)
+
+    assert ca.get(refs, timeout=40) == list(range(CALLS))
+    assert ca.get(actor.sum_up.remote(), timeout=10) == (CALLS, CALLS)
