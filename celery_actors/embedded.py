@@ -65,7 +65,7 @@ class LocalCluster:
 def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
     try:
         process.wait(seconds)
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired:  # pragma: no cover - for what does not answer any more
         process.kill()
         process.wait()
 

@@ -34,10 +34,10 @@ _FDS = 4  # control socket, stdout, stderr, progress page
 
 def die_with_parent(parent: int) -> None:
     """Ask the kernel to kill this process when its parent ends (Linux; elsewhere nothing)."""
-    if sys.platform != "linux":
+    if sys.platform != "linux":  # pragma: no cover - the tests' nodes run on Linux
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before we asked
+    if os.getppid() != parent:  # pragma: no cover - it ended in the microseconds before we asked
         os._exit(1)
 
 
@@ -198,7 +198,7 @@ class _Zygote:
             status = run_worker(self._settings, assignment, link, progress)  # type: ignore[arg-type] # as above
         except SystemExit as exit_request:
             status = exit_request.code if isinstance(exit_request.code, int) else 1
-        except BaseException:  # noqa: BLE001 - the last frame of the process: report, then end
+        except BaseException:  # noqa: BLE001 # pragma: no cover - the last frame: report, then end
             sys.excepthook(*sys.exc_info())
         finally:
             _leave(status)

@@ -35,11 +35,12 @@ def test_options_of_a_call_win_over_those_of_the_decorator(cluster: Cluster):
 
 def test_options_do_not_change_what_they_are_taken_from(cluster: Cluster):
     named = Counter.options(name="once")
-    named.remote()
+    first = named.remote()
 
     assert ca.get(Counter.remote().add.remote(), timeout=10) == 1
     with pytest.raises(ca.ActorAlreadyExistsError):
         named.remote()
+    assert ca.get(first.add.remote(), timeout=10) == 1
 
 
 @pytest.mark.parametrize(
