@@ -24,6 +24,8 @@ __all__ = ["ACKNOWLEDGE_SECONDS", "Canceller"]
 #: Seconds that `cancel` waits for a worker to say what it did. Workers answer in milliseconds; one
 #: whose process computes without ever giving Python a turn may not.
 ACKNOWLEDGE_SECONDS = 1.0
+#: How often it says so again meanwhile.
+SAY_AGAIN = 3
 #: Seconds for which the store remembers that a call was cancelled, in case its worker dies.
 REMEMBER_SECONDS = 3600
 
@@ -74,17 +76,27 @@ class Canceller:
                 "channel": routing.reply_channel(context.session)}  # fmt: skip
         if patience:
             self._heard[call_id] = ""
-        context.store.run("PUBLISH", routing.BELL, msgspec.json.encode(word))
+        said = msgspec.json.encode(word)
+        context.store.run("PUBLISH", routing.BELL, said)
         if patience:
-            self._await_word(ref, call_id, error, patience)
+            self._await_word(ref, call_id, error, said, patience)
 
     def _await_word(
-        self, ref: ObjectRef[Any], call_id: str, error: TaskCancelledError, patience: float
-    ) -> None:
+        self, ref: ObjectRef[Any], call_id: str, error: TaskCancelledError, said: bytes,
+        patience: float,
+    ) -> None:  # fmt: skip
         context = self._context
-        context.mux.wait(
-            lambda: ref.ready or bool(self._heard.get(call_id)), time.monotonic() + patience
-        )
+
+        def over() -> bool:
+            return ref.ready or bool(self._heard.get(call_id))
+
+        # Said again: a node that was just connecting to the store has not heard it.
+        for _ in range(SAY_AGAIN):
+            if context.mux.wait(over, time.monotonic() + patience / (SAY_AGAIN + 1)):
+                break
+            context.store.run("PUBLISH", routing.BELL, said)
+        else:
+            context.mux.wait(over, time.monotonic() + patience / (SAY_AGAIN + 1))
         heard = self._heard.pop(call_id, "")
         if heard == "DROPPED" and not ref.ready:
             context.results.complete(ref, None, error)

@@ -192,7 +192,10 @@ class HostProcess:
                 return
             if not data:
                 return
-            self._cancel(json.loads(data))
+            try:
+                self._cancel(json.loads(data))
+            except Exception:  # a deaf process could not be told of the next one
+                logger.exception("a cancellation failed")
 
     def _cancel(self, word: dict[str, Any]) -> None:
         """Stop a call and what it has called; tell who asked what becomes of it here."""

@@ -50,7 +50,9 @@ class SharedLoop(Loop):
         if runs:
             return "RUNNING"
         with self._lock:
-            waits = call_id == self._waits or any(call_id.encode() in raw for raw in self._window)
+            waits = call_id == self._waits or any(
+                call_id.encode() in raw for raw in tuple(self._window)
+            )
         return "DROPPED" if waits else ""
 
     def _one(self, raw: bytes) -> None:
