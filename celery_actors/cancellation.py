@@ -24,8 +24,8 @@ __all__ = ["ACKNOWLEDGE_SECONDS", "Canceller"]
 #: Seconds that `cancel` waits for a worker to say what it did. Workers answer in milliseconds; one
 #: whose process computes without ever giving Python a turn may not.
 ACKNOWLEDGE_SECONDS = 1.0
-#: How often it says so again meanwhile.
-SAY_AGAIN = 3
+#: How often it says so meanwhile, until one answers.
+SAY_TIMES = 4
 #: Seconds for which the store remembers that a call was cancelled, in case its worker dies.
 REMEMBER_SECONDS = 3600
 
@@ -74,29 +74,27 @@ class Canceller:
             return
         word = {"queue": target.queue, "cancel": call_id, "force": force, "recursive": recursive,
                 "channel": routing.reply_channel(context.session)}  # fmt: skip
-        if patience:
-            self._heard[call_id] = ""
         said = msgspec.json.encode(word)
-        context.store.run("PUBLISH", routing.BELL, said)
         if patience:
-            self._await_word(ref, call_id, error, said, patience)
+            self._say_until_heard(ref, call_id, error, said, patience)
+        else:
+            context.store.run("PUBLISH", routing.BELL, said)
 
-    def _await_word(
+    def _say_until_heard(
         self, ref: ObjectRef[Any], call_id: str, error: TaskCancelledError, said: bytes,
         patience: float,
     ) -> None:  # fmt: skip
         context = self._context
+        self._heard[call_id] = ""
 
         def over() -> bool:
             return ref.ready or bool(self._heard.get(call_id))
 
-        # Said again: a node that was just connecting to the store has not heard it.
-        for _ in range(SAY_AGAIN):
-            if context.mux.wait(over, time.monotonic() + patience / (SAY_AGAIN + 1)):
-                break
+        # More than once: a node that was just connecting to the store has not heard it.
+        for _ in range(SAY_TIMES):
             context.store.run("PUBLISH", routing.BELL, said)
-        else:
-            context.mux.wait(over, time.monotonic() + patience / (SAY_AGAIN + 1))
+            if context.mux.wait(over, time.monotonic() + patience / SAY_TIMES):
+                break
         heard = self._heard.pop(call_id, "")
         if heard == "DROPPED" and not ref.ready:
             context.results.complete(ref, None, error)

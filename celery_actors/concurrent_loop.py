@@ -258,6 +258,14 @@ class ConcurrentLoop:
 
     def start(self, call: Call) -> Started | None:
         """Begin a call: its arguments; None where it ended before it began."""
+        try:
+            return self._start(call)
+        except Exception:  # a runner's thread or task shows it to nobody
+            logger.exception("a call could not be executed; this process ends")
+            self._host.crash(SystemExit(1))
+            return None
+
+    def _start(self, call: Call) -> Started | None:
         message, host = call.prepared.message, self._host
         if host.stopping or host.leaving:
             return None  # the process ends; whoever finds the call out of line sees to it
@@ -312,11 +320,6 @@ class ConcurrentLoop:
         """End the process as ``sys.exit`` in a method asks: the main thread raises it."""
         if not self._host.leaving:
             self._host.crash(request)
-
-    def broke(self, error: Exception) -> None:
-        """End the process: a call could not be executed for reasons of ours or of the store."""
-        logger.error("a call could not be executed; this process ends", exc_info=error)
-        self._host.crash(SystemExit(1))
 
     def knows(self, call_id: str, runs: bool) -> str:
         """Return what becomes of a call that was cancelled: RUNNING, FINISHED or DROPPED."""

@@ -67,6 +67,10 @@ class Started(NamedTuple):
     kwargs: dict[str, Any]
 
 
+#: Runs a function once with its arguments, and where it gives several values, its sink.
+Call = Callable[[Message, Callable[..., Any], Started, Sink | None], Any]
+
+
 class Callee(NamedTuple):
     """What a message names: the function, how users know it, when to run it again."""
 
@@ -148,21 +152,31 @@ class Executor:
             SystemExit: the user's code asked for it. DeadLetterError, UntrustedPayloadError: an
                 argument cannot be read or trusted; the call did not start.
         """
-        label = callee.label
-        sink = self.sink(prepared.message, label)
-        while True:
-            started = self.start(prepared, label)
-            if isinstance(started, Outcome):
-                return started
+        started = self.start(prepared, callee.label)
+        return self.complete(prepared, callee, retries, started, self._call)
+
+    def complete(
+        self, prepared: Prepared, callee: Callee, retries: Retries, started: Started | Outcome,
+        call: Call,
+    ) -> Outcome:  # fmt: skip
+        """Run a call that has started, as often as its retries allow; return its outcome.
+
+        ``call`` runs it once, in this thread, where it can be stopped.
+        """
+        message, label = prepared.message, callee.label
+        sink = self.sink(message, label)
+        while not isinstance(started, Outcome):
             try:
-                value = self._call(prepared.message, callee.function, started, sink)
+                value = call(message, callee.function, started, sink)
             except SystemExit:
                 raise
             except BaseException as error:  # noqa: BLE001 - the user's exception is the result
-                if not self.is_cancelled(prepared.message) and retries.another(error):
-                    continue
-                return self.fail(prepared.message, error, label)
-            return self.finish(prepared.message, value, label)
+                if self.is_cancelled(message) or not retries.another(error):
+                    return self.fail(message, error, label)
+                started = self.start(prepared, label)
+            else:
+                return self.finish(message, value, label)
+        return started
 
     def sink(self, message: Message, label: str) -> Sink | None:
         """Return what takes the values of a call; None for a call that gives one value."""

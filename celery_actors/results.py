@@ -36,9 +36,9 @@ _RELEASE_BATCH = 64
 SILENCE_SECONDS = 2.0
 #: Variables that silence the failures nobody asked for, ours and Ray's.
 IGNORE_VARIABLES = ("CELERY_ACTORS_IGNORE_UNHANDLED_ERRORS", "RAY_IGNORE_UNHANDLED_ERRORS")
-#: What processes say to each other on the channels of results: about calls that are cancelled, and
-#: about how far the reader of a generator is.
-WORDS = frozenset({"CANCEL", "DROPPED", "RUNNING", "FINISHED", "ASKED", "TAKEN"})
+#: What processes say to each other on the channels of results: about calls that are cancelled,
+#: about how far the reader of a generator is, and about values that somebody found lost.
+WORDS = frozenset({"CANCEL", "DROPPED", "RUNNING", "FINISHED", "ASKED", "TAKEN", "REBUILD"})
 
 
 #: What a thread can wait for: a value, or the next one of a generator.
@@ -289,10 +289,6 @@ class Results:
 
     def arrived(self, meta: Meta) -> None:
         """Take in a result, or a word of another process."""
-        if meta.status == "REBUILD":
-            if self.on_rebuild is not None:
-                self.on_rebuild(meta)
-            return
         if meta.status in WORDS:
             self._heard(meta)
             return
@@ -325,10 +321,9 @@ class Results:
             del self._shared_pending[value_id]
 
     def _heard(self, meta: Meta) -> None:
-        if meta.status == "ASKED":
-            self.several.asked(meta)
-            return
-        listener = self.on_taken if meta.status == "TAKEN" else self.on_word
+        listeners = {"ASKED": self.several.asked, "TAKEN": self.on_taken,
+                     "REBUILD": self.on_rebuild}  # fmt: skip
+        listener = listeners.get(meta.status, self.on_word)
         if listener is not None:
             listener(meta)
 

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import inspect
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from .concurrent_loop import Call, ConcurrentLoop
 from .errors import AsyncioActorExit, TaskTimeoutError
 from .executor import Outcome, Started
+from .messages import Message
 from .returns import Sink
 
 __all__ = ["AsyncRunner", "ThreadRunner"]
@@ -33,47 +34,31 @@ class ThreadRunner:
         self._pools[call.group].submit(self._run, call)
 
     def _run(self, call: Call) -> None:
-        try:
-            started = self._loop.start(call)
-        except Exception as error:  # noqa: BLE001 - nobody above would see it
-            self._loop.broke(error)
-            return
+        loop = self._loop
+        started = loop.start(call)
         if started is None:
             return
         outcome = None
         try:
-            outcome = self._outcome(call, started)
+            outcome = loop.executor.complete(
+                call.prepared, call.callee, loop.retries(call), started, self._call
+            )
         except SystemExit as request:
-            self._loop.crash(request)
+            loop.crash(request)
         finally:
-            self._loop.end(call, outcome)
+            loop.end(call, outcome)
 
-    def _outcome(self, call: Call, started: Started | Outcome) -> Outcome:
-        executor, message = self._loop.executor, call.prepared.message
-        retries, label = self._loop.retries(call), call.callee.label
-        sink = executor.sink(message, label)
-        while not isinstance(started, Outcome):
-            try:
-                value = self._call(call, started, sink)
-            except SystemExit:
-                raise
-            except BaseException as error:  # noqa: BLE001 - the user's exception is the result
-                if executor.is_cancelled(message) or not retries.another(error):
-                    return executor.fail(message, error, label)
-                started = executor.start(call.prepared, label)
-            else:
-                return executor.finish(message, value, label)
-        return started
-
-    def _call(self, call: Call, started: Started, sink: Sink | None) -> Any:
-        interrupts, message = self._loop.executor.interrupts, call.prepared.message
+    def _call(
+        self, message: Message, function: Callable[..., Any], started: Started, sink: Sink | None
+    ) -> Any:
+        interrupts = self._loop.executor.interrupts
         try:
             try:
                 if sink is not None:
                     interrupts.enter_thread(message, type(sink).run.__code__)
-                    return sink.run(call.callee.function, started.args, started.kwargs)
+                    return sink.run(function, started.args, started.kwargs)
                 interrupts.enter_thread(message, ThreadRunner._call.__code__)
-                return call.callee.function(*started.args, **started.kwargs)
+                return function(*started.args, **started.kwargs)
             finally:
                 interrupts.leave_thread(message)
         except BaseException:
@@ -122,11 +107,7 @@ class AsyncRunner:
 
     async def _run(self, call: Call) -> None:
         async with self._room[call.group]:
-            try:
-                started = self._loop.start(call)
-            except Exception as error:  # noqa: BLE001 - nobody above would see it
-                self._loop.broke(error)
-                return
+            started = self._loop.start(call)
             if started is None:
                 return
             outcome = None
