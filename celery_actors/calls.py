@@ -14,8 +14,8 @@ from .contents import collecting
 from .errors import ActorDiedError, PendingCallsLimitExceeded, RayError, actor_ended
 from .holdings import Holdings
 from .messages import MessageTemplate, encode_body, outline
+from .need import Need
 from .object_ref import ObjectRef
-from .placement import Need
 from .results import Results
 from .serialization import SEALED, Sealer, encode_plain, is_sealed
 from .store import Mux, Scripts
@@ -49,6 +49,7 @@ class Target:
         "limit",
         "name",
         "order",
+        "owner",
         "pending",
         "queue",
         "sequence",
@@ -62,8 +63,10 @@ class Target:
         self.name = name  # for messages to the user
         self.keys = keys
         self.actor_id = actor_id  # empty for a shared queue
+        #: What arguments are signed for: the actor, or the shared queue, whichever node takes it.
+        self.owner = actor_id or (routing.shared_queue(need.anywhere.label) if need else queue)
         # Shared queues: what to ring for.
-        self.bell = (need.label, json.dumps(need.amounts)) if need else ("", "")
+        self.bell = (need.label, need.encode()) if need else ("", "")
         self.order = threading.RLock()
         self.sequence = 0
         self.acknowledged = 0
@@ -75,11 +78,6 @@ class Target:
         self.blocks = False  # wait at the limit instead of raising
         self.pending = 0  # calls under way, counted where there is a limit
         self.unlimited = False  # a call to oneself must never wait for oneself
-
-    @property
-    def owner(self) -> str:
-        """What arguments are signed for: the actor, or the shared queue."""
-        return self.actor_id or self.queue
 
 
 class Calls:
@@ -122,16 +120,18 @@ class Calls:
                 target.unlimited = queue == self.self_queue
             return target
 
-    def shared(self, queue: str, name: str, need: Need | None) -> Target:
-        """Return this process's stream of calls to a shared queue.
+    def shared(self, name: str, need: Need, *, registered: bool) -> Target:
+        """Return this process's stream of calls to the shared queue of a need.
 
-        ``need`` is rung for with every call, where no workers are kept ready for it.
+        ``registered``: the need is told to nodes with every call; no workers are kept ready for it.
         """
+        queue = routing.shared_queue(need.label)
         with self._lock:
             target = self._targets.get(queue)
             if target is None:
                 words = (queue, routing.CALLERS + self._session, routing.BELL, routing.NEEDS)
-                target = self._targets[queue] = Target(queue, name, words, "", need)
+                target = Target(queue, name, words, "", need if registered else None)
+                self._targets[queue] = target
             return target
 
     def submit(

@@ -15,7 +15,7 @@ from .buffers import free_commands
 from .errors import DeadLetterError, RayError, actor_ended
 from .messages import Message, outline
 from .methods import TERMINATE
-from .placement import Need
+from .need import Need
 from .serialization import Sealer
 from .store import Answer, Store
 from .tokens import REMEMBER_SECONDS, discard, drop, leave
@@ -157,8 +157,17 @@ def create(
     if tie:
         about["bye"] = last_message(actor_id, queue, class_name).decode()
     pairs = [word for pair in about.items() for word in pair]
-    amounts = json.dumps(need.amounts)
-    words: list[Any] = [actor_id, queue, name_field, spec, message, label, amounts, tie, *pairs]
+    words: list[Any] = [
+        actor_id,
+        queue,
+        name_field,
+        spec,
+        message,
+        label,
+        need.encode(),
+        tie,
+        *pairs,
+    ]
     return store.scripts.create(names, words)
 
 
@@ -274,6 +283,14 @@ def failure_answer(raw: bytes, error: RayError) -> Answer:
     except DeadLetterError:
         return Answer("", b"")
     return answer_to(message, records.error_record(error, message.call_id))
+
+
+def task_of(raw: bytes) -> str:
+    """Return the name of the task that a message asks for, for people."""
+    try:
+        return outline(raw).task
+    except DeadLetterError:
+        return "the call"
 
 
 def answer_to(message: Message, record: bytes) -> Answer:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from . import environment, routing, runtime
+from .calls import Target
 from .code import dump_code, dump_types, import_reference
 from .contents import collecting
-from .messages import CallOptions
+from .messages import CallOptions, MessageTemplate
 from .methods import is_stream, returns_of
 from .options import FunctionOptions, function_options
 from .signatures import Signature, name_of
@@ -21,6 +22,22 @@ __all__ = ["RemoteFunction"]
 
 #: The type of the function itself: ``Callable[[int], str]``.
 F_co = TypeVar("F_co", covariant=True)
+
+
+#: What a call needs for which workers are kept ready.
+_RESIDENT = FunctionOptions().need
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """What the calls of one function share, in one cluster and for one driver."""
+
+    context: runtime.Runtime
+    job: str
+    digest: str
+    env: str
+    settled: tuple[Target, MessageTemplate] | None = None  # every call goes there
+    places: dict[str, tuple[Target, MessageTemplate]] = field(default_factory=dict)
 
 
 class RemoteFunction(Generic[F_co]):
@@ -39,7 +56,7 @@ class RemoteFunction(Generic[F_co]):
         self._signature = Signature.of(function, skip_first=False)
         self._bounds = self._signature.positional_bounds()
         self._returns = returns_of(options.num_returns, stream=is_stream(function))
-        self._prepared: tuple[Any, ...] | None = None
+        self._prepared: _Prepared | None = None
         self.__celery_actors_wrapped__ = function
         functools.update_wrapper(self, function)
 
@@ -69,33 +86,42 @@ class RemoteFunction(Generic[F_co]):
 
         Raises:
             TypeError: the arguments do not fit. SerializationError: one cannot be pickled.
+            InsufficientResourcesError: no living node could ever run it.
         """
-        prepared = self._prepared
-        context = runtime.current()
-        if prepared is None or prepared[0] is not context or prepared[3] != context.job:
-            prepared = self._prepare()
+        prepared, context = self._prepared, runtime.current()
+        if prepared is None or prepared.context is not context or prepared.job != context.job:
+            prepared = self._prepare(context)
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
             self._signature.check(f"{self._name}()", args, kwargs)
-        return context.calls.submit(prepared[1], prepared[2], args, kwargs)
+        target, template = prepared.settled or self._place(prepared)
+        return context.calls.submit(target, template, args, kwargs)
 
     def _remote(self, args: Any = (), kwargs: Any = None, **options: Any) -> Any:
         chosen: Any = self.options(**options)
         return chosen.remote(*args, **(kwargs or {}))
 
-    def _prepare(self) -> tuple[Any, ...]:
-        context = runtime.current()
+    def _prepare(self, context: runtime.Runtime) -> _Prepared:
         with collecting() as things:
             digest, record = dump_code(self._function, context.sealer, f"the function {self._name}")
         context.export(digest, record, things)
-        options = self._options
-        need = replace(options.need, env=environment.resolve(context, options.runtime_env))
-        label = need.label
-        resident = label == FunctionOptions().need.label
-        target = context.calls.shared(
-            routing.shared_queue(label), self._name, None if resident else need
-        )
+        env = environment.resolve(context, self._options.runtime_env)
+        prepared = _Prepared(context, context.job, digest, env)
+        if self._options.need == _RESIDENT and not (env or context.capacity.captured):
+            prepared.settled = self._place(prepared)
+        self._prepared = prepared
+        return prepared
+
+    def _place(self, prepared: _Prepared) -> tuple[Target, MessageTemplate]:
+        """Return where a call goes: workers that are kept ready, or a queue of its need."""
+        context, options = prepared.context, self._options
+        need = context.capacity.place(options, options.need, f"{self._name}()")
+        need = replace(need, env=prepared.env)
+        if found := prepared.places.get(need.label):
+            return found
+        resident = need == _RESIDENT
+        target = context.calls.shared(self._name, need, registered=not resident)
         template = context.template(
-            target, routing.task_name(None, self._name), digest, options.max_retries,
+            target, routing.task_name(None, self._name), prepared.digest, options.max_retries,
             options=CallOptions(
                 returns=self._returns,
                 retry_on=dump_types(options.retry_exceptions, context.sealer, context.export),
@@ -104,8 +130,8 @@ class RemoteFunction(Generic[F_co]):
             ),
             timelimit=(options.deadline, options.timeout),
         )  # fmt: skip
-        self._prepared = (context, target, template, context.job)
-        return self._prepared
+        found = prepared.places[need.label] = (target, template)
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By name where a worker can import it. Else as a state: a function that calls itself is

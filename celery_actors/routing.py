@@ -23,6 +23,8 @@ SESSIONS = f"{PREFIX}:sessions"  # ZSET session -> expiry in store milliseconds
 NAMES = f"{PREFIX}:names"  # HASH "<namespace>\x1f<name>" -> actor id
 ACTORS = f"{PREFIX}:actors"  # HASH actor id -> actor queue, living actors only
 NEEDS = f"{PREFIX}:needs"  # HASH need label -> JSON need
+GROUPS = f"{PREFIX}:groups"  # SET of placement groups
+GROUPS_WAITING = f"{PREFIX}:groups:waiting"  # LIST of those that wait for their place, oldest first
 DEAD_LETTERS = f"{PREFIX}:dead-letters"  # LIST of JSON records, newest first
 BELL = f"{PREFIX}:bell"  # channel: "something waits for a node"
 CALLERS = f"{PREFIX}:callers:"  # HASH per caller: shared queue -> last accepted sequence
@@ -59,6 +61,21 @@ def need_of_queue(queue: str) -> str:
 def creation_queue(need: str) -> str:
     """Return the queue on which creations of actors with this need wait."""
     return f"{PREFIX}.create.{need}"
+
+
+def saving_key(need: str) -> str:
+    """Return the name of the node run that keeps free what a need waits for."""
+    return f"{PREFIX}:saving:{need}"
+
+
+def group_key(group_id: str) -> str:
+    """Return the record of a placement group."""
+    return f"{PREFIX}:group:{group_id}"
+
+
+def job_groups_key(session: str) -> str:
+    """Return the set of placement groups that end with this driver."""
+    return f"{PREFIX}:job:{session}:groups"
 
 
 def call_prefix(session: str) -> str:

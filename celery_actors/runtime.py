@@ -14,6 +14,7 @@ from . import records, routing
 from .buffers import Buffers
 from .calls import Calls, Target
 from .cancellation import Canceller
+from .capacity import Capacity
 from .config import Address, KeyRing
 from .current_call import WorkerFacts
 from .directory import Creator
@@ -106,6 +107,7 @@ class Runtime:
         #: Ends the actor in this process from inside one of its calls; None: there is no actor.
         self.exit_actor: Callable[[str], None] | None = None
         self.creator = Creator()
+        self.capacity = Capacity(self.store)
 
     def template(
         self, target: Target, task: str, code: str = "", retries: int = 0, **more: Any

@@ -359,7 +359,7 @@ def _run_shared(process: HostProcess, context: Runtime) -> int:
 
     def give_back(keep: int) -> None:
         need = "" if mine.resident else routing.need_of_queue(mine.queue)
-        names = [keys.queue, keys.meta, mine.queue]
+        names = [keys.queue, keys.meta, mine.queue, routing.NEEDS]
         context.store.scripts.give_back(names, mine.epoch, mine.owner, keep, need, routing.BELL)
 
     def lend(blocked: bool) -> None:
@@ -368,7 +368,7 @@ def _run_shared(process: HostProcess, context: Runtime) -> int:
     process.tell(ready=True)
     process.start_celery()
     mailbox = process.mailbox(mine.queue)
-    executor = _executor(process, context, mine.queue)
+    executor = _executor(process, context, routing.shared_queue(mine.need.anywhere.label))
     loop = SharedLoop(context, mailbox, executor, process, load, give_back, lend, mine.resident)
     process.knows = loop.knows
     status = _serve(loop, mailbox)

@@ -2,62 +2,133 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
-import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from .. import gpu, routing
+from .. import routing
 from ..assignment import Assignment
+from ..gpu import Devices
+from ..need import UNIT, Need
 from ..options import FunctionOptions
-from ..placement import UNIT, Allocation, Ledger, Need
-from ..store import Store
+from ..placement import Grant, Ledger, NodeView
+from ..store import Store, Waiting
 from .process import WorkerProcess
+from .reservations import Reservations
+from .saving import Saving
+from .stranded import Stranded
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "sent_by_others"]
 
 #: Workers that may be starting at once; more would only share the same processors.
 STARTING = 4
 #: Seconds for which more workers than CPUs are kept: the next blocking `get` may need them.
 SURPLUS_SECONDS = 1.0
 _RESIDENT = FunctionOptions().need
+_PREFIXES = (routing.creation_queue(""), routing.shared_queue(""))
+
+
+def sent_by_others(me: NodeView) -> list[Need]:
+    """Return the needs that plain Celery clients may publish to, by ``gpu_queue``: its devices."""
+    devices = len(me.total.devices)
+    kinds = ["", *sorted(set(filter(None, me.total.kinds.values())))]
+    return [
+        Need.of(cpus=1, gpus=count, accelerator=kind, custom={})
+        for kind in kinds for count in range(1, devices + 1)
+    ]  # fmt: skip
 
 
 class Intake:
     """Claims actors and starts shared workers as far as the resources go."""
 
     def __init__(
-        self, store: Store, incarnation: str, ledger: Ledger,
-        workers: Callable[[], Collection[WorkerProcess]],
-        start: Callable[[Assignment, Allocation | None], None],
+        self, store: Store, me: NodeView, devices: Devices, reservations: Reservations,
+        stranded: Stranded, sent: Sequence[Need], workers: Callable[[], Collection[WorkerProcess]],
+        start: Callable[[Assignment, Grant | None], None],
     ) -> None:  # fmt: skip
         self._store = store
-        self._incarnation = incarnation
-        self._ledger = ledger
+        self._me = me
+        self._incarnation = me.node_id
+        self._ledger = me.free
+        self._devices = devices
+        self._reservations = reservations
+        self._stranded = stranded
         self._workers = workers
         self._start = start
+        self._saving = Saving(store, me.node_id)
+        self._needs: dict[str, Need] = {}
+        # What plain Celery clients may send, who register nothing.
+        self._sent = [word for need in sent for word in (need.label, need.encode())]
         self._surplus_since = 0.0
+        self._awaited = 0  # CPU units that requests wait for until resident workers have ended
 
     def look(self) -> None:
         """Take what waits and fits."""
+        groups, waiting = self._store.scripts.look(
+            routing.NEEDS, routing.GROUPS_WAITING, _PREFIXES, self._sent
+        )
+        self._awaited = 0
+        self._needs = {
+            each.label: self._needs.get(each.label) or Need.decode(each.need) for each in waiting
+        }
+        self._reservations.look(groups, self._make_room)
+        self._saving.look(self._needs, self._reservations.saved)
+        for each in self._saving.in_order(waiting):
+            self._serve(each, self._needs[each.label])
         self._fill_resident()
-        for label, amounts in self._store.hash(routing.NEEDS).items():
-            need = Need.of_label(label, json.loads(amounts))
-            while self._starting() < STARTING and self._claim_actor(label, need):
-                pass
-            if label != _RESIDENT.label:
-                self._serve_shared(label, need)
+
+    def _serve(self, waiting: Waiting, need: Need) -> None:
+        label = waiting.label
+        ledgers = list(self._ledgers(need))
+        if not ledgers:
+            self._saving.forget(label)
+            self._stranded.see_to(label, need)
+            return
+        full = False
+        for _ in range(waiting.actors):
+            if self._starting() >= STARTING or full:
+                break
+            full = not self._claim_actor(label, need, ledgers)
+        calls = 0 if label == _RESIDENT.label else waiting.calls
+        queue = routing.shared_queue(label)
+        coming = sum(w.assignment.queue == queue and not w.ready for w in self._workers())
+        for _ in range(coming, calls):
+            if self._starting() >= STARTING or full:
+                break
+            grant = self._grant(label, need, ledgers)
+            full = grant is None
+            if grant is not None:
+                self._start_shared(need, grant)
+        if full and need.otherwise == "full" and not self._awaited:
+            self._stranded.pass_on(label, need)
+
+    def _ledgers(self, need: Need) -> Iterator[Ledger]:
+        """Return the books that a need could be met from: the node's, or those of its group."""
+        if need.bundle:
+            yield from self._reservations.ledgers(need)
+        elif self._me.could_hold(need):
+            yield self._ledger
 
     def _starting(self) -> int:
         return sum(not worker.ready for worker in self._workers())
 
-    def _claim_actor(self, label: str, need: Need) -> bool:
-        if not need.amounts and self._ledger.total.get("CPU", 0) == 0:
-            return False  # Ray: an actor without a stated need is placed on a node that has a CPU
-        allocation = self._ledger.acquire(need)
-        if allocation is None:
+    def _grant(self, label: str, need: Need, ledgers: list[Ledger]) -> Grant | None:
+        """Grant a need for one request, unless it has to wait."""
+        for ledger in ledgers:
+            ours = ledger is self._ledger
+            if ours and not (self._saving.allows(label, need, ledger) and self._make_room(need)):
+                continue
+            allocation = ledger.acquire(need)
+            if allocation is not None:
+                self._saving.served(label)
+                return Grant(ledger, allocation)
+        self._saving.passed_over(label)
+        return None
+
+    def _claim_actor(self, label: str, need: Need, ledgers: list[Ledger]) -> bool:
+        grant = self._grant(label, need, ledgers)
+        if grant is None:
             return False
         owner = f"{self._incarnation}|{secrets.token_hex(4)}"
         claim = self._store.scripts.claim(
@@ -65,19 +136,18 @@ class Intake:
             routing.lease_key(self._incarnation), owner, routing.PREFIX,
         )  # fmt: skip
         if claim is None:
-            self._ledger.release(allocation)
+            grant.release()
             return False
         meta = claim.meta
         name = meta.get("name", "").partition("\x1f")[2] or None
         assignment = Assignment(
             worker_id=f"a-{claim.actor_id}-{owner[-8:]}", queue=claim.queue, epoch=claim.epoch,
             owner=owner, session=self._new_session(), position=int(meta["ap"]),
-            actor_id=claim.actor_id, meta=meta,
+            actor_id=claim.actor_id, meta=meta, need=need,
             label=routing.worker_label(meta["class"], name, claim.actor_id),
-            environ=_environment(need, allocation), env=need.env, resources=need.plain,
-            devices=tuple(gpu.names(allocation.gpu_ids)),
+            environ=self._environment(need, grant), devices=self._names(grant),
         )  # fmt: skip
-        self._start(assignment, allocation)
+        self._start(assignment, grant)
         return True
 
     def _new_session(self) -> str:
@@ -86,12 +156,44 @@ class Intake:
         self._store.run("SADD", routing.sessions_key(self._incarnation), session)
         return session
 
+    # -- workers that are kept ready -------------------------------------------------------
+
+    def _resident(self) -> list[WorkerProcess]:
+        return [worker for worker in self._workers() if worker.is_resident]
+
+    def _make_room(self, need: Need) -> bool:
+        """Tell whether the CPUs of a need are free of resident workers; else have some end.
+
+        The ledger does not know them: what is free there they use, a CPU each. They end with the
+        call that they run, and as soon as enough of them have, the need is met.
+        """
+        if not need.cpus:
+            return True
+        if not self._ledger.fits(need):
+            return False
+        left = self._ledger.free["CPU"] - need.cpus - self._awaited
+        running = [worker for worker in self._resident() if not worker.blocked]
+        excess = len(running) - max(0, left) // UNIT
+        if excess <= 0:
+            return True
+        self._awaited += need.cpus
+        staying = sorted(
+            (worker for worker in running if not worker.retiring),
+            key=lambda worker: (worker.busy, worker.ready, worker.born),
+        )
+        for worker in staying[: max(0, excess - (len(running) - len(staying)))]:
+            worker.retire()
+        return False
+
     def _fill_resident(self) -> None:
         """Keep one worker ready for each free CPU, one more for each that waits in a `get`."""
-        resident = [w for w in self._workers() if w.is_resident and not w.retiring]
+        everyone = self._resident()
+        resident = [worker for worker in everyone if not worker.retiring]
         blocked = sum(worker.blocked for worker in resident)
-        wanted = max(0, self._ledger.free.get("CPU", 0)) // UNIT + blocked
-        for number in range(len(resident), wanted):
+        ending = sum(worker.retiring and not worker.blocked for worker in everyone)
+        free = self._ledger.free.get("CPU", 0) - self._awaited - self._saving.cpus(self._ledger)
+        wanted = max(0, free) // UNIT + blocked
+        for number in range(len(resident), wanted - ending):
             self._start_shared(_RESIDENT, None, lent=number >= wanted - blocked)
         if len(resident) <= wanted:
             self._surplus_since = 0.0
@@ -101,46 +203,42 @@ class Intake:
         if now - self._surplus_since > SURPLUS_SECONDS:
             idle = sorted((w for w in resident if not w.blocked and w.ready), key=lambda w: w.born)
             for worker in idle[wanted - blocked :]:
-                worker.retiring = True
-                worker.signal(signal.SIGTERM)
+                worker.retire()
 
-    def _serve_shared(self, label: str, need: Need) -> None:
-        """Start workers for calls of a kind that none are kept ready for."""
-        queue = routing.shared_queue(label)
-        waiting = int(self._store.run("LLEN", queue))
-        serving = sum(w.assignment.queue == queue and not w.ready for w in self._workers())
-        while serving < waiting and self._starting() < STARTING:
-            allocation = self._ledger.acquire(need)
-            if allocation is None:
-                return
-            self._start_shared(need, allocation)
-            serving += 1
+    def free(self) -> dict[str, int]:
+        """Return what is free, less what resident workers use that run a call."""
+        free = dict(self._ledger.free)
+        busy = sum(worker.busy and not worker.blocked for worker in self._resident())
+        if busy:
+            free["CPU"] = free.get("CPU", 0) - busy * UNIT
+        return free
 
-    def _start_shared(
-        self, need: Need, allocation: Allocation | None, *, lent: bool = False
-    ) -> None:
-        resident = allocation is None
+    def _start_shared(self, need: Need, grant: Grant | None, *, lent: bool = False) -> None:
+        resident = grant is None
         worker_id = f"w-{secrets.token_hex(6)}"
         owner = f"{self._incarnation}|{worker_id}"
         queue = routing.shared_queue(need.label)
         words = ("ep", "1", "own", owner, "ap", 0, "go", 0, "source", queue, "st", "alive",
-                 "resident", "1" if resident else "0")  # fmt: skip
+                 "resident", "1" if resident else "0", "needs", need.encode())  # fmt: skip
         self._store.run("SADD", routing.owned_key(self._incarnation), worker_id)
         self._store.run("HSET", routing.worker_keys(worker_id).meta, *words)
         assignment = Assignment(
             worker_id=worker_id, queue=queue, epoch="1", owner=owner,
-            session=self._new_session(), resident=resident,
-            lent=lent,
+            session=self._new_session(), resident=resident, lent=lent, need=need,
             label=f"tasks-{need.label}-{worker_id[-4:]}", meta={"class": "task"},
-            environ=_environment(need, allocation), env=need.env, resources=need.plain,
-            devices=tuple(gpu.names(allocation.gpu_ids)) if allocation else (),
+            environ=self._environment(need, grant), devices=self._names(grant),
         )  # fmt: skip
-        self._start(assignment, allocation)
+        self._start(assignment, grant)
 
+    # -- devices ---------------------------------------------------------------------------
 
-def _environment(need: Need, allocation: Allocation | None) -> dict[str, str]:
-    """Return the variables of a worker: its devices, and threads for the CPUs it holds."""
-    environ = gpu.environment(allocation.gpu_ids) if allocation else {}
-    if "OMP_NUM_THREADS" not in os.environ:
-        environ["OMP_NUM_THREADS"] = str(max(1, need.cpus // UNIT))
-    return environ
+    def _names(self, grant: Grant | None) -> tuple[int | str, ...]:
+        return tuple(self._devices.names(grant.allocation.gpu_ids)) if grant is not None else ()
+
+    def _environment(self, need: Need, grant: Grant | None) -> dict[str, str]:
+        """Return the variables of a worker: its devices, and threads for the CPUs it holds."""
+        ids = grant.allocation.gpu_ids if grant is not None else ()
+        environ = self._devices.environment(ids)
+        if "OMP_NUM_THREADS" not in os.environ:
+            environ["OMP_NUM_THREADS"] = str(max(1, need.cpus // UNIT))
+        return environ

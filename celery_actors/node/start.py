@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import socket
 from collections.abc import Sequence
@@ -16,12 +15,7 @@ from .shared_folder import open_folder
 from .supervisor import Supervisor, SupervisorOptions
 from .zygote import set_title, start_zygote
 
-__all__ = ["available_cpus", "run_node"]
-
-
-def available_cpus() -> int:
-    """Return the processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+__all__ = ["run_node"]
 
 
 def run_node(

@@ -15,20 +15,21 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from .. import routing
+from .. import directory, registry, routing
 from ..assignment import Assignment, LogBatch, NodeSettings
-from ..errors import ClusterUnreachableError
-from ..placement import Allocation, Ledger
+from ..errors import GROUP_REMOVED, ClusterUnreachableError
+from ..gpu import Devices
+from ..placement import Grant, Ledger, NodeView
 from ..shared_memory import SharedFolder, host_id
 from ..store import Scripts, Store, StoreError, Wire
 from ..store.wire import PUSH, pack
 from .buffer_server import BufferServer
-from .intake import Intake
+from .intake import Intake, sent_by_others
 from .output import Output
 from .process import WorkerProcess, launch
 from .recovery import (
@@ -40,6 +41,8 @@ from .recovery import (
     session_lost,
     shared_lost,
 )
+from .reservations import Reservations
+from .stranded import Stranded
 from .zygote import ZygoteLink
 
 __all__ = ["Supervisor", "SupervisorOptions"]
@@ -60,8 +63,10 @@ class SupervisorOptions:
     """What a node has."""
 
     num_cpus: float
-    num_gpus: int
+    devices: Devices
     resources: dict[str, float]
+    memory: int = 0  # bytes
+    labels: dict[str, str] = field(default_factory=dict)
     lifeline: int | None = None  # a pipe whose end says that the driver is gone
     ready: int | None = None  # a pipe to write one line to when the node serves
 
@@ -81,11 +86,15 @@ class Supervisor:
         self._store = Store(settings.address)
         self._ttl = settings.result_seconds
         self._incarnation = settings.node_id
-        self._ledger = Ledger.of(options.num_cpus, options.num_gpus, options.resources)
         self._workers: dict[str, WorkerProcess] = {}
+        me = self._me = _view(settings, options)
+        self._stranded = Stranded(self._store, self._incarnation, self._ttl)
+        self._reservations = Reservations(self._store, me, self._free, self._end_in)
         self._intake = Intake(
-            self._store, self._incarnation, self._ledger, self._workers.values, self._start
-        )
+            self._store, me, options.devices, self._reservations, self._stranded,
+            sent_by_others(me), self._workers.values, self._start,
+        )  # fmt: skip
+        self._described = ""
         self._selector = selectors.DefaultSelector()
         self._bells: Wire | None = None
         self._stop = False
@@ -198,7 +207,7 @@ class Supervisor:
             routing.kill_key(self._incarnation), routing.SESSIONS,
         ]  # fmt: skip
         alive, kills, dead, sessions = self._store.scripts.tick(
-            names, self._incarnation, LEASE_MS, self._describe(), first, routing.lease_key("")
+            names, self._incarnation, LEASE_MS, self._news(), first, routing.lease_key("")
         )
         if not alive:
             return False
@@ -219,14 +228,41 @@ class Supervisor:
         self._look()
         return True
 
-    def _describe(self) -> str:
-        return json.dumps({
-            "host": self._settings.host, "pid": os.getpid(), "total": self._ledger.total,
-            "free": {name: max(0, left) for name, left in self._ledger.free.items()},
-            "workers": len(self._workers), "ip": self._settings.ip,
-            "hostname": socket.gethostname(), "host_id": host_id(),
-            "folder": str(self._shared.path) if self._shared is not None else "",
-        })  # fmt: skip
+    def _free(self) -> dict[str, int]:
+        return self._intake.free()
+
+    def _news(self) -> str:
+        """Return what the node says of itself; '' where the store has it already."""
+        settings = self._settings
+        about = registry.describe(
+            self._me.free, self._free(), self._me.labels, self._holders(),
+            host=settings.host, pid=os.getpid(), workers=len(self._workers), ip=settings.ip,
+            hostname=socket.gethostname(), host_id=host_id(),
+            folder=str(self._shared.path) if self._shared is not None else "",
+        )  # fmt: skip
+        news = about if about != self._described else ""
+        self._described = about
+        return news
+
+    def _holders(self) -> list[dict[str, Any]]:
+        """Return which workers have devices."""
+        return [
+            {"worker": worker.assignment.label, "pid": worker.pid,
+             "gpu_ids": list(worker.grant.allocation.gpu_ids),
+             "units": worker.grant.allocation.share}
+            for worker in self._workers.values()
+            if worker.grant is not None and worker.grant.allocation.gpu_ids
+        ]  # fmt: skip
+
+    def _end_in(self, books: Ledger) -> bool:
+        """End what runs on a reservation that is over; tell whether something still does."""
+        inside = [w for w in self._workers.values() if w.grant and w.grant.ledger is books]
+        for worker in inside:
+            mine = worker.assignment
+            if mine.actor_id:
+                directory.end(self._store, mine.actor_id, mine.queue, GROUP_REMOVED, self._ttl)
+            worker.signal(signal.SIGKILL)
+        return bool(inside)
 
     def _kill_actor(self, actor_id: str) -> None:
         mine = [w for w in self._workers.values() if w.assignment.actor_id == actor_id]
@@ -251,8 +287,8 @@ class Supervisor:
 
     # -- workers ---------------------------------------------------------------------------
 
-    def _start(self, assignment: Assignment, allocation: Allocation | None) -> None:
-        worker = launch(self._zygote, assignment, allocation, self._publish)
+    def _start(self, assignment: Assignment, grant: Grant | None) -> None:
+        worker = launch(self._zygote, assignment, grant, self._publish)
         self._workers[assignment.worker_id] = worker
         self._watch(worker.control, lambda: self._on_word(worker))
         for output in worker.outputs:
@@ -278,11 +314,12 @@ class Supervisor:
 
         Resident workers hold no allocation: the intake counts those that wait.
         """
-        if worker.allocation is None or worker.blocked == worker.has_lent:
+        grant = worker.grant
+        if grant is None or worker.blocked == worker.has_lent:
             return
         worker.has_lent = worker.blocked
-        change = self._ledger.lend_cpus if worker.blocked else self._ledger.take_cpus
-        change(worker.allocation)
+        change = grant.ledger.lend_cpus if worker.blocked else grant.ledger.take_cpus
+        change(grant.allocation)
 
     def _publish(self, job: str, batch: LogBatch) -> None:
         batch.node = self._settings.host
@@ -327,10 +364,10 @@ class Supervisor:
             cause = f"its node {self._settings.host} was stopped ({self._reason})"
         lost = Lost(cause, position, bool(worker.init_failed), bool(worker.left), tries)
         os.close(worker.progress)
-        if worker.allocation is not None:
+        if worker.grant is not None:
             if worker.has_lent:
-                self._ledger.take_cpus(worker.allocation)
-            self._ledger.release(worker.allocation)
+                worker.grant.ledger.take_cpus(worker.grant.allocation)
+            worker.grant.release()
         if self._abandoned:
             return
         mine = worker.assignment
@@ -371,3 +408,18 @@ class Supervisor:
             self._buffers.stop()
         self._zygote.sock.close()
         self._store.close()
+
+
+def _view(settings: NodeSettings, options: SupervisorOptions) -> NodeView:
+    """Return the node as its own intake sees it: its books are the authority."""
+    kinds = [device.kind for device in options.devices.devices]
+    own = {f"node:{settings.ip}": 1.0}
+    free, total = (
+        Ledger.of(
+            cpus=options.num_cpus, gpus=len(kinds), memory=options.memory,
+            custom={**options.resources, **own}, kinds=kinds,
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    labels = {**registry.default_labels(settings.node_id, kinds), **options.labels}
+    return NodeView(settings.node_id, settings.host, total, free, labels)

@@ -5,7 +5,8 @@ import random
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from celery_actors.placement import UNIT, Allocation, Ledger, Need
+from celery_actors.need import UNIT, Need
+from celery_actors.placement import Allocation, Ledger
 
 NAMES = st.sampled_from(["ssd", "a", "a1", "b", "b-c", "tpu.v4", "Ssd", "größe"])
 AMOUNTS = st.one_of(
@@ -60,18 +61,18 @@ def test_different_needs_have_different_labels(need: Need, other: Need) -> None:
 
 
 def test_fractions_add_up_exactly() -> None:
-    ledger = Ledger.of(1, 1, {})
+    ledger = Ledger.of(cpus=1, gpus=1, custom={})
     tenth = Need.of(cpus=0.1, gpus=0.1, custom={})
     granted = [grant(ledger, tenth) for _ in range(10)]
     assert ledger.free == {"CPU": 0, "GPU": 0}
     assert ledger.acquire(tenth) is None
     for allocation in granted:
         ledger.release(allocation)
-    assert ledger == Ledger.of(1, 1, {})
+    assert ledger == Ledger.of(cpus=1, gpus=1, custom={})
 
 
 def test_the_fullest_device_that_has_room_comes_first() -> None:
-    ledger = Ledger.of(0, 3, {})
+    ledger = Ledger.of(cpus=0, gpus=3, custom={})
     assert grant(ledger, Need.of(gpus=0.5, custom={})).gpu_ids == (0,)
     assert grant(ledger, Need.of(gpus=0.75, custom={})).gpu_ids == (1,)
     assert grant(ledger, Need.of(gpus=0.25, custom={})).gpu_ids == (1,)
@@ -80,13 +81,13 @@ def test_the_fullest_device_that_has_room_comes_first() -> None:
 
 
 def test_whole_gpus_are_devices_that_nobody_else_uses() -> None:
-    ledger = Ledger.of(0, 3, {})
+    ledger = Ledger.of(cpus=0, gpus=3, custom={})
     grant(ledger, Need.of(gpus=0.1, custom={}))
     assert grant(ledger, Need.of(gpus=2, custom={})).gpu_ids == (1, 2)
 
 
 def test_shares_on_several_devices_do_not_make_a_whole_one() -> None:
-    ledger = Ledger.of(0, 2, {})
+    ledger = Ledger.of(cpus=0, gpus=2, custom={})
     for _ in range(2):
         grant(ledger, Need.of(gpus=0.6, custom={}))
     assert ledger.free["GPU"] == 8_000
@@ -94,19 +95,19 @@ def test_shares_on_several_devices_do_not_make_a_whole_one() -> None:
 
 
 def test_a_refused_need_takes_nothing() -> None:
-    ledger = Ledger.of(4, 0, {"ssd": 1})
+    ledger = Ledger.of(cpus=4, gpus=0, custom={"ssd": 1})
     assert ledger.acquire(Need.of(cpus=1, custom={"ssd": 2})) is None
-    assert ledger == Ledger.of(4, 0, {"ssd": 1})
+    assert ledger == Ledger.of(cpus=4, gpus=0, custom={"ssd": 1})
 
 
 def test_an_unknown_resource_never_fits() -> None:
-    ledger = Ledger.of(4, 0, {})
+    ledger = Ledger.of(cpus=4, gpus=0, custom={})
     need = Need.of(custom={"ssd": 1})
     assert ledger.acquire(need) is None
 
 
 def test_what_fits_an_empty_node_does_not_fit_a_full_one_until_it_is_free_again() -> None:
-    ledger = Ledger.of(1, 0, {})
+    ledger = Ledger.of(cpus=1, gpus=0, custom={})
     need = Need.of(cpus=1, custom={})
     granted = grant(ledger, need)
     assert ledger.acquire(need) is None
@@ -116,8 +117,8 @@ def test_what_fits_an_empty_node_does_not_fit_a_full_one_until_it_is_free_again(
 
 @given(st.data(), st.integers(0, 4), st.integers(0, 2**32))
 def test_a_ledger_is_never_over_committed(data: st.DataObject, gpus: int, seed: int) -> None:
-    ledger = Ledger.of(8, gpus, {"ssd": 4})
-    whole = Ledger.of(8, gpus, {"ssd": 4})
+    ledger = Ledger.of(cpus=8, gpus=gpus, custom={"ssd": 4})
+    whole = Ledger.of(cpus=8, gpus=gpus, custom={"ssd": 4})
     held: list[Allocation] = []
     order = random.Random(seed)
     for _ in range(data.draw(st.integers(1, 30))):
@@ -151,4 +152,4 @@ def check_books(ledger: Ledger, held: list[Allocation]) -> None:
     assert all(0 <= used[name] <= ledger.total[name] for name in used)
     assert all(ledger.free[name] == ledger.total[name] - used[name] for name in used)
     assert all(0 <= units <= UNIT for units in devices)
-    assert ledger.gpus == [UNIT - units for units in devices]
+    assert ledger.gpus == {number: UNIT - units for number, units in enumerate(devices)}

@@ -13,6 +13,7 @@ from celery_actors import directory, routing
 from celery_actors.config import KeyRing
 from celery_actors.errors import ActorDiedError, ClusterUnreachableError
 from celery_actors.messages import MessageTemplate, decode_envelope
+from celery_actors.need import Need
 from celery_actors.node.recovery import (
     Lost,
     actor_lost,
@@ -21,7 +22,6 @@ from celery_actors.node.recovery import (
     node_lost,
     shared_lost,
 )
-from celery_actors.placement import Need
 from celery_actors.serialization import Sealer
 from celery_actors.store import Store, Wire
 from tests.unit.store.records import NODE, TTL, StoredActor, start_node

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from celery_actors import directory, routing
-from celery_actors.placement import Need
+from celery_actors.need import Need
 from celery_actors.store import Answer, Claim, Store
 from celery_actors.store.scripts import flatten
 
@@ -128,7 +128,7 @@ class StoredActor:
     def release(self, position: int, answered: Sequence[Answer], **changed: Any) -> str | int:
         """Let the node report that the actor's process is gone."""
         names = [self.keys.queue, self.keys.meta, self.keys.parked, routing.owned_key(NODE),
-                 self.creations, routing.BELL, self.keys.begun]  # fmt: skip
+                 self.creations, routing.BELL, self.keys.begun, routing.NEEDS]  # fmt: skip
         given: dict[str, Any] = {
             "epoch": self.epoch, "owner": self.owner, "position": position,
             "settled": len(answered), "restart": True, "cause": "killed", "init_failed": False,
