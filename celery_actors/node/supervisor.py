@@ -344,6 +344,8 @@ class Supervisor:
         elif "started" in word:
             worker = self._workers[str(word["started"])]
             worker.pid = int(word["pid"])
+            if worker.retiring:  # it was told so before it had a number
+                worker.retire()
             for output in worker.outputs:
                 output.pid = worker.pid
         else:
