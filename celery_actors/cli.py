@@ -72,6 +72,7 @@ def keygen() -> None:
 @click.option("--memory", type=click.IntRange(min=0), help="Bytes for work; default: 70 % of all.")
 @click.option("--resources", default="{}", metavar="JSON", help="Others, like '{\"ssd\": 2}'.")
 @click.option("--labels", default="", help="Like zone=a,disk=ssd, for label_selector; or JSON.")
+@click.option("-A", "--app", default="", help="Your Celery app: its tasks run here, too.")
 @click.option("-n", "--hostname", help="This node's name; default: the machine's.")
 @click.option("-E", "--task-events", is_flag=True, help="Send an event for every call.")
 @click.option("--preload", multiple=True, metavar="MODULE", help="Import before forking workers.")
@@ -82,7 +83,7 @@ def keygen() -> None:
 @click.option("--ready-fd", type=int, hidden=True)
 def worker(
     address: str | None, num_cpus: float | None, num_gpus: int | None, memory: int | None,
-    resources: str, labels: str, hostname: str | None, task_events: bool,
+    resources: str, labels: str, app: str, hostname: str | None, task_events: bool,
     preload: tuple[str, ...], key_file: str | None, insecure: bool, result_seconds: int,
     lifeline_fd: int | None, ready_fd: int | None,
 ) -> None:  # fmt: skip
@@ -120,7 +121,7 @@ def worker(
     sys.exit(
         run_node(
             found, ring, options, host=hostname, preload=preload, task_events=task_events,
-            result_seconds=result_seconds,
+            result_seconds=result_seconds, user_app=app,
         )
     )  # fmt: skip
 

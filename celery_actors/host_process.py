@@ -290,7 +290,7 @@ class HostProcess:
             return
         queue = mine.queue
         self._celery = CeleryWorker(
-            self.settings.app, routing.worker_name(mine.label, self.settings.host), queue,
+            self.settings.app, routing.worker_name(mine.label, self.settings.host), [queue],
             task_events=self.settings.task_events, on_shutdown=self.drain,
         )  # fmt: skip
         self._celery.start()
