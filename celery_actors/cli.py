@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
 
 import click
 
@@ -130,34 +129,16 @@ def worker(
 @_address_option
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def status(address: str | None, as_json: bool) -> None:
-    """Show the nodes and actors of a cluster."""
-    from . import registry
-    from .directory import actors
+    """Show the nodes of a cluster, their devices and who holds them, and the actors."""
+    from .status import collect, show
     from .store import Store
 
     found = _address(address)
-    store = Store(found, retries=0, patience=3)
-    about_nodes = {r.node_id: {**r.about, "alive": r.alive} for r in registry.records(store)}
-    listed: list[dict[str, Any]] = [
-        {
-            "actor_id": actor.actor_id, "class_name": actor.class_name, "state": actor.state,
-            "name": actor.meta.get("name", "").partition("\x1f")[2],
-            "namespace": actor.meta.get("namespace", ""), "node_id": actor.meta.get("node", ""),
-            "pid": int(actor.meta.get("pid", 0)), "num_restarts": int(actor.meta["restarts"]),
-            "queue": actor.meta["queue"],
-        }
-        for actor in actors(store)
-    ]  # fmt: skip
+    state = collect(Store(found, retries=0, patience=3))
     if as_json:
-        click.echo(json.dumps({"nodes": about_nodes, "actors": listed}))
+        click.echo(json.dumps(state))
         return
-    click.echo(f"{len(about_nodes)} nodes, {len(listed)} actors at {found.public}")
-    for node_id, about in about_nodes.items():
-        total = ", ".join(f"{n} {a / 10_000:g}" for n, a in about["total"].items())
-        click.echo(f"  node {node_id}: {total}, {about['workers']} workers")
-    for actor in listed:
-        name = actor["name"] or actor["actor_id"][:8]
-        click.echo(f"  {actor['class_name']}({name}): {actor['state']}, pid {actor['pid']}")
+    show(state, found.public)
 
 
 def main() -> None:

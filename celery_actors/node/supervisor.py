@@ -263,14 +263,16 @@ class Supervisor:
         return news
 
     def _holders(self) -> list[dict[str, Any]]:
-        """Return which workers have devices."""
-        return [
-            {"worker": worker.assignment.label, "pid": worker.pid,
-             "gpu_ids": list(worker.grant.allocation.gpu_ids),
-             "units": worker.grant.allocation.share}
-            for worker in self._workers.values()
-            if worker.grant is not None and worker.grant.allocation.gpu_ids
+        """Return which workers and reservations have devices."""
+        workers = [
+            (worker.assignment.label, worker.pid, worker.grant.allocation)
+            for worker in self._workers.values() if worker.grant is not None
         ]  # fmt: skip
+        return [
+            {"worker": name, "pid": pid, "gpu_ids": list(held.gpu_ids), "units": held.share}
+            for name, pid, held in (*workers, *self._reservations.holders())
+            if held.gpu_ids
+        ]
 
     def _end_in(self, books: Ledger) -> bool:
         """End what runs on a reservation that is over; tell whether something still does."""
