@@ -185,8 +185,6 @@ class NodeView:
 
 
 def shared_out(views: Iterable[NodeView], need: Need, turn: int) -> NodeView | None:
-    """Return the node whose turn it is under ``SPREAD``: those with room take turns, then all."""
+    """Return the node whose turn it is under ``SPREAD``: one that has no room passes it on."""
     able = sorted((view for view in views if view.could_hold(need)), key=lambda v: v.node_id)
-    roomy = [view for view in able if view.free.fits(need)]
-    chosen = roomy or able
-    return chosen[turn % len(chosen)] if chosen else None
+    return able[turn % len(able)] if able else None

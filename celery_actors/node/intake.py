@@ -62,7 +62,8 @@ class Intake:
         # What plain Celery clients may send, who register nothing.
         self._sent = [word for need in sent for word in (need.label, need.encode())]
         self._surplus_since = 0.0
-        self._awaited = 0  # CPU units that requests wait for until resident workers have ended
+        self._awaited = 0  # CPU units that requests wait for until workers have ended
+        self._room_comes = False  # workers are ending for the request that is looked at
 
     def look(self) -> None:
         """Take what waits and fits."""
@@ -86,14 +87,15 @@ class Intake:
             self._saving.forget(label)
             self._stranded.see_to(label, need)
             return
-        full = False
+        full = self._room_comes = False
         for _ in range(waiting.actors):
             if self._starting() >= STARTING or full:
                 break
             full = not self._claim_actor(label, need, ledgers)
         calls = 0 if label == _RESIDENT.label else waiting.calls
         queue = routing.shared_queue(label)
-        coming = sum(w.assignment.queue == queue and not w.ready for w in self._workers())
+        # Those that start, and those that are about to take their next call or to end.
+        coming = sum(w.assignment.queue == queue and not w.busy for w in self._workers())
         for _ in range(coming, calls):
             if self._starting() >= STARTING or full:
                 break
@@ -101,7 +103,7 @@ class Intake:
             full = grant is None
             if grant is not None:
                 self._start_shared(need, grant)
-        if full and need.otherwise == "full" and not self._awaited:
+        if full and need.otherwise == "full" and not self._room_comes:
             self._stranded.pass_on(label, need)
 
     def _ledgers(self, need: Need) -> Iterator[Ledger]:
@@ -163,21 +165,24 @@ class Intake:
         return [worker for worker in self._workers() if worker.is_resident]
 
     def _make_room(self, need: Need) -> bool:
-        """Tell whether the CPUs of a need are free of resident workers; else have some end.
+        """Tell whether a need can be met now; else have idle workers end that are in the way.
 
-        The ledger does not know them: what is free there they use, a CPU each. They end with the
-        call that they run, and as soon as enough of them have, the need is met.
+        As soon as enough of them have ended, the node looks again, and the need is met. The ledger
+        does not know resident workers: what is free there they use, a CPU each, and a busy one
+        ends with the call that it runs.
         """
+        if not self._ledger.fits(need):
+            self._retire_idle(need)
+            return False
         if not need.cpus:
             return True
-        if not self._ledger.fits(need):
-            return False
         left = self._ledger.free["CPU"] - need.cpus - self._awaited
         running = [worker for worker in self._resident() if not worker.blocked]
         excess = len(running) - max(0, left) // UNIT
         if excess <= 0:
             return True
         self._awaited += need.cpus
+        self._room_comes = True
         staying = sorted(
             (worker for worker in running if not worker.retiring),
             key=lambda worker: (worker.busy, worker.ready, worker.born),
@@ -185,6 +190,22 @@ class Intake:
         for worker in staying[: max(0, excess - (len(running) - len(staying)))]:
             worker.retire()
         return False
+
+    def _retire_idle(self, need: Need) -> None:
+        """Have workers end that wait for another call of their kind, if that makes room."""
+        books, chosen = self._ledger.copy(), []
+        for worker in self._workers():
+            grant = worker.grant
+            mine = grant is not None and grant.ledger is self._ledger
+            if grant and mine and worker.ready and not (worker.assignment.actor_id or worker.busy):
+                books.release(grant.allocation)
+                chosen.append(worker)
+                if books.fits(need):
+                    self._awaited += need.cpus
+                    self._room_comes = True
+                    for one in chosen:
+                        one.retire()
+                    return
 
     def _fill_resident(self) -> None:
         """Keep one worker ready for each free CPU, one more for each that waits in a `get`."""
