@@ -25,6 +25,10 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="ca-")  # short: a socket's path has 107 bytes
 os.environ["TMPDIR"] = os.environ["XDG_RUNTIME_DIR"] = tempfile.tempdir = _TEMPORARY.name
 
+# A run starts some thousand Python processes. Where bytecode is not kept, as in many containers, each
+# of them compiles the package anew: 0.3 s of a processor.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A shell without job control starts what it puts into the background with SIGINT ignored, and all
 # programs that the tests start would inherit that: nobody could interrupt them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
