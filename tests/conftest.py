@@ -25,8 +25,8 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="ca-")  # short: a socket's path has 107 bytes
 os.environ["TMPDIR"] = os.environ["XDG_RUNTIME_DIR"] = tempfile.tempdir = _TEMPORARY.name
 
-# A run starts some thousand Python processes. Where bytecode is not kept, as in many containers, each
-# of them compiles the package anew: 0.3 s of a processor.
+# A run starts some hundred Python programs. Where bytecode is not kept, as in many containers, each
+# of them compiles the package anew, which doubles the time of an `init`.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A shell without job control starts what it puts into the background with SIGINT ignored, and all
