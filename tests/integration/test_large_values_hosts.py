@@ -132,7 +132,7 @@ def test_a_value_of_another_host_is_gone_with_its_last_reference(two_hosts: Serv
     assert here.sum() == MEGABYTE
 
 
-@pytest.mark.parametrize("size", [32, pytest.param(128, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [16, pytest.param(128, marks=pytest.mark.slow)])
 def test_up_to_a_gigabyte_passes_through_a_store_of_80_megabytes(two_hosts: Server, size: int):
     result = far_ones.remote(size * MEGABYTE)
 
