@@ -376,6 +376,19 @@ def test_the_end_of_a_driver_ends_its_actors_and_forgets_it(store: Store) -> Non
     assert store.run("EXISTS", routing.job_key("job-1")) == 0
 
 
+@pytest.mark.parametrize("spec", [GARBAGE, "", "null", '{"__type__":"ca","__value__":7}'])
+def test_a_creation_record_that_cannot_be_read_stops_nobody(store: Store, spec: str) -> None:
+    actor = living(store, call(1))
+    store.run("SET", actor.keys.spec, spec)
+    store.run("ZADD", routing.SESSIONS, 1, "job-1")
+
+    end_session(store, "job-1", TTL)
+
+    assert outcomes(store) == {"1": "ActorDiedError"}
+    assert actor.meta["st"] == "buried"
+    assert store.run("EXISTS", actor.keys.spec) == 0
+
+
 # -- what the directory says -----------------------------------------------------------------
 
 
