@@ -60,6 +60,12 @@ class Ledger:
         devices = dict.fromkeys(allocation.gpu_ids, allocation.share)
         return cls(dict(allocation.need.amounts), devices, kinds)
 
+    def copy(self) -> Ledger:
+        """Return books that say the same, to try something out on."""
+        found = Ledger(self.total, self.devices, self.kinds)
+        found.free, found.gpus = dict(self.free), dict(self.gpus)
+        return found
+
     # -- granting --------------------------------------------------------------------------
 
     def acquire(self, need: Need) -> Allocation | None:
@@ -101,7 +107,7 @@ class Ledger:
 
         So is everything that ``saved`` is not waiting for, and what is left of the rest.
         """
-        after = Ledger(self.free, self.gpus, self.kinds)
+        after = self.copy()
         if after.acquire(need) is None:
             return True  # it is not granted at all
         for name, amount in saved.amounts:
