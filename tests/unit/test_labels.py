@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from celery_actors.labels import check_labels, check_selector, matches, selector_of
+from celery_actors.labels import check_labels, check_selector, example_of, matches, selector_of
 
 CONDITIONS = ["a", "!a", "in(a)", "in(a,b)", "in( a , b-1 )", "!in(a,b)", "a.b_c-1", ""]
 NO_CONDITIONS = ["in()", "in(a", "in(a,)", "!", "!!a", "a b", "a,b", "-a", "a-", "in(!a)", "ä"]
@@ -95,3 +95,19 @@ def test_every_condition_must_be_met() -> None:
     assert not matches(selector, {"zone": "a", "disk": "slow"})
     assert not matches(selector, {"zone": "b", "disk": "fast"})
     assert matches((), {})
+
+
+@pytest.mark.parametrize(
+    ("selector", "labels"),
+    [
+        ({}, {}),
+        ({"zone": "a", "disk": "in( b , c )"}, {"zone": "a", "disk": "b"}),
+        ({"zone": "!a", "disk": "!in(b)"}, {}),
+        ({"zone": ""}, {"zone": ""}),
+    ],
+)
+def test_there_are_labels_that_meet_a_selector(
+    selector: dict[str, str], labels: dict[str, str]
+) -> None:
+    assert example_of(selector_of(selector)) == labels
+    assert matches(selector_of(selector), labels)
