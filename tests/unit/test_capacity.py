@@ -15,26 +15,15 @@ from celery_actors.strategies import (
     NodeAffinitySchedulingStrategy,
     PlacementGroupSchedulingStrategy,
 )
+from tests.unit.clock import Clock
 from tests.unit.needs import GPU, ONE, grant, of_gpus
 from tests.unit.placing import hard, place, place_by, refusal, soft
 from tests.unit.views import announce, end_lease, node
 
 
-class Clock:
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
-    monkeypatch.setattr(capacity, "time", found)
-    return found
+    return Clock.of(monkeypatch, capacity)
 
 
 # -- what could be held ----------------------------------------------------------------------
