@@ -13,6 +13,8 @@ from celery_actors.store import Store
 from tests.unit.needs import GPU, ONE
 from tests.unit.store.records import messages_on
 
+pytestmark = pytest.mark.usefixtures("no_hurry")
+
 PLAN = ["n1", "n2"]
 
 
