@@ -160,6 +160,7 @@ class ActorClass(TypedClass[T, Init]):
             },
         )
         if taken is None:
+            context.waiting.sent(routing.creation_queue(need.label), need)
             title = f"actor {self.__name__}({options.name or actor_id[:8]})"
             identity = Identity(
                 actor_id, queue, self.__name__, title, self._traits, counted=not detached

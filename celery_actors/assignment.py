@@ -36,6 +36,7 @@ class NodeSettings:
     ip: str = "127.0.0.1"
     cache: Path = Path()  # unpacked packages of runtime environments; removed with the node
     app: Any = None  # the Celery app, made before the fork
+    user_app: str = ""  # the user's own, by the name that `-A` takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,9 @@ class Assignment:
     resident: bool = True
     need: Need = field(default_factory=Need)
     devices: tuple[int | str, ...] = ()  # the GPUs, as `get_gpu_ids` returns them
+    queues: tuple[str, ...] | None = (
+        None  # stands for its node, and these are what that could serve
+    )
     lent: bool = False  # stands in for a worker that waits in a `get`; ends when that goes on
 
     @property

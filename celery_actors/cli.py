@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
 
 import click
 
@@ -72,6 +71,7 @@ def keygen() -> None:
 @click.option("--memory", type=click.IntRange(min=0), help="Bytes for work; default: 70 % of all.")
 @click.option("--resources", default="{}", metavar="JSON", help="Others, like '{\"ssd\": 2}'.")
 @click.option("--labels", default="", help="Like zone=a,disk=ssd, for label_selector; or JSON.")
+@click.option("-A", "--app", default="", help="Your Celery app: its tasks run here, too.")
 @click.option("-n", "--hostname", help="This node's name; default: the machine's.")
 @click.option("-E", "--task-events", is_flag=True, help="Send an event for every call.")
 @click.option("--preload", multiple=True, metavar="MODULE", help="Import before forking workers.")
@@ -82,7 +82,7 @@ def keygen() -> None:
 @click.option("--ready-fd", type=int, hidden=True)
 def worker(
     address: str | None, num_cpus: float | None, num_gpus: int | None, memory: int | None,
-    resources: str, labels: str, hostname: str | None, task_events: bool,
+    resources: str, labels: str, app: str, hostname: str | None, task_events: bool,
     preload: tuple[str, ...], key_file: str | None, insecure: bool, result_seconds: int,
     lifeline_fd: int | None, ready_fd: int | None,
 ) -> None:  # fmt: skip
@@ -120,7 +120,7 @@ def worker(
     sys.exit(
         run_node(
             found, ring, options, host=hostname, preload=preload, task_events=task_events,
-            result_seconds=result_seconds,
+            result_seconds=result_seconds, user_app=app,
         )
     )  # fmt: skip
 
@@ -129,34 +129,16 @@ def worker(
 @_address_option
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def status(address: str | None, as_json: bool) -> None:
-    """Show the nodes and actors of a cluster."""
-    from . import registry
-    from .directory import actors
+    """Show the nodes of a cluster, their devices and who holds them, and the actors."""
+    from .status import collect, show
     from .store import Store
 
     found = _address(address)
-    store = Store(found, retries=0, patience=3)
-    about_nodes = {r.node_id: {**r.about, "alive": r.alive} for r in registry.records(store)}
-    listed: list[dict[str, Any]] = [
-        {
-            "actor_id": actor.actor_id, "class_name": actor.class_name, "state": actor.state,
-            "name": actor.meta.get("name", "").partition("\x1f")[2],
-            "namespace": actor.meta.get("namespace", ""), "node_id": actor.meta.get("node", ""),
-            "pid": int(actor.meta.get("pid", 0)), "num_restarts": int(actor.meta["restarts"]),
-            "queue": actor.meta["queue"],
-        }
-        for actor in actors(store)
-    ]  # fmt: skip
+    state = collect(Store(found, retries=0, patience=3))
     if as_json:
-        click.echo(json.dumps({"nodes": about_nodes, "actors": listed}))
+        click.echo(json.dumps(state))
         return
-    click.echo(f"{len(about_nodes)} nodes, {len(listed)} actors at {found.public}")
-    for node_id, about in about_nodes.items():
-        total = ", ".join(f"{n} {a / 10_000:g}" for n, a in about["total"].items())
-        click.echo(f"  node {node_id}: {total}, {about['workers']} workers")
-    for actor in listed:
-        name = actor["name"] or actor["actor_id"][:8]
-        click.echo(f"  {actor['class_name']}({name}): {actor['state']}, pid {actor['pid']}")
+    show(state, found.public)
 
 
 def main() -> None:

@@ -11,7 +11,17 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-__all__ = ["PREFIX", "RESULT_PREFIX", "ActorKeys", "actor_queue", "task_name", "worker_label"]
+from .need import Need
+
+__all__ = [
+    "PREFIX",
+    "RESULT_PREFIX",
+    "ActorKeys",
+    "actor_queue",
+    "gpu_queue",
+    "task_name",
+    "worker_label",
+]
 
 PREFIX = "ca"
 #: Celery's own result keys (``celery.backends.base.KeyValueStoreBackend.task_keyprefix``).
@@ -51,6 +61,25 @@ def anonymous_queue(class_name: str, actor_id: str) -> str:
 def shared_queue(need: str) -> str:
     """Return the queue on which function calls with this need wait."""
     return f"{PREFIX}.tasks.{need}"
+
+
+def gpu_queue(count: int = 1, accelerator_type: str = "") -> str:
+    """Return the queue of calls that need whole GPUs and one CPU: for a Celery task of yours.
+
+    ``task.apply_async(queue=gpu_queue(1))`` runs on a node with a free device, in a process that
+    is shown this device only. A node started with ``-A`` finds the task by its name.
+
+    Args:
+        count: devices, on one node.
+        accelerator_type: their type, such as ``"H100"``; '' any.
+
+    Raises:
+        ValueError: no whole number of at least one.
+    """
+    if count < 1 or count != int(count):
+        raise ValueError(f"count must be a whole number of devices, at least 1; got {count!r}")
+    need = Need.of(cpus=1, gpus=count, accelerator=accelerator_type, custom={})
+    return shared_queue(need.label)
 
 
 def need_of_queue(queue: str) -> str:

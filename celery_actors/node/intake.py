@@ -58,6 +58,7 @@ class Intake:
         self._start = start
         self._saving = Saving(store, me.node_id)
         self._needs: dict[str, Need] = {}
+        self._others = sent
         # What plain Celery clients may send, who register nothing.
         self._sent = [word for need in sent for word in (need.label, need.encode())]
         self._surplus_since = 0.0
@@ -204,6 +205,15 @@ class Intake:
             idle = sorted((w for w in resident if not w.blocked and w.ready), key=lambda w: w.born)
             for worker in idle[wanted - blocked :]:
                 worker.retire()
+
+    def open_queues(self) -> tuple[str, ...]:
+        """Return the queues of plain needs that could be served now: what Celery's tools show."""
+        free = Ledger(self.free(), self._ledger.gpus, self._ledger.kinds)
+        needs = [Need(), _RESIDENT, *self._others]
+        labels = [need.label for need in needs if self._me.could_hold(need) and free.fits(need)]
+        return tuple(queue for label in labels for queue in (
+            routing.shared_queue(label), routing.creation_queue(label)
+        ))  # fmt: skip
 
     def free(self) -> dict[str, int]:
         """Return what is free, less what resident workers use that run a call."""

@@ -55,6 +55,11 @@ class WorkerProcess:
         return position, tries, 0 < limit <= time.monotonic()
 
     @property
+    def is_face(self) -> bool:
+        """True for the process that stands for the node."""
+        return self.assignment.queues is not None
+
+    @property
     def busy(self) -> bool:
         """True while it runs a call."""
         return os.pread(self.progress, 8, 24) != bytes(8)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .. import bundles, groups, registry
 from ..need import UNIT, Need
-from ..placement import Grant, Ledger, NodeView
+from ..placement import Allocation, Grant, Ledger, NodeView
 from ..store import Store
 
 __all__ = ["Reservations"]
@@ -54,6 +54,13 @@ class Reservations:
                 fits = bundle.ledger.could_hold(need)
                 if fits and need.welcomes(self._me.node_id, self._me.labels):
                     yield bundle.ledger
+
+    def holders(self) -> list[tuple[str, int, Allocation]]:
+        """Return (name, 0, what it holds) of each bundle, for people."""
+        return [
+            (f"bundle {index} of group {group_id[:8]}", 0, bundle.grant.allocation)
+            for (group_id, index), bundle in sorted(self._held.items())
+        ]
 
     def look(self, waiting: int, make_room: Callable[[Need], bool]) -> None:
         """Take part in placing groups; give back what is held for none any more."""

@@ -27,6 +27,7 @@ def run_node(
     preload: Sequence[str],
     task_events: bool,
     result_seconds: int,
+    user_app: str = "",
 ) -> int:
     """Run a node until it is told to stop; return the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -35,7 +36,15 @@ def run_node(
     node_id = f"{host}-{secrets.token_hex(4)}"
     with package_cache() as cache, open_folder(node_id) as shared:
         settings = NodeSettings(
-            address, ring, node_id, host, task_events, result_seconds, own_ip(address), cache
+            address,
+            ring,
+            node_id,
+            host,
+            task_events,
+            result_seconds,
+            own_ip(address),
+            cache,
+            user_app=user_app,
         )
         zygote = start_zygote(settings, preload)
         return Supervisor(settings, options, zygote, shared).run()

@@ -55,6 +55,8 @@ TICK_SECONDS = 1.0
 #: long before; until then the store's fence keeps them from committing what is not theirs.
 PATIENCE_SECONDS = 10.0
 _DRAIN_SECONDS = 30.0
+#: The process that stands for the node in Celery's tools.
+_FACE = "face"
 _STORE_TROUBLE = (ClusterUnreachableError, StoreError)
 
 
@@ -95,6 +97,7 @@ class Supervisor:
             sent_by_others(me), self._workers.values, self._start,
         )  # fmt: skip
         self._described = ""
+        self._open: tuple[str, ...] = ()
         self._selector = selectors.DefaultSelector()
         self._bells: Wire | None = None
         self._stop = False
@@ -206,6 +209,7 @@ class Supervisor:
             routing.lease_key(self._incarnation), routing.NODES,
             routing.kill_key(self._incarnation), routing.SESSIONS,
         ]  # fmt: skip
+        self._show_face()
         alive, kills, dead, sessions = self._store.scripts.tick(
             names, self._incarnation, LEASE_MS, self._news(), first, routing.lease_key("")
         )
@@ -228,6 +232,19 @@ class Supervisor:
         self._look()
         return True
 
+    def _show_face(self) -> None:
+        """Have the node shown to Celery's tools, with the queues that it could serve now."""
+        queues = self._intake.open_queues()
+        face = self._workers.get(_FACE)
+        if face is None and not self._stop:
+            self._start(Assignment(
+                worker_id=_FACE, queue="", epoch="", owner="", session="", label="node",
+                resident=False, queues=queues,
+            ), None)  # fmt: skip
+        elif face is not None and queues != self._open:
+            face.tell({"queues": queues})
+        self._open = queues
+
     def _free(self) -> dict[str, int]:
         return self._intake.free()
 
@@ -236,7 +253,8 @@ class Supervisor:
         settings = self._settings
         about = registry.describe(
             self._me.free, self._free(), self._me.labels, self._holders(),
-            host=settings.host, pid=os.getpid(), workers=len(self._workers), ip=settings.ip,
+            host=settings.host, pid=os.getpid(), ip=settings.ip,
+            workers=sum(not worker.is_face for worker in self._workers.values()),
             hostname=socket.gethostname(), host_id=host_id(),
             folder=str(self._shared.path) if self._shared is not None else "",
         )  # fmt: skip
@@ -245,14 +263,16 @@ class Supervisor:
         return news
 
     def _holders(self) -> list[dict[str, Any]]:
-        """Return which workers have devices."""
-        return [
-            {"worker": worker.assignment.label, "pid": worker.pid,
-             "gpu_ids": list(worker.grant.allocation.gpu_ids),
-             "units": worker.grant.allocation.share}
-            for worker in self._workers.values()
-            if worker.grant is not None and worker.grant.allocation.gpu_ids
+        """Return which workers and reservations have devices."""
+        workers = [
+            (worker.assignment.label, worker.pid, worker.grant.allocation)
+            for worker in self._workers.values() if worker.grant is not None
         ]  # fmt: skip
+        return [
+            {"worker": name, "pid": pid, "gpu_ids": list(held.gpu_ids), "units": held.share}
+            for name, pid, held in (*workers, *self._reservations.holders())
+            if held.gpu_ids
+        ]
 
     def _end_in(self, books: Ledger) -> bool:
         """End what runs on a reservation that is over; tell whether something still does."""
@@ -305,6 +325,8 @@ class Supervisor:
         word = worker.hear()
         if word is None:
             self._unwatch(worker.control)
+        elif "drain" in word:
+            self._stop, self._reason = True, str(word["drain"])
         elif "blocked" in word or "ready" in word:
             self._lend(worker)
             self._look()
@@ -365,7 +387,7 @@ class Supervisor:
             if worker.has_lent:
                 worker.grant.ledger.take_cpus(worker.grant.allocation)
             worker.grant.release()
-        if self._abandoned:
+        if self._abandoned or worker.is_face:
             return
         mine = worker.assignment
         try:
