@@ -24,6 +24,7 @@ from .. import directory, registry, routing
 from ..assignment import Assignment, LogBatch, NodeSettings
 from ..errors import GROUP_REMOVED, ClusterUnreachableError
 from ..gpu import Devices
+from ..need import ACCELERATOR
 from ..placement import Grant, Ledger, NodeView
 from ..shared_memory import SharedFolder, host_id
 from ..store import Scripts, Store, StoreError, Wire
@@ -431,7 +432,10 @@ class Supervisor:
 
 def _view(settings: NodeSettings, options: SupervisorOptions) -> NodeView:
     """Return the node as its own intake sees it: its books are the authority."""
-    kinds = [device.kind for device in options.devices.devices]
+    # A type that the resources name is that of devices whose driver does not tell theirs.
+    stated = [name for name in options.resources if name.startswith(ACCELERATOR)]
+    kind = stated[0].removeprefix(ACCELERATOR) if len(stated) == 1 else ""
+    kinds = [device.kind or kind for device in options.devices.devices]
     own = {f"node:{settings.ip}": 1.0}
     free, total = (
         Ledger.of(
