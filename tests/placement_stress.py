@@ -200,7 +200,7 @@ class Lodger:
 
 
 class StarvedError(Exception):
-    """Raised when what waits does not come to its turn."""
+    """Raised when what waits does not come to its turn, or what is free does not come back."""
 
 
 @dataclass
@@ -231,6 +231,8 @@ class Stress:
                         self.progress(f"{number} of {count}: {dict(self.counts)}")
                 self._finish()
                 self._wait_for_nothing()
+            except StarvedError as error:
+                checker.faults.append(str(error))
             finally:
                 checker.stop()
                 ca.shutdown()
@@ -374,17 +376,22 @@ class Stress:
             )
 
     def _wait_for_nothing(self) -> None:
-        """Wait until every node has all that it ever had."""
+        """Wait until every node has all that it ever had, to the last unit.
 
-        def all_free() -> bool:
+        Raises:
+            StarvedError: one has not.
+        """
+
+        ends = time.monotonic() + 30
+        while True:
             alive = [node for node in ca.nodes() if node["Alive"]]
-            return (
-                len(alive) == len(PLACES)
-                and all(node["Available"] == node["Resources"] for node in alive)
-                and not claims.living(self.folder)
-            )
-
-        wait_until(all_free, "all nodes have everything again", 30)
+            short = [node for node in alive if node["Available"] != node["Resources"]]
+            living = claims.living(self.folder)
+            if len(alive) == len(PLACES) and not short and not living:
+                return
+            if time.monotonic() > ends:
+                raise StarvedError(f"not all is free at the end: {short}, held by {living}")
+            time.sleep(0.05)
 
 
 def is_done(ref: ca.ObjectRef[Any]) -> bool:
