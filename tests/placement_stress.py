@@ -131,7 +131,7 @@ class Checker(threading.Thread):
         self._over.set()
         self.join()
         self.look()
-        self.faults += claims.faults(self._folder)
+        self.faults = [*dict.fromkeys([*self.faults, *claims.faults(self._folder)])]
 
     def look(self) -> None:
         """Look once."""
