@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from . import environment, routing, runtime
 from .calls import Target
+from .capacity import FRESH_SECONDS
 from .code import dump_code, dump_types, import_reference
 from .contents import collecting
 from .messages import CallOptions, MessageTemplate
 from .methods import is_stream, returns_of
+from .need import Need
 from .options import FunctionOptions, function_options
 from .signatures import Signature, name_of
 from .typed import function_call
@@ -37,6 +40,9 @@ class _Prepared:
     digest: str
     env: str
     settled: tuple[Target, MessageTemplate] | None = None  # every call goes there
+    #: Where the last call went, and until when (``time.monotonic``) the next need not ask again.
+    last: tuple[Target, MessageTemplate] | None = None
+    until: float = 0.0
     places: dict[str, tuple[Target, MessageTemplate]] = field(default_factory=dict)
 
 
@@ -106,18 +112,27 @@ class RemoteFunction(Generic[F_co]):
         context.export(digest, record, things)
         env = environment.resolve(context, self._options.runtime_env)
         prepared = _Prepared(context, context.job, digest, env)
-        if self._options.need == _RESIDENT and not (env or context.capacity.captured):
+        moves = env or self._options.spreads or context.capacity.captured
+        if self._options.need == _RESIDENT and not moves:
             prepared.settled = self._place(prepared)
         self._prepared = prepared
         return prepared
 
     def _place(self, prepared: _Prepared) -> tuple[Target, MessageTemplate]:
         """Return where a call goes: workers that are kept ready, or a queue of its need."""
-        context, options = prepared.context, self._options
+        context, options, now = prepared.context, self._options, time.monotonic()
+        if prepared.last is not None and now < prepared.until:
+            return prepared.last
         need = context.capacity.place(options, options.need, f"{self._name}()")
         need = replace(need, env=prepared.env)
-        if found := prepared.places.get(need.label):
-            return found
+        found = prepared.places.get(need.label) or self._open(prepared, need)
+        if not options.spreads:
+            prepared.last, prepared.until = found, now + FRESH_SECONDS
+        return found
+
+    def _open(self, prepared: _Prepared, need: Need) -> tuple[Target, MessageTemplate]:
+        """Return the queue of a need and the messages for it."""
+        context, options = prepared.context, self._options
         resident = need == _RESIDENT
         target = context.calls.shared(self._name, need, registered=not resident)
         template = context.template(

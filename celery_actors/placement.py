@@ -60,6 +60,12 @@ class Ledger:
         devices = dict.fromkeys(allocation.gpu_ids, allocation.share)
         return cls(dict(allocation.need.amounts), devices, kinds)
 
+    def copy(self) -> Ledger:
+        """Return the same books, to try something in."""
+        found = Ledger(self.total, self.devices, self.kinds)
+        found.free, found.gpus = dict(self.free), dict(self.gpus)
+        return found
+
     # -- granting --------------------------------------------------------------------------
 
     def acquire(self, need: Need) -> Allocation | None:
@@ -103,7 +109,7 @@ class Ledger:
         """
         if not {name for name, _ in need.amounts} & {name for name, _ in saved.amounts}:
             return True
-        after = Ledger(self.free, self.gpus, self.kinds)
+        after = self.copy()
         if after.acquire(need) is None:
             return True  # it is not granted at all
         lacking = self.short(saved)

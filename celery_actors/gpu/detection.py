@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..errors import ConfigurationError
 from .devices import CUDA, Device, Devices
 from .drivers import KFD, Card, amd, nvidia
 
@@ -49,8 +50,17 @@ def logical(count: int, environ: Mapping[str, str] = os.environ, *, kfd: Path = 
     """Return ``count`` devices: the first ones found, then made-up ones that are numbered on.
 
     As Ray's ``--num-gpus`` on a machine without GPUs, this serves tests and unknown devices.
+
+    Raises:
+        ConfigurationError: a made-up device would bear the name of one that a variable hides.
     """
     real = found(environ, kfd=kfd)
+    shown_all = {name: value for name, value in environ.items() if name not in (CUDA, ROCR, HIP)}
+    if len(real) < count and len(found(shown_all, kfd=kfd)) > len(real):
+        raise ConfigurationError(
+            f"{real.variable}={environ.get(real.variable, '')!r} shows {len(real)} devices and "
+            f"hides others, and {count} are asked for: ask for fewer, or show more"
+        )
     taken = {str(device.name) for device in real.devices}
     numbers = (Device(n) for n in itertools.count(len(real)) if str(n) not in taken)
     every = itertools.chain(real.devices, numbers)

@@ -56,7 +56,7 @@ class Intake:
         self._stranded = stranded
         self._workers = workers
         self._start = start
-        self._saving = Saving(store, me.node_id)
+        self._saving = Saving(store, me.node_id, self._without_calls)
         self._needs: dict[str, Need] = {}
         self._others = sent
         # What plain Celery clients may send, who register nothing.
@@ -214,6 +214,15 @@ class Intake:
         return tuple(queue for label in labels for queue in (
             routing.shared_queue(label), routing.creation_queue(label)
         ))  # fmt: skip
+
+    def _without_calls(self) -> Ledger:
+        """Return the books as they would be if no function call ran."""
+        books = self._ledger.copy()
+        for worker in self._workers():
+            grant = worker.grant
+            if grant and grant.ledger is self._ledger and not worker.assignment.actor_id:
+                books.release(grant.allocation)
+        return books
 
     def free(self) -> dict[str, int]:
         """Return what is free, less what resident workers use that run a call."""

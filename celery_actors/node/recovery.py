@@ -134,7 +134,7 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
         epoch=meta["ep"], owner=meta["own"], position=position, settled=len(begun),
         restart=restart, cause=lost.cause, init_failed=lost.init_failed, need=need,
         actor_id=actor.actor_id, ttl=ttl, answers=answers, returned=returned[::-1], aside=aside,
-        creation=directory.creation_message(actor.actor_id, keys.queue, need, actor.class_name),
+        creation=directory.creation_message(actor.actor_id, keys.queue, actor.class_name),
     )  # fmt: skip
     if isinstance(outcome, str):
         discard(store, ended)

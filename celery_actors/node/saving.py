@@ -3,13 +3,14 @@
 A request waits in its queue in the order of its kind. Between kinds the one that has waited longest
 here comes first; one that was passed over for a second, because smaller ones took what came free,
 has what it lacks kept for it. One node does so for a kind at a time (``save_for.lua``), so the
-others go on.
+others go on. Function calls end by themselves; where actors are in the way, which may live for
+ever, a node keeps free what it can for a while only, and then lets others have it for longer.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .. import routing
 from ..need import Need
@@ -20,36 +21,47 @@ __all__ = ["Saving"]
 
 #: Seconds for which a request may be passed over.
 PATIENCE_SECONDS = 1.0
+#: Where actors are in the way: seconds for which a node saves, and until it does so again.
+SAVE_SECONDS = 10.0
+ROUND_SECONDS = 60.0
 #: Milliseconds for which a node that keeps resources free need not say so again: three ticks.
 _HOLD_MS = 3_000
+#: Stands for a placement group among the kinds.
+_GROUP = ""
 
 
 class Saving:
     """The patience of what waits at one node."""
 
-    def __init__(self, store: Store, incarnation: str) -> None:
+    def __init__(self, store: Store, incarnation: str, without_calls: Callable[[], Ledger]) -> None:
         self._store = store
         self._incarnation = incarnation
+        self._without_calls = without_calls
         self._since: dict[str, float] = {}  # kind -> when it was passed over first
-        self._label = ""
+        self._saved = ""
         self._need: Need | None = None
 
     def look(self, needs: Mapping[str, Need], group: tuple[float, Need] | None) -> None:
         """Decide for whom to save; ``group``: a placement group's share here, and since when."""
         self._since = {label: when for label, when in self._since.items() if label in needs}
-        self._label, self._need = "", None
-        now = time.monotonic()
-        waiting = sorted((when, label) for label, when in self._since.items())
-        if group is not None and (not waiting or group[0] < waiting[0][0]):
-            self._need = group[1]
-            return
-        for when, label in waiting:
-            if now - when < PATIENCE_SECONDS:
+        self._need = None
+        waiting = [(when, label, needs[label]) for label, when in self._since.items()]
+        if group is not None:
+            waiting.append((group[0], _GROUP, group[1]))
+        for since, label, need in sorted(waiting, key=lambda each: each[0]):
+            if self._worth_it(need, time.monotonic() - since) and self._mine(label):
+                self._saved, self._need = label, need
                 return
-            key = routing.saving_key(label)
-            if self._store.scripts.save_for(key, self._incarnation, _HOLD_MS):
-                self._label, self._need = label, needs[label]
-                return
+
+    def _worth_it(self, need: Need, waited: float) -> bool:
+        if waited < PATIENCE_SECONDS:
+            return False
+        return waited % ROUND_SECONDS < SAVE_SECONDS or self._without_calls().fits(need)
+
+    def _mine(self, label: str) -> bool:
+        """Tell whether this node is the one that saves for a kind; a group has its own plan."""
+        key = routing.saving_key(label)
+        return label == _GROUP or self._store.scripts.save_for(key, self._incarnation, _HOLD_MS)
 
     def in_order(self, waiting: Sequence[Waiting]) -> list[Waiting]:
         """Return the kinds, those that were passed over longest first."""
@@ -57,7 +69,7 @@ class Saving:
 
     def allows(self, label: str, need: Need, ledger: Ledger) -> bool:
         """Tell whether a request may be met now, or would take what is saved for another."""
-        return self._need is None or label == self._label or ledger.leaves(need, self._need)
+        return self._need is None or label == self._saved or ledger.leaves(need, self._need)
 
     def cpus(self, ledger: Ledger) -> int:
         """Return the CPU units that are saved, of those that are free."""
@@ -70,8 +82,8 @@ class Saving:
     def served(self, label: str) -> None:
         """Note that a request was met: the next of its kind begins to wait now."""
         self._since.pop(label, None)
-        if label and label == self._label:
-            self._label, self._need = "", None
+        if self._need is not None and label == self._saved:
+            self._need = None
             self._store.run("UNLINK", routing.saving_key(label))
 
     forget = served

@@ -28,6 +28,10 @@ def node_id(name: str) -> str:
     return str(found)
 
 
+def wait_free() -> None:
+    wait_until(lambda: ca.available_resources() == ca.cluster_resources(), "every node has room")
+
+
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
     left = ("--num-gpus", "2", "--labels", "zone=a,disk=ssd")
@@ -129,11 +133,25 @@ def test_more_than_the_named_node_has_is_refused(pair: Pair):
 
 
 def test_spread_work_takes_turns(pair: Pair):
+    wait_free()
     actors = [Holder.options(scheduling_strategy="SPREAD").remote() for _ in range(6)]
 
     nodes = Tally(ca.get([actor.node.remote() for actor in actors], timeout=30))
 
     assert nodes == {pair.left: 3, pair.right: 3}
+
+
+def test_spread_calls_take_turns(pair: Pair):
+    wait_free()
+    nodes = Tally(ca.get([where.options(scheduling_strategy="SPREAD").remote() for _ in range(4)]))
+
+    @ca.remote(scheduling_strategy="SPREAD")
+    def here() -> str:
+        return ca.get_runtime_context().get_node_id()
+
+    assert nodes == {pair.left: 2, pair.right: 2}
+    wait_free()
+    assert Tally(ca.get([here.remote() for _ in range(4)], timeout=30)) == nodes
 
 
 def test_spread_work_goes_where_room_is(pair: Pair):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from celery_actors.errors import ConfigurationError
 from celery_actors.gpu import Device, Devices, found, logical
 from tests.unit.gpu.nvml import Gpu, install
 
@@ -174,6 +175,15 @@ def test_logical_devices_are_the_first_ones_found(three: None) -> None:
 def test_logical_devices_beyond_those_found_are_numbered_on(three: None) -> None:
     assert names(logical(5, {})) == [0, 1, 2, 3, 4]
     assert logical(5, {}).devices[3:] == (Device(3), Device(4))
+
+
+@pytest.mark.parametrize("value", ["1", "", "-1"])
+def test_a_device_that_the_environment_hides_is_not_made_up(three: None, value: str) -> None:
+    environ = {"CUDA_VISIBLE_DEVICES": value}
+    shown = len(found(environ))
+    assert len(logical(shown, environ)) == shown
+    with pytest.raises(ConfigurationError, match=f"CUDA_VISIBLE_DEVICES='{value}' shows {shown}"):
+        logical(shown + 1, environ)
 
 
 def test_logical_devices_keep_the_names_of_the_environment() -> None:

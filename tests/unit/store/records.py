@@ -133,7 +133,7 @@ class StoredActor:
             "epoch": self.epoch, "owner": self.owner, "position": position,
             "settled": len(answered), "restart": True, "cause": "killed", "init_failed": False,
             "creation": directory.creation_message(
-                self.actor_id, self.keys.queue, "none", "Counter"),
+                self.actor_id, self.keys.queue, "Counter"),
             "need": "none", "actor_id": self.actor_id, "ttl": TTL,
             "answers": answered, "returned": [], "aside": [],
         }  # fmt: skip
