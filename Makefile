@@ -14,7 +14,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test coverage flake check format bench gpu clean lock
+.PHONY: help env demo test coverage flake stress check format bench gpu clean lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,9 @@ coverage: env ## Run every test and measure branches in every process: at least 
 
 flake: env ## Run the semantics suite N=50 times in random order and count (JOBS=2 at a time)
 	@$(BIN)/python -m tests.flake $(N) --jobs $(JOBS) $(ARGS)
+
+stress: env ## Create and kill N=10000 holders of GPUs at random: is a device given out twice?
+	@$(BIN)/python -m tests.placement_stress $(N) $(ARGS)
 
 check: env ## Check format, style, types and layers
 	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/basedpyright --pythonpath $(BIN)/python && $(BIN)/lint-imports

@@ -64,8 +64,16 @@ class WorkerProcess:
         """True while it runs a call."""
         return os.pread(self.progress, 8, 24) != bytes(8)
 
+    def began(self, pid: int) -> None:
+        """Note that its process runs; one that was to retire before is told now."""
+        self.pid = pid
+        for output in self.outputs:
+            output.pid = pid
+        if self.retiring:
+            self.signal(signal.SIGTERM)
+
     def retire(self) -> None:
-        """Have it end with the call that it runs."""
+        """Have it end with the call that it runs, or as soon as it has started."""
         self.retiring = True
         self.signal(signal.SIGTERM)
 

@@ -365,12 +365,7 @@ class Supervisor:
             self._unwatch(self._zygote)
             self._workers.clear()  # they end with it
         elif "started" in word:
-            worker = self._workers[str(word["started"])]
-            worker.pid = int(word["pid"])
-            if worker.retiring:  # it was told so before it had a number
-                worker.retire()
-            for output in worker.outputs:
-                output.pid = worker.pid
+            self._workers[str(word["started"])].began(int(word["pid"]))
         else:
             worker = self._workers.pop(str(word["ended"]))
             self._ended(worker, int(word["status"]))
