@@ -4,11 +4,12 @@ A request waits in its queue in the order of its kind. Between kinds the one tha
 here comes first; one that was passed over for a second, because smaller ones took what came free,
 has what it lacks kept for it. One node does so for a kind at a time (``save_for.lua``), so the
 others go on. Function calls end by themselves; where actors are in the way, which may live for
-ever, a node keeps free what it can for a while only, and then lets others have it for longer.
+ever, a node keeps free what it can for a while only, then lets others have it for longer, and so on.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,11 +18,12 @@ from ..need import Need
 from ..placement import Ledger
 from ..store import Store, Waiting
 
-__all__ = ["Saving"]
+__all__ = ["Saving", "saves_after"]
 
 #: Seconds for which a request may be passed over.
 PATIENCE_SECONDS = 1.0
-#: Where actors are in the way: seconds for which a node saves, and until it does so again.
+#: Where actors are in the way: seconds for which a node saves at first, and until it does so again.
+#: Each round takes twice as long as the one before, so that no actor's life is too long for all.
 SAVE_SECONDS = 10.0
 ROUND_SECONDS = 60.0
 #: Milliseconds for which a node that keeps resources free need not say so again: three ticks.
@@ -56,7 +58,7 @@ class Saving:
     def _worth_it(self, need: Need, waited: float) -> bool:
         if waited < PATIENCE_SECONDS:
             return False
-        return waited % ROUND_SECONDS < SAVE_SECONDS or self._without_calls().fits(need)
+        return saves_after(waited) or self._without_calls().fits(need)
 
     def _mine(self, label: str) -> bool:
         """Tell whether this node is the one that saves for a kind; a group has its own plan."""
@@ -87,3 +89,9 @@ class Saving:
             self._store.run("UNLINK", routing.saving_key(label))
 
     forget = served
+
+
+def saves_after(waited: float) -> bool:
+    """Tell whether a node saves for what has waited so many seconds for actors to end."""
+    before = 2 ** int(math.log2(waited / ROUND_SECONDS + 1))
+    return waited - ROUND_SECONDS * (before - 1) < SAVE_SECONDS * before

@@ -216,20 +216,23 @@ def test_where_calls_alone_are_in_the_way_a_node_saves_until_they_end(
         assert not allows(found, SMALL)
 
 
-def test_where_actors_are_in_the_way_a_node_saves_for_a_while_in_each_round(
+def test_where_actors_are_in_the_way_a_node_saves_for_a_while_in_longer_and_longer_rounds(
     store: Store, clock: Clock
 ) -> None:
     found = saver(store, without_calls=actors_in_the_way)
     found.passed_over(FOUR.label)
     began = clock.now
-    for round_number in range(3):
+    length = 1
+    for _round in range(4):
         for seconds, saves in (
-            (PATIENCE_SECONDS, True), (SAVE_SECONDS - 0.1, True), (SAVE_SECONDS, False),
-            (ROUND_SECONDS - 0.1, False),
+            (PATIENCE_SECONDS, True), (length * SAVE_SECONDS - 0.1, True),
+            (length * SAVE_SECONDS + 0.1, False), (length * ROUND_SECONDS - 0.1, False),
         ):  # fmt: skip
-            clock.now = began + round_number * ROUND_SECONDS + seconds
+            clock.now = began + seconds
             look(found)
             assert allows(found, SMALL) is not saves
+        began += length * ROUND_SECONDS
+        length *= 2
 
 
 def test_while_a_node_does_not_save_another_can(store: Store, clock: Clock) -> None:
