@@ -3,8 +3,9 @@
 A request waits in its queue in the order of its kind. Between kinds the one that has waited longest
 here comes first; one that was passed over for a second, because smaller ones took what came free,
 has what it lacks kept for it. One node does so for a kind at a time (``save_for.lua``), so the
-others go on. Function calls end by themselves; where actors are in the way, which may live for
-ever, a node keeps free what it can for a while only, then lets others have it for longer, and so on.
+others go on. Function calls end by themselves. Where actors are in the way, which may live for
+ever, a node keeps free what it can for a while only, then lets others have it for longer, again and
+again.
 """
 
 from __future__ import annotations
@@ -93,5 +94,5 @@ class Saving:
 
 def saves_after(waited: float) -> bool:
     """Tell whether a node saves for what has waited so many seconds for actors to end."""
-    before = 2 ** int(math.log2(waited / ROUND_SECONDS + 1))
+    before = 2.0 ** int(math.log2(waited / ROUND_SECONDS + 1))
     return waited - ROUND_SECONDS * (before - 1) < SAVE_SECONDS * before
