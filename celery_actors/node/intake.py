@@ -16,7 +16,7 @@ from ..placement import Grant, Ledger, NodeView
 from ..store import Store, Waiting
 from .process import WorkerProcess
 from .reservations import Reservations
-from .saving import Saving
+from .saving import GROUP, Saving
 from .stranded import Stranded
 
 __all__ = ["Intake", "sent_by_others"]
@@ -74,7 +74,7 @@ class Intake:
         self._needs = {
             each.label: self._needs.get(each.label) or Need.decode(each.need) for each in waiting
         }
-        self._reservations.look(groups, self._make_room)
+        self._reservations.look(groups, self._make_room, self._may_reserve)
         self._saving.look(self._needs, self._reservations.saved)
         for each in self._saving.in_order(waiting):
             self._serve(each, self._needs[each.label])
@@ -113,6 +113,10 @@ class Intake:
         elif self._me.could_hold(need):
             yield self._ledger
 
+    def _may_reserve(self, need: Need) -> bool:
+        """Tell whether a placement group may have so much now, or would take what is saved."""
+        return self._saving.allows(GROUP, need, self._ledger)
+
     def _starting(self) -> int:
         return sum(not worker.ready for worker in self._workers())
 
@@ -134,10 +138,9 @@ class Intake:
         if grant is None:
             return False
         owner = f"{self._incarnation}|{secrets.token_hex(4)}"
-        claim = self._store.scripts.claim(
-            routing.creation_queue(label), routing.owned_key(self._incarnation),
-            routing.lease_key(self._incarnation), owner, routing.PREFIX,
-        )  # fmt: skip
+        names = [routing.creation_queue(label), routing.owned_key(self._incarnation),
+                 routing.lease_key(self._incarnation), routing.DEAD_LETTERS]  # fmt: skip
+        claim = self._store.scripts.claim(names, owner, routing.PREFIX)
         if claim is None:
             grant.release()
             return False
@@ -243,6 +246,8 @@ class Intake:
             grant = worker.grant
             if grant and grant.ledger is self._ledger and not worker.assignment.actor_id:
                 books.release(grant.allocation)
+                if worker.has_lent:
+                    books.take_cpus(grant.allocation)
         return books
 
     def free(self) -> dict[str, int]:
