@@ -61,6 +61,7 @@ class Intake:
         self._others = sent
         # What plain Celery clients may send, who register nothing.
         self._sent = [word for need in sent for word in (need.label, need.encode())]
+        self._calls_next: set[str] = set()  # kinds of which an actor was served last
         self._surplus_since = 0.0
         self._awaited = 0  # CPU units that requests wait for until resident workers have ended
 
@@ -73,6 +74,7 @@ class Intake:
         self._needs = {
             each.label: self._needs.get(each.label) or Need.decode(each.need) for each in waiting
         }
+        self._calls_next &= self._needs.keys()
         self._reservations.look(groups, self._make_room)
         self._saving.look(self._needs, self._reservations.saved)
         for each in self._saving.in_order(waiting):
@@ -86,21 +88,24 @@ class Intake:
             self._saving.forget(label)
             self._stranded.see_to(label, need)
             return
-        full = False
-        for _ in range(waiting.actors):
-            if self._starting() >= STARTING or full:
-                break
-            full = not self._claim_actor(label, need, ledgers)
-        calls = 0 if label == _RESIDENT.label else waiting.calls
         queue = routing.shared_queue(label)
         coming = sum(w.assignment.queue == queue and not w.ready for w in self._workers())
-        for _ in range(coming, calls):
-            if self._starting() >= STARTING or full:
-                break
-            grant = self._grant(label, need, ledgers)
-            full = grant is None
-            if grant is not None:
-                self._start_shared(need, grant)
+        actors = waiting.actors
+        calls = 0 if label == _RESIDENT.label else max(0, waiting.calls - coming)
+        full = False
+        while (actors or calls) and self._starting() < STARTING and not full:
+            # They wait in two queues, so they take turns: neither kind keeps the other from
+            # starting where more and more of it come.
+            if actors and not (calls and label in self._calls_next):
+                actors -= 1
+                full = not self._claim_actor(label, need, ledgers)
+                turn = self._calls_next.add
+            else:
+                calls -= 1
+                full = not self._start_for_call(label, need, ledgers)
+                turn = self._calls_next.discard
+            if not full:
+                turn(label)
         if full and need.otherwise == "full" and not self._awaited:
             self._stranded.pass_on(label, need)
 
@@ -150,6 +155,12 @@ class Intake:
         )  # fmt: skip
         self._start(assignment, grant)
         return True
+
+    def _start_for_call(self, label: str, need: Need, ledgers: list[Ledger]) -> bool:
+        grant = self._grant(label, need, ledgers)
+        if grant is not None:
+            self._start_shared(need, grant)
+        return grant is not None
 
     def _new_session(self) -> str:
         """Return a name for a process; should this node be lost, others end what it holds."""

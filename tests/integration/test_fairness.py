@@ -70,6 +70,25 @@ def test_shares_that_keep_coming_do_not_starve_a_whole_device(with_gpus: Cluster
     ca.get(running, timeout=60)
 
 
+def test_actors_and_calls_with_the_same_need_take_turns(with_gpus: Cluster, tmp_path: Path):
+    journal = str(tmp_path / "journal")
+    blocker = Holder.options(**ALL).remote()
+    ca.get(blocker.given.remote(), timeout=20)
+    actors = [Scribe.options(**ALL).remote(journal) for _ in range(3)]
+    written = {actor.write.remote("actor"): actor for actor in actors}
+    actors.clear()
+    refs = [*written, *(note.options(**ALL).remote(journal, "call") for _ in range(3))]
+
+    ca.kill(blocker)
+    while refs:
+        done, refs = ca.wait(refs, timeout=20)
+        if actor := written.pop(done[0], None):
+            ca.kill(actor)
+
+    words = Path(journal).read_text().split()
+    assert words in (["actor", "call"] * 3, ["call", "actor"] * 3)
+
+
 @pytest.mark.parametrize("kind", ["actors", "calls"])
 def test_what_waits_in_one_queue_starts_in_order(with_gpus: Cluster, tmp_path: Path, kind: str):
     journal = tmp_path / "journal"
