@@ -6,6 +6,7 @@ UV ?= uv
 N ?= 50
 # The version that examples/neural_net_gpu.py was tested with. It is large, and so not among the pins.
 TORCH ?= torch==2.13.0
+JOBS ?= 1
 BIN := $(VENV)/bin
 PINS := requirements/dev.txt requirements/examples.txt
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -29,8 +30,8 @@ test: env ## Run every test (ARGS="-k order" picks some)
 coverage: env ## Run every test and measure branches in every process: at least 95 %
 	export PYTHONPATH="$(CURDIR)" && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest tests/unit tests/integration tests/acceptance $(ARGS) && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
-flake: env ## Run the semantics suite N=50 times in random order and count
-	@$(BIN)/python -m tests.flake $(N) $(ARGS)
+flake: env ## Run the semantics suite N=50 times in random order and count (JOBS=2 at a time)
+	@$(BIN)/python -m tests.flake $(N) --jobs $(JOBS) $(ARGS)
 
 stress: env ## Create and kill N=10000 holders of GPUs at random: is a device given out twice?
 	@$(BIN)/python -m tests.placement_stress $(N) $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterable
@@ -10,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from . import records, routing
-from .errors import TaskCancelledError
+from .errors import RayError, TaskCancelledError
 from .messages import Meta
 from .object_ref import ObjectRef
 from .store import Answer
 from .tokens import discard
 
 if TYPE_CHECKING:
+    from .calls import Target
     from .runtime import Runtime
 
 __all__ = ["ACKNOWLEDGE_SECONDS", "Canceller"]
+
+logger = logging.getLogger(__name__)
 
 #: Seconds that `cancel` waits for a worker to say what it did. Workers answer in milliseconds; one
 #: whose process computes without ever giving Python a turn may not.
@@ -60,31 +64,42 @@ class Canceller:
             self._tell(owner, "CANCEL", call_id, {"force": force, "recursive": recursive})
             return
         error = TaskCancelledError(f"the call to {target.name} was cancelled before it started")
+        if self._withdraw(target, call_id, error, REMEMBER_SECONDS):
+            return
+        word = {"queue": target.queue, "cancel": call_id, "force": force, "recursive": recursive,
+                "channel": routing.reply_channel(context.session)}  # fmt: skip
+        said = msgspec.json.encode(word)
+        if patience:
+            self._say_until_heard(ref, target, error, said, patience)
+        else:
+            context.store.run("PUBLISH", routing.BELL, said)
+
+    def _withdraw(
+        self, target: Target, call_id: str, error: TaskCancelledError, remember: int
+    ) -> bool:
+        """Take a call that no worker has fetched out of its line, and answer it.
+
+        Else the store remembers for so many seconds that it was cancelled.
+        """
+        context = self._context
         answer = Answer(
             routing.result_key(call_id), records.error_record(error, call_id),
             routing.reply_channel(context.session),
         )  # fmt: skip
         meta = routing.ActorKeys(target.queue, target.actor_id).meta if target.actor_id else ""
         cancelled = context.store.scripts.cancel(
-            target.queue, meta, routing.cancelled_key(call_id), call_id, REMEMBER_SECONDS,
+            target.queue, meta, routing.cancelled_key(call_id), call_id, remember,
             context.result_seconds, answer,
         )  # fmt: skip
         if cancelled:
             discard(context.store, [cancelled])
-            return
-        word = {"queue": target.queue, "cancel": call_id, "force": force, "recursive": recursive,
-                "channel": routing.reply_channel(context.session)}  # fmt: skip
-        said = msgspec.json.encode(word)
-        if patience:
-            self._say_until_heard(ref, call_id, error, said, patience)
-        else:
-            context.store.run("PUBLISH", routing.BELL, said)
+        return bool(cancelled)
 
     def _say_until_heard(
-        self, ref: ObjectRef[Any], call_id: str, error: TaskCancelledError, said: bytes,
+        self, ref: ObjectRef[Any], target: Target, error: TaskCancelledError, said: bytes,
         patience: float,
     ) -> None:  # fmt: skip
-        context = self._context
+        context, call_id = self._context, ref.id
         self._heard[call_id] = ""
 
         def over() -> bool:
@@ -94,6 +109,10 @@ class Canceller:
         for _ in range(SAY_TIMES):
             context.store.run("PUBLISH", routing.BELL, said)
             if context.mux.wait(over, time.monotonic() + patience / SAY_TIMES):
+                break
+            # A shared worker may have given it back to its line before it heard of this, and
+            # nobody has it then. No new mark: if it is over, nobody would remove that.
+            if self._withdraw(target, call_id, error, 0):
                 break
         heard = self._heard.pop(call_id, "")
         if heard == "DROPPED" and not ref.ready:
@@ -127,5 +146,11 @@ class Canceller:
         ref = self._context.results.held(meta.task_id)
         if ref is not None:
             how = msgspec.json.decode(meta.ca)
-            words = {**how, "patience": 0.0}
-            threading.Thread(target=self.cancel, args=(ref,), kwargs=words, daemon=True).start()
+            threading.Thread(target=self._cancel_for_another, args=(ref, how), daemon=True).start()
+
+    def _cancel_for_another(self, ref: ObjectRef[Any], how: dict[str, Any]) -> None:
+        """Cancel a call of ours as another process has asked."""
+        try:
+            self.cancel(ref, **how, patience=ACKNOWLEDGE_SECONDS)
+        except (RayError, ValueError) as error:
+            logger.warning("another process asked to cancel %s: %s", ref.id, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from dataclasses import replace
 
 from . import registry
 from .errors import InsufficientResourcesError
-from .need import ACCELERATOR, UNIT, Need, described
+from .labels import example_of
+from .need import ACCELERATOR, UNIT, Need, described, plain_amount, plain_number
 from .placement import Ledger, NodeView, shared_out
 from .resource_options import ResourceOptions
 from .store import Store
@@ -20,6 +22,8 @@ __all__ = ["Capacity"]
 #: Seconds for which a look at the nodes counts. What nodes have in total changes only as they come
 #: and go.
 FRESH_SECONDS = 1.0
+#: Nodes that an error lists.
+SHOWN_NODES = 10
 
 
 class Capacity:
@@ -31,9 +35,10 @@ class Capacity:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._views: list[NodeView] = []
+        self._living: list[NodeView] = []
+        self._silent: list[NodeView] = []  # those whose loss is not settled: they may be slow only
         self._until = 0.0
-        self._fitting: dict[Need, float] = {}
+        self._fitting: set[Need] = set()  # what was found to fit at the last look
         self._turns = itertools.count()
         self.captured = ""
 
@@ -41,9 +46,12 @@ class Capacity:
         """Return the living nodes, as they were a second ago at the earliest."""
         with self._lock:
             if time.monotonic() >= self._until:
-                self._views = registry.views(self._store)
+                found = registry.records(self._store)
+                self._living = [record.view for record in found if record.alive]
+                self._silent = [record.view for record in found if not record.alive]
+                self._fitting = set()
                 self._until = time.monotonic() + FRESH_SECONDS
-            return self._views
+            return self._living
 
     def place(self, options: ResourceOptions, need: Need, what: str) -> Need:
         """Return the need as it is to be sent: with its node or its group where that is settled.
@@ -61,20 +69,19 @@ class Capacity:
             if self._could_be_held(other):
                 return self._take_turns(other) if options.spreads else other
         if not options.wait_for_resources:
-            raise _insufficient(need, what, self.nodes())
+            raise _insufficient(_free_of_soft(need), what, [*self._living, *self._silent])
         return need
 
     def _could_be_held(self, need: Need) -> bool:
-        now = time.monotonic()
-        if self._fitting.get(need, 0.0) > now:
+        nodes = [*self.nodes(), *self._silent]
+        if need in self._fitting:
             return True
-        nodes = self.nodes()
-        if need.node and all(node.node_id != need.node for node in nodes):
+        wanted = _free_of_soft(need)
+        if wanted.node and all(node.node_id != wanted.node for node in nodes):
             return True  # its node is gone: what comes of that, its queue tells
-        wanted = need.anywhere if need.otherwise != "wait" else need
         if nodes and not any(node.could_hold(wanted) for node in nodes):
             return False
-        self._fitting[need] = now + FRESH_SECONDS
+        self._fitting.add(need)
         return True
 
     def _take_turns(self, need: Need) -> Need:
@@ -97,6 +104,11 @@ class Capacity:
             )
 
 
+def _free_of_soft(need: Need) -> Need:
+    """Return what must be met in the end: on its node only where it is bound to that."""
+    return need if need.otherwise == "wait" else need.anywhere
+
+
 def _bundle(spec: Need) -> Ledger:
     devices = dict.fromkeys(range(max(1, spec.gpus // UNIT)), min(spec.gpus, UNIT))
     kinds = dict.fromkeys(devices, spec.accelerator)
@@ -107,24 +119,22 @@ def _insufficient(
     need: Need, what: str, nodes: Sequence[NodeView]
 ) -> InsufficientResourcesError:  # fmt: skip
     """Return the error for what no node could ever hold: what was asked, what is there, a cure."""
-    total = "; ".join(
+    totals = [
         f"{node.node_id} has {described(tuple(registry.shown(node.total.total).items()))}"
         for node in nodes
-    )
+    ]
+    if len(totals) > SHOWN_NODES:
+        totals[SHOWN_NODES:] = [f"and {len(totals) - SHOWN_NODES} more nodes"]
     return InsufficientResourcesError(
-        f"{what} {_why(need, nodes)}. In total {total}. To wait for such a node instead, give "
-        "wait_for_resources=True"
+        f"{what} {_why(need, nodes)}. In total {'; '.join(totals)}. To wait for such a node "
+        "instead, give wait_for_resources=True"
     )
 
 
 def _why(need: Need, nodes: Sequence[NodeView]) -> str:
     welcome = [node for node in nodes if need.welcomes(node.node_id, node.labels)]
     if not welcome:
-        wanted = ",".join(f"{name}={value}" for name, value in need.selector)
-        return (
-            f"needs a node with the labels {wanted}, and no node has them: start `celery_actors "
-            f"worker --labels {wanted}`"
-        )
+        return _unlabelled(need)
     if not need.amounts:
         return "needs a node with a CPU: start `celery_actors worker --num-cpus 1`"
     place = f"the node {need.node}" if need.node else "one node"
@@ -133,10 +143,10 @@ def _why(need: Need, nodes: Sequence[NodeView]) -> str:
         if most < amount:
             asked = described([(name, amount)])
             if name.startswith(ACCELERATOR):
-                return f"needs {asked} on {place}, and no node has one: start a node there"
+                return f"needs {asked} on {place}, and there is none: start a node that has one"
             largest = "it" if need.node else "the largest node"
             return (
-                f"needs {asked} on {place}; {largest} has {_number(most, name)}: start "
+                f"needs {asked} on {place}; {largest} has {plain_amount(name, most)}: start "
                 f"`celery_actors worker {_flag(name, amount)}` there. It asks for "
                 f"{described(need.amounts)}"
             )
@@ -145,12 +155,17 @@ def _why(need: Need, nodes: Sequence[NodeView]) -> str:
     return f"needs {described(need.amounts)} together on {place}, and no node has all of it"
 
 
-def _number(units: int, name: str = "") -> str:
-    return f"{units / UNIT / 2**30:.3g} GiB" if name == "memory" else f"{units / UNIT:g}"
+def _unlabelled(need: Need) -> str:
+    wanted = ",".join(f"{name}={value}" for name, value in need.selector)
+    if need.node:
+        return f"needs the labels {wanted} on the node {need.node}, and that does not have them"
+    such = ",".join(f"{name}={value}" for name, value in example_of(need.selector).items())
+    cure = f"start `celery_actors worker --labels {such}`" if such else "start one that has"
+    return f"needs a node with the labels {wanted}, and no node has them: {cure}"
 
 
 def _flag(name: str, amount: int) -> str:
     flags = {"GPU": "--num-gpus", "CPU": "--num-cpus", "memory": "--memory"}
     if name in flags:
         return f"{flags[name]} {-(-amount // UNIT)}"
-    return f"--resources '{{\"{name}\": {_number(amount)}}}'"
+    return f"--resources '{{{json.dumps(name)}: {plain_number(amount)}}}'"

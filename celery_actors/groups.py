@@ -24,6 +24,8 @@ __all__ = ["Group", "answer", "begin", "create", "everything", "find", "lost", "
 REMEMBER_SECONDS = 600
 #: Milliseconds for which nodes may take to answer a plan: workers may have to end first.
 ANSWER_MS = 3_000
+#: Milliseconds between an attempt that failed and the next: one tick of the nodes.
+PAUSE_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,8 @@ def answer(
     """Say that a node holds bundles for an attempt, or cannot; False where the attempt is over."""
     names = [routing.group_key(group.group_id), routing.GROUPS_WAITING, routing.BELL,
              routing.lease_key(incarnation)]  # fmt: skip
-    words = (group.attempt, group.group_id, "1" if held else "", len(group.bundles), incarnation)
+    words = (group.attempt, group.group_id, "1" if held else "", len(group.bundles), incarnation,
+             PAUSE_MS)  # fmt: skip
     return store.scripts.group("group_answer", names, *words, *indexes) == 1
 
 

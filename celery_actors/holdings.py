@@ -16,7 +16,6 @@ from typing import Any
 
 from . import records, routing
 from .buffers import Buffers
-from .messages import decode_meta
 from .store import Mux, Scripts
 from .store.wire import pack
 from .tokens import PREFIXES, REMEMBER_SECONDS, Remains
@@ -111,7 +110,7 @@ class Holdings:
         """Remove the keys that calls leave, and the buffers of freed values, by their records."""
         keys = [key for remains in left for key in remains.keys]
         blobs = [blob for remains in left for blob in remains.blobs]
-        blobs += [blob for record in freed for blob in records.blobs_of(decode_meta(record))]
+        blobs += [blob for record in freed for blob in records.blobs_of_stored(record)]
         if keys:
             self._post("UNLINK", *keys)
         if blobs:

@@ -192,7 +192,12 @@ class Interrupts:
 
     def _stop(self, stop: Stop, why: Why) -> None:
         if isinstance(stop, int):
-            self._why = (stop, why)
+            with self._lock:
+                # Two may ask at once. One that comes after its call must not take the place of
+                # the other one's word, which is for the next call.
+                if stop != self._main:
+                    return
+                self._why = (stop, why)
             threading.Thread(target=self._knock, args=(stop,), daemon=True).start()
         else:
             stop(why)

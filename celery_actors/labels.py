@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-__all__ = ["Selector", "check_labels", "check_selector", "matches", "selector_of"]
+__all__ = ["Selector", "check_labels", "check_selector", "example_of", "matches", "selector_of"]
 
 #: Conditions as sorted pairs of a label's name and what its value must be.
 Selector: TypeAlias = tuple[tuple[str, str], ...]
@@ -82,11 +82,16 @@ def matches(selector: Selector, labels: Mapping[str, str]) -> bool:
     return all(_holds(condition, labels.get(name)) for name, condition in selector)
 
 
+def example_of(selector: Selector) -> dict[str, str]:
+    """Return labels that a node could be given to meet the conditions; the fewest."""
+    return {name: _listed(condition)[0] for name, condition in selector if condition[:1] != "!"}
+
+
 def _holds(condition: str, value: str | None) -> bool:
-    negative = condition.startswith("!")
-    wanted = condition.removeprefix("!")
+    return (value in _listed(condition.removeprefix("!"))) is not condition.startswith("!")
+
+
+def _listed(wanted: str) -> list[str]:
     if wanted.startswith("in(") and wanted.endswith(")"):
-        listed = {word.strip() for word in wanted[3:-1].split(",")}
-    else:
-        listed = {wanted}
-    return (value in listed) is not negative
+        return [word.strip() for word in wanted[3:-1].split(",")]
+    return [wanted]

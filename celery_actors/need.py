@@ -16,7 +16,7 @@ import msgspec
 
 from .labels import Selector, matches
 
-__all__ = ["ACCELERATOR", "UNIT", "Need", "described"]
+__all__ = ["ACCELERATOR", "UNIT", "Need", "described", "plain_amount", "plain_number"]
 
 UNIT = 10_000
 #: The resource that a node with devices of a type has once, as in Ray.
@@ -25,9 +25,18 @@ ACCELERATOR = "accelerator_type:"
 _ACCELERATOR_AMOUNT = 10
 
 
-def _plain(amount: int) -> str:
+def plain_number(amount: int) -> str:
+    """Return units as a decimal number, exactly."""
     whole, part = divmod(amount, UNIT)
     return f"{whole}.{part:04d}".rstrip("0") if part else str(whole)
+
+
+def plain_amount(name: str, amount: int) -> str:
+    """Return an amount of one resource for people: memory as "4 GiB", all else as a number."""
+    if name != "memory":
+        return plain_number(amount)
+    unit, word = (2**30, "GiB") if amount >= UNIT * 2**30 else (2**20, "MiB")
+    return f"{amount / UNIT / unit:.2f}".rstrip("0").rstrip(".") + f" {word}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +67,11 @@ class Need:
     ) -> Need:  # fmt: skip
         """Build a need from plain numbers; ``memory`` in bytes."""
         given = {"CPU": cpus, "GPU": gpus, "memory": memory, **custom}
-        scaled = [(name, round(amount * UNIT)) for name, amount in given.items()]
+        scaled = {name: round(amount * UNIT) for name, amount in given.items()}
         if accelerator:
-            scaled.append((ACCELERATOR + accelerator, _ACCELERATOR_AMOUNT))
-        return cls(tuple(sorted((name, amount) for name, amount in scaled if amount > 0)))
+            name = ACCELERATOR + accelerator
+            scaled[name] = max(scaled.get(name, 0), _ACCELERATOR_AMOUNT)
+        return cls(tuple(sorted((name, amount) for name, amount in scaled.items() if amount > 0)))
 
     @classmethod
     def decode(cls, text: str | bytes) -> Need:
@@ -78,8 +88,8 @@ class Need:
     def label(self) -> str:
         """A short name that is the same for equal needs: the tail of a queue name."""
         parts = [self._resources]
-        if places := self._places:
-            parts += [*places, _digest(self._where, 8)]
+        if self._where != _ANYWHERE:
+            parts += [*self._places, _digest(self._where, 16)]
         if self.env:
             parts.append(f"env-{self.env}")
         return "-".join(parts)
@@ -158,16 +168,20 @@ class Need:
         return self.node in ("", node_id) and matches(self.selector, labels)
 
 
+#: What ``_where`` is of a need that may be met on any node.
+_ANYWHERE = Need()._where  # noqa: SLF001 - the module's own
+
+
 def _word(name: str, amount: int) -> str:
     """Return one resource as a part of a label; '' for a name that could be mistaken."""
     if name in ("CPU", "GPU"):
-        return f"{name.lower()}{_plain(amount)}"
+        return f"{name.lower()}{plain_number(amount)}"
     kind = name.removeprefix(ACCELERATOR)
     if kind != name:
         readable = amount == _ACCELERATOR_AMOUNT and re.fullmatch("[A-Za-z0-9]+", kind)
         return f"is.{kind}" if readable else ""
     if re.fullmatch("[a-z_]+", name) and name not in ("cpu", "gpu", "none", "x", "where", "is"):
-        return f"{name}{_plain(amount)}"
+        return f"{name}{plain_number(amount)}"
     return ""
 
 
@@ -180,11 +194,11 @@ def described(amounts: Sequence[tuple[str, int]]) -> str:
     words = []
     for name, amount in sorted(amounts, key=lambda pair: ("GPU", "CPU").index(pair[0])
                                if pair[0] in ("GPU", "CPU") else 2):  # fmt: skip
-        number = _plain(amount)
+        number = plain_amount(name, amount)
         if name in ("GPU", "CPU"):
             words.append(f"{number} {name}{'s' if amount > UNIT else ''}")
         elif name == "memory":
-            words.append(f"{amount / UNIT / 2**30:.3g} GiB of memory")
+            words.append(f"{number} of memory")
         elif name.startswith(ACCELERATOR):
             words.append(f"a device of type {name.removeprefix(ACCELERATOR)}")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
@@ -254,8 +255,11 @@ def _merge(base: _T, given: Mapping[str, Any], what: str) -> _T:
     for name in ("resources", "label_selector", "concurrency_groups"):
         if changed.get(name) is not None:
             changed[name] = dict(changed[name])  # the caller may go on changing its own
-    if isinstance(changed.get("retry_exceptions"), list):
-        changed["retry_exceptions"] = tuple(changed["retry_exceptions"])
+    for name in ("retry_exceptions", "gpu_ids"):
+        if isinstance(changed.get(name), list):
+            changed[name] = tuple(changed[name])
+    if changed.get("fallback_strategy") is not None:
+        changed["fallback_strategy"] = copy.deepcopy(changed["fallback_strategy"])
     return replace(base, **changed)
 
 

@@ -61,7 +61,7 @@ class Ledger:
         return cls(dict(allocation.need.amounts), devices, kinds)
 
     def copy(self) -> Ledger:
-        """Return the same books, to try something in."""
+        """Return books that say the same, to try something out on."""
         found = Ledger(self.total, self.devices, self.kinds)
         found.free, found.gpus = dict(self.free), dict(self.gpus)
         return found
@@ -107,21 +107,17 @@ class Ledger:
 
         So is everything that ``saved`` is not waiting for, and what is left of the rest.
         """
-        if not {name for name, _ in need.amounts} & {name for name, _ in saved.amounts}:
-            return True
         after = self.copy()
         if after.acquire(need) is None:
             return True  # it is not granted at all
-        lacking = self.short(saved)
-        if any(need.amount(name) for name in lacking):
-            return False
-        enough = all(after.free.get(name, 0) >= amount for name, amount in saved.amounts
-                     if name not in lacking)  # fmt: skip
-        if not enough or not saved.gpus or not need.gpus:
-            return enough
-        return self._choose(saved, self.gpus) is not None and (
-            self._choose(saved, after.gpus) is not None
-        )
+        for name, amount in saved.amounts:
+            if name != "GPU" and need.amount(name) and after.free.get(name, 0) < amount:
+                return False
+        touched = [
+            device for device in self._usable(saved) if after.gpus[device] != self.gpus[device]
+        ]
+        # Where it lacks devices now, each that comes free may be the one that it lacks.
+        return not touched or self._choose(saved, after.gpus) is not None
 
     # -- those who wait --------------------------------------------------------------------
 
@@ -140,19 +136,24 @@ class Ledger:
         if need.gpus == 0:
             return ()
         share = min(need.gpus, UNIT)
-        fitting = {
-            device: left
-            for device, left in units.items()
-            if left >= share
-            and need.accelerator in ("", self.kinds.get(device, ""))
-            and (not need.gpu_ids or device in need.gpu_ids)
-        }
+        fitting = {device: units[device] for device in self._usable(need) if units[device] >= share}
         count = max(1, need.gpus // UNIT)
         if len(fitting) < max(count, len(need.gpu_ids)):
             return None
         # A share goes to the fullest device that has room, so that whole ones stay free.
         order = sorted(fitting, key=lambda device: (fitting[device], device))
         return tuple(sorted(order[:count]))
+
+    def _usable(self, need: Need) -> list[int]:
+        """Return the devices that a need could be met from, free or not."""
+        if not need.gpus:
+            return []
+        return [
+            device
+            for device in self.devices
+            if need.accelerator in ("", self.kinds.get(device, ""))
+            and (not need.gpu_ids or device in need.gpu_ids)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +186,6 @@ class NodeView:
 
 
 def shared_out(views: Iterable[NodeView], need: Need, turn: int) -> NodeView | None:
-    """Return the node whose turn it is under ``SPREAD``: those with room take turns, then all."""
+    """Return the node whose turn it is under ``SPREAD``: one that has no room passes it on."""
     able = sorted((view for view in views if view.could_hold(need)), key=lambda v: v.node_id)
-    roomy = [view for view in able if view.free.fits(need)]
-    chosen = roomy or able
-    return chosen[turn % len(chosen)] if chosen else None
+    return able[turn % len(able)] if able else None

@@ -29,7 +29,7 @@ from .errors import (
     WorkerCrashedError,
     system_error,
 )
-from .messages import Meta
+from .messages import Meta, decode_meta
 from .serialization import SEALED, Blob, Sealer, encode_plain
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "RaisedAt",
     "beside",
     "blobs_of",
+    "blobs_of_stored",
     "contained",
     "error_record",
     "failure_record",
@@ -235,12 +236,23 @@ def _open_error(meta: Meta, sealed: str, call_id: str, sealer: Sealer) -> RayErr
 
 
 def blobs_of(meta: Meta) -> list[Blob]:
-    """Return what a record keeps beside itself."""
+    """Return what a record keeps beside itself; nothing where it cannot be read."""
     raw = bytes(meta.result)
     if raw.startswith(SEALED):
         return Sealer.blobs(raw)
-    raised = "" if bytes(meta.ca) == b"null" else _decode_failure(meta.ca).x
+    try:
+        raised = "" if bytes(meta.ca) == b"null" else _decode_failure(meta.ca).x
+    except msgspec.MsgspecError:
+        return []
     return Sealer.blobs(raised.encode()) if raised else []
+
+
+def blobs_of_stored(record: bytes) -> list[Blob]:
+    """Return what a stored record keeps beside itself; nothing where it is no record."""
+    try:
+        return blobs_of(decode_meta(record))
+    except (msgspec.MsgspecError, RecursionError):
+        return []
 
 
 def unhandled(meta: Meta) -> str | None:

@@ -34,7 +34,8 @@ class NodeRecord:
         about = self.about
         kinds = dict(enumerate(about.get("kinds", ())))
         total = Ledger(about["total"], dict(enumerate(about.get("devices", ()))), kinds)
-        free = Ledger(about["free"], dict(enumerate(about.get("gpus", ()))), kinds)
+        free = total.copy()
+        free.free, free.gpus = about["free"], dict(enumerate(about.get("gpus", ())))
         return NodeView(self.node_id, about["host"], total, free, self.labels)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .labels import check_selector, selector_of
-from .need import Need
+from .need import ACCELERATOR, UNIT, Need
 from .strategies import (
     NodeAffinitySchedulingStrategy,
     PlacementGroupSchedulingStrategy,
@@ -69,7 +69,7 @@ class ResourceOptions:
     @property
     def leaves_place_open(self) -> bool:
         """True where no strategy was named: a group that captures children may take the work."""
-        return self.scheduling_strategy is None and self.placement_group is None
+        return self.scheduling_strategy is None and self.placement_group in (None, "default")
 
     def need_with(self, cpus: float) -> Need:
         """Return the need, with so many CPUs where ``num_cpus`` was not given."""
@@ -104,21 +104,34 @@ class ResourceOptions:
         Raises:
             ValueError: they do.
         """
-        if self.placement_group not in (None, "default") and self.scheduling_strategy is not None:
-            raise ValueError("give placement_group or scheduling_strategy, not both")
+        if self.placement_group not in (None, "default"):
+            if self.scheduling_strategy is not None:
+                raise ValueError("give placement_group or scheduling_strategy, not both")
+        elif self.placement_group_bundle_index != -1:
+            raise ValueError(
+                f"placement_group_bundle_index={self.placement_group_bundle_index} needs a "
+                "placement_group beside it"
+            )
         _ = self.group  # checks the group and the index
-        if self.gpu_ids is None:
-            return
+        types = {name for name in self.resources or () if name.startswith(ACCELERATOR)}
+        if self.accelerator_type:
+            types.add(ACCELERATOR + self.accelerator_type)
+        if len(types) > 1:
+            raise ValueError(f"one device type can be asked for, not several: {sorted(types)}")
+        if self.gpu_ids is not None:
+            self._check_devices(self.gpu_ids)
+
+    def _check_devices(self, gpu_ids: Sequence[int]) -> None:
         strategy = self.scheduling_strategy
         if not isinstance(strategy, NodeAffinitySchedulingStrategy) or strategy.soft:
             raise ValueError(
                 "gpu_ids name devices of one node: say which, with scheduling_strategy="
                 "NodeAffinitySchedulingStrategy(node_id, soft=False)"
             )
-        count = len(self.gpu_ids)
-        if self.num_gpus not in (None, count) and not (count == 1 and self.num_gpus < 1):
+        count = len(gpu_ids)
+        if self.num_gpus not in (None, count) and not (count == 1 and 0 < self.num_gpus < 1):
             raise ValueError(
-                f"gpu_ids={list(self.gpu_ids)} names {count} devices, and num_gpus={self.num_gpus}"
+                f"gpu_ids={list(gpu_ids)} names {count} devices, and num_gpus={self.num_gpus}"
             )
 
 
@@ -132,9 +145,16 @@ def check_number(name: str, value: Any) -> None:
         raise ValueError(f"{name} must not be negative, got {value}")
 
 
+def check_amount(name: str, value: Any) -> None:
+    """Refuse what is no amount of a resource: also what would be rounded to nothing."""
+    check_number(name, value)
+    if value and round(value * UNIT) == 0:
+        raise ValueError(f"{name} must be 0 or at least {1 / UNIT}, got {value}")
+
+
 def check_gpus(name: str, value: Any) -> None:
     """Refuse what is no number of GPUs: a share of one, or whole ones."""
-    check_number(name, value)
+    check_amount(name, value)
     if value > 1 and value != int(value):
         raise ValueError(f"{name} above 1 must be whole, got {value}")
 
@@ -149,7 +169,7 @@ def check_resources(name: str, value: Any) -> None:
             raise ValueError(f"use num_{key.lower()}s= instead of {name}={{{key!r}: …}}")
         if key == "memory":
             raise ValueError(f"use memory= instead of {name}={{'memory': …}}")
-        check_number(f"{name}[{key!r}]", amount)
+        check_amount(f"{name}[{key!r}]", amount)
 
 
 def _text(name: str, value: Any) -> None:
@@ -195,10 +215,10 @@ def _flag(name: str, value: Any) -> None:
 
 #: What checks each option.
 CHECKS: dict[str, Callable[[str, Any], None]] = {
-    "num_cpus": check_number,
+    "num_cpus": check_amount,
     "num_gpus": check_gpus,
     "resources": check_resources,
-    "memory": check_number,
+    "memory": check_amount,
     "accelerator_type": _text,
     "label_selector": check_selector,
     "fallback_strategy": _fallbacks,

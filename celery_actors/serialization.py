@@ -289,8 +289,15 @@ class Sealer:
 
     @staticmethod
     def blobs(raw: bytes | dict[str, Any]) -> list[Blob]:
-        """Return what a sealed value keeps beside itself, without opening it."""
-        blob = Sealer._parse(raw).o
+        """Return what a sealed value keeps beside itself, without opening it.
+
+        What cannot be read keeps nothing: it is asked when a value goes, and nothing that a
+        stranger has written may keep others from going.
+        """
+        try:
+            blob = Sealer._parse(raw).o
+        except UntrustedPayloadError:
+            return []
         return [] if blob is None else [blob]
 
 

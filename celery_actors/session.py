@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 SESSION_MS = 10_000
 RENEW_SECONDS = 3.0
+#: Seconds for which a driver waits for a node whose lease is over: as long as a lease lasts.
+LATE_SECONDS = 3.0
 
 
 class _Session:
@@ -56,6 +58,8 @@ class _Session:
         self.context: ClusterContext | None = None
         self.runtime: Runtime | None = None
         self._renewed = 0.0
+        self._missing: dict[str, float] = {}  # nodes without a lease, and since when
+        self._looked = 0.0  # when they were looked at
         self._flushed = threading.Event()
 
     def on_log(self, payload: bytes) -> None:
@@ -82,15 +86,27 @@ class _Session:
         if self.runtime is None:
             return
         store = self.runtime.store
-        for record in registry.records(store):
-            if not record.alive:
-                node_lost(store, record.node_id, self.runtime.result_seconds)
+        missing = {node.node_id for node in registry.records(store) if not node.alive}
+        for node_id in self._overdue(missing):
+            node_lost(store, node_id, self.runtime.result_seconds)
         if self.local is not None and self.local.node.poll() is not None:
             self.runtime.results.fail_pending(LocalRayletDiedError(
                 f"the local node {self.local.node_id} ended with status "
                 f"{self.local.node.returncode}; call shutdown() and init() to start another. Its "
                         f"log ends:\n{self.local.log_tail()}"
             ))  # fmt: skip
+
+    def _overdue(self, missing: set[str]) -> list[str]:
+        """Return the nodes whose leases have been missing for a while.
+
+        A node on a busy machine may only be late, and takes its place again. Other nodes judge at
+        once; a driver helps where none is left.
+        """
+        now = time.monotonic()
+        known = self._missing if now - self._looked < 2 * LATE_SECONDS else {}
+        self._looked = now
+        self._missing = {node_id: known.get(node_id, now) for node_id in missing}
+        return [node_id for node_id, since in self._missing.items() if now - since > LATE_SECONDS]
 
     def collect_output(self, context: Runtime) -> None:
         """Wait until a node has sent what this driver's workers printed, a second at most."""

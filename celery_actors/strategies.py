@@ -42,7 +42,8 @@ class PlacementGroupSchedulingStrategy:
     placement_group_capture_child_tasks: bool = False
 
     def __post_init__(self) -> None:
-        if not (hasattr(self.placement_group, "bundle_specs") and self.placement_group.id):
+        group = self.placement_group
+        if not (hasattr(group, "bundle_specs") and getattr(group, "id", None)):
             raise ValueError(
                 "placement_group must be a group made by placement_group(), not "
                 f"{self.placement_group!r}"
@@ -54,6 +55,11 @@ class PlacementGroupSchedulingStrategy:
             raise ValueError(
                 f"placement_group_bundle_index={index} is out of range: the group has {count} "
                 "bundles, and -1 means any of them"
+            )
+        if not isinstance(captures := self.placement_group_capture_child_tasks, bool):
+            raise TypeError(
+                "placement_group_capture_child_tasks must be True or False, not "
+                f"{type(captures).__name__}"
             )
 
 

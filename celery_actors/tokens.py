@@ -15,14 +15,13 @@ left too long, never taken too early. What a holder forgets goes when its sessio
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from . import records, routing
 from .buffers import free_commands
-from .errors import DeadLetterError, UntrustedPayloadError
-from .messages import Message, decode_meta, outline
+from .errors import DeadLetterError
+from .messages import Message, outline
 from .serialization import Blob, Sealer, is_sealed
 from .store import Store
 
@@ -61,8 +60,7 @@ def remains_of(message: Message) -> Remains | None:
     blobs: list[Blob] = []
     for value in (*message.args, *message.kwargs.values()):
         if is_sealed(value):
-            with contextlib.suppress(UntrustedPayloadError):  # nobody has verified it yet
-                blobs += Sealer.blobs(value)
+            blobs += Sealer.blobs(value)
     return Remains((), blobs, message.tag.carried)
 
 
@@ -113,7 +111,7 @@ def leave(store: Store, session: str, ttl: int) -> None:
 
 
 def _free(store: Store, freed: Iterable[bytes]) -> None:
-    _free_blobs(store, [b for record in freed for b in records.blobs_of(decode_meta(record))])
+    _free_blobs(store, [b for record in freed for b in records.blobs_of_stored(record)])
 
 
 def _free_blobs(store: Store, blobs: Iterable[Blob]) -> None:

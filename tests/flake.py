@@ -1,7 +1,9 @@
 """Run the semantics suite again and again, each time in another order: ``make flake N=50``.
 
 A run that fails ends nothing. The last lines tell how many runs passed, and for each other run its
-seed, the tests that failed and where its whole output is.
+seed, the tests that failed and where its whole output is. ``JOBS=2`` keeps two runs going at a
+time: each has a shared memory and a temporary folder of its own (``tests/conftest.py``), and the
+load of the other one is what finds a race.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -41,7 +44,9 @@ def run_suite(seed: int, words: tuple[str, ...]) -> Run:
     """Run the suite once in the order of a seed; keep the output of a run that fails."""
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{seed}.log"
-    command = [sys.executable, "-m", "pytest", *SUITE, f"--randomly-seed={seed}", *words]
+    # Without pytest's cache: runs side by side would write the same files.
+    order = ["-p", "no:cacheprovider", f"--randomly-seed={seed}"]
+    command = [sys.executable, "-m", "pytest", *SUITE, *order, *words]
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, log.open("wb") as output:
         report = Path(folder) / "report.xml"
@@ -72,16 +77,23 @@ def read_report(path: Path) -> tuple[int, list[str]]:
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("times", type=click.IntRange(min=1))
 @click.argument("words", nargs=-1)
-def main(times: int, words: tuple[str, ...]) -> None:
+@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Runs at a time.")
+def main(times: int, words: tuple[str, ...], jobs: int) -> None:
     """Run the semantics suite TIMES times; WORDS are further options of pytest."""
     runs = []
-    for number in range(1, times + 1):
-        run = run_suite(random.randrange(2**32), words)
-        runs.append(run)
-        outcome = f"{run.tests} tests, {len(run.failed)} failed, {run.seconds:.0f} s"
-        click.echo(f"run {number} of {times}, seed {run.seed}: {outcome}")
-        for name in run.failed:
-            click.echo(f"  {name}")
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        seeds = [random.randrange(2**32) for _ in range(times)]
+        started = [pool.submit(run_suite, seed, words) for seed in seeds]
+        for number, ended in enumerate(as_completed(started), 1):
+            run = ended.result()
+            runs.append(run)
+            outcome = f"{run.tests} tests, {len(run.failed)} failed, {run.seconds:.0f} s"
+            click.echo(f"run {number} of {times}, seed {run.seed}: {outcome}")
+            for name in run.failed:
+                click.echo(f"  {name}")
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C: what has not begun does not begin
     bad = [run for run in runs if not run.passed]
     click.echo(f"{times - len(bad)} of {times} runs passed")
     for run in bad:

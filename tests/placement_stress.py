@@ -56,7 +56,7 @@ PATIENCE_SECONDS = 60.0
 class Holder:
     """Holds its devices as long as it lives."""
 
-    def __init__(self, folder: str, gpus: int, ask_child: bool) -> None:  # noqa: FBT001
+    def __init__(self, folder: str, gpus: int, ask_child: bool) -> None:
         self.mine = claim(folder, gpus, ask_child=ask_child)
 
     def where(self) -> Claim:
@@ -69,7 +69,7 @@ class Holder:
 
 
 @ca.remote
-def hold(folder: str, gpus: int, ask_child: bool, seconds: float) -> Claim:  # noqa: FBT001
+def hold(folder: str, gpus: int, ask_child: bool, seconds: float) -> Claim:
     """Hold devices for a moment."""
     mine = claim(folder, gpus, ask_child=ask_child)
     time.sleep(seconds)

@@ -25,6 +25,8 @@ __all__ = ["Intake", "sent_by_others"]
 STARTING = 4
 #: Seconds for which more workers than CPUs are kept: the next blocking `get` may need them.
 SURPLUS_SECONDS = 1.0
+#: Seconds for which a worker of functions may go on where an actor with the same need waits.
+TURN_SECONDS = 1.0
 _RESIDENT = FunctionOptions().need
 _PREFIXES = (routing.creation_queue(""), routing.shared_queue(""))
 
@@ -62,8 +64,10 @@ class Intake:
         # What plain Celery clients may send, who register nothing.
         self._sent = [word for need in sent for word in (need.label, need.encode())]
         self._calls_next: set[str] = set()  # kinds of which an actor was served last
+        self._begun: dict[str, tuple[int, str]] = {}  # worker -> its last call, and of what kind
         self._surplus_since = 0.0
-        self._awaited = 0  # CPU units that requests wait for until resident workers have ended
+        self._awaited = 0  # CPU units that requests wait for until workers have ended
+        self._room_comes = False  # workers are ending for the request that is looked at
 
     def look(self) -> None:
         """Take what waits and fits."""
@@ -76,7 +80,10 @@ class Intake:
         }
         self._calls_next &= self._needs.keys()
         self._reservations.look(groups, self._make_room)
+        self._note_progress()
         self._saving.look(self._needs, self._reservations.saved)
+        if (group := self._saving.group) is not None and not self._ledger.fits(group):
+            self._retire_for(group, "")
         for each in self._saving.in_order(waiting):
             self._serve(each, self._needs[each.label])
         self._fill_resident()
@@ -89,24 +96,27 @@ class Intake:
             self._stranded.see_to(label, need)
             return
         queue = routing.shared_queue(label)
-        coming = sum(w.assignment.queue == queue and not w.ready for w in self._workers())
+        # Those that start, and those that are about to take their next call or to end.
+        coming = sum(w.assignment.queue == queue and not w.busy for w in self._workers())
         actors = waiting.actors
         calls = 0 if label == _RESIDENT.label else max(0, waiting.calls - coming)
-        full = False
+        full = self._room_comes = False
         while (actors or calls) and self._starting() < STARTING and not full:
             # They wait in two queues, so they take turns: neither kind keeps the other from
             # starting where more and more of it come.
             if actors and not (calls and label in self._calls_next):
-                actors -= 1
                 full = not self._claim_actor(label, need, ledgers)
+                actors -= not full
                 turn = self._calls_next.add
             else:
-                calls -= 1
                 full = not self._start_for_call(label, need, ledgers)
+                calls -= not full
                 turn = self._calls_next.discard
             if not full:
                 turn(label)
-        if full and need.otherwise == "full" and not self._awaited:
+        if full and actors and label not in self._calls_next:
+            self._end_turn(queue)
+        if full and need.otherwise == "full" and not self._room_comes:
             self._stranded.pass_on(label, need)
 
     def _ledgers(self, need: Need) -> Iterator[Ledger]:
@@ -123,7 +133,9 @@ class Intake:
         """Grant a need for one request, unless it has to wait."""
         for ledger in ledgers:
             ours = ledger is self._ledger
-            if ours and not (self._saving.allows(label, need, ledger) and self._make_room(need)):
+            if ours and not (
+                self._saving.allows(label, need, ledger) and self._make_room(need, label)
+            ):
                 continue
             allocation = ledger.acquire(need)
             if allocation is not None:
@@ -173,22 +185,26 @@ class Intake:
     def _resident(self) -> list[WorkerProcess]:
         return [worker for worker in self._workers() if worker.is_resident]
 
-    def _make_room(self, need: Need) -> bool:
-        """Tell whether the CPUs of a need are free of resident workers; else have some end.
+    def _make_room(self, need: Need, label: str = "") -> bool:
+        """Tell whether a need can be met now; else have workers end that are in the way.
 
-        The ledger does not know them: what is free there they use, a CPU each. They end with the
-        call that they run, and as soon as enough of them have, the need is met.
+        Idle ones, and for a kind that the node saves for also those that take one call after the
+        other. As soon as enough of them have ended, the node looks again, and the need is met. The
+        ledger does not know resident workers: what is free there they use, a CPU each, and a busy
+        one ends with the call that it runs.
         """
+        if not self._ledger.fits(need):
+            self._retire_for(need, label)
+            return False
         if not need.cpus:
             return True
-        if not self._ledger.fits(need):
-            return False
         left = self._ledger.free["CPU"] - need.cpus - self._awaited
         running = [worker for worker in self._resident() if not worker.blocked]
         excess = len(running) - max(0, left) // UNIT
         if excess <= 0:
             return True
         self._awaited += need.cpus
+        self._room_comes = True
         staying = sorted(
             (worker for worker in running if not worker.retiring),
             key=lambda worker: (worker.busy, worker.ready, worker.born),
@@ -196,6 +212,42 @@ class Intake:
         for worker in staying[: max(0, excess - (len(running) - len(staying)))]:
             worker.retire()
         return False
+
+    def _retire_for(self, need: Need, label: str) -> None:
+        """Have workers of functions end, if that makes room: busy ones with the call they run."""
+        books, chosen = self._ledger.copy(), []
+        saved, queue = self._saving.is_for(label), routing.shared_queue(label)
+        for worker in self._workers():
+            grant = worker.grant
+            mine = grant is not None and grant.ledger is self._ledger
+            may_end = not worker.busy or (saved and worker.assignment.queue != queue)
+            if grant and mine and worker.ready and may_end and not worker.assignment.actor_id:
+                books.release(grant.allocation)
+                chosen.append(worker)
+                if books.fits(need):
+                    self._awaited += need.cpus
+                    self._room_comes = True
+                    for one in chosen:
+                        one.retire()
+                    return
+
+    def _end_turn(self, queue: str) -> None:
+        """Have a worker of functions end whose turn is over: an actor with the same need waits."""
+        mine = [each for each in self._workers() if each.assignment.queue == queue]
+        oldest = min(mine, key=lambda worker: worker.born, default=None)
+        if oldest is not None and time.monotonic() - oldest.born > TURN_SECONDS:
+            oldest.retire()
+
+    def _note_progress(self) -> None:
+        """Note of which kinds a call has begun: a worker takes one after the other by itself."""
+        begun = {
+            worker.assignment.worker_id: (worker.note()[0], worker.assignment.need.label)
+            for worker in self._workers() if worker.grant and not worker.assignment.actor_id
+        }  # fmt: skip
+        for worker_id, (position, label) in begun.items():
+            if self._begun.get(worker_id, (position,))[0] != position:
+                self._saving.served(label)
+        self._begun = begun
 
     def _fill_resident(self) -> None:
         """Keep one worker ready for each free CPU, one more for each that waits in a `get`."""

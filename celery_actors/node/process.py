@@ -93,9 +93,13 @@ class WorkerProcess:
         return word
 
     def tell(self, word: dict[str, Any]) -> None:
-        """Send a word to the process."""
-        with contextlib.suppress(OSError):  # it has ended: recovery answers its calls
-            self.control.send(json.dumps(word).encode())
+        """Send a word to the process, without waiting for it.
+
+        One that is paused has room for some hundred words. What comes then is lost, and whoever
+        cancels says so again; a node that waited would lose its lease, and all of its workers.
+        """
+        with contextlib.suppress(OSError):  # also if it has ended: recovery answers its calls
+            self.control.send(json.dumps(word).encode(), socket.MSG_DONTWAIT)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if the process has started and not ended."""

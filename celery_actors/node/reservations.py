@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from .. import bundles, groups, registry
-from ..need import UNIT, Need
+from ..need import ACCELERATOR, UNIT, Need
 from ..placement import Allocation, Grant, Ledger, NodeView
 from ..store import Store
 
@@ -24,7 +24,8 @@ PATIENCE_SECONDS = 1.0
 class _Bundle:
     """One bundle that is held here: what it took of the node, and its own books."""
 
-    attempt: int
+    attempt: int  # the one that it is held for; 0: for good
+    until: float  # when the other nodes of the attempt must have answered
     grant: Grant
     ledger: Ledger
 
@@ -95,7 +96,11 @@ class Reservations:
                 bundle.attempt = 0  # for good
                 return
             if group.state == "reserving" and group.attempt == bundle.attempt:
-                return
+                if time.monotonic() < bundle.until:
+                    return
+                # A node of the plan is silent. Nothing is held for what may take long, or for ever.
+                if not groups.answer(self._store, group, self._me.node_id, [key[1]], held=False):
+                    return  # something has come of it meanwhile: the next look sees what
         del self._held[key]
         self._ending.append(bundle)
 
@@ -108,22 +113,24 @@ class Reservations:
         ]  # fmt: skip
         if not mine:
             return
-        needs = group.bundles
-        together = _together([needs[index] for index in mine])
-        if self._me.free.fits(together) and not make_room(together):
+        needs = [group.bundles[index] for index in mine]
+        cpus = Need((("CPU", sum(need.cpus for need in needs)),))
+        if cpus.cpus and self._me.free.fits(cpus) and not make_room(cpus):
             return  # workers are ending; the plan holds for some seconds
-        taken: dict[tuple[str, int], _Bundle] = {}
-        for index in mine:
-            allocation = self._me.free.acquire(needs[index])
-            if allocation is None:
-                break
-            taken[group.group_id, index] = _Bundle(
-                group.attempt, Grant(self._me.free, allocation),
+        allocations = bundles.hold(self._me.free, needs)
+        if allocations is None:
+            groups.answer(self._store, group, me, mine, held=False)
+            return
+        until = time.monotonic() + groups.ANSWER_MS / 1000
+        taken = {
+            (group.group_id, index): _Bundle(
+                group.attempt, until, Grant(self._me.free, allocation),
                 Ledger.within(allocation, self._me.free.kinds),
-            )  # fmt: skip
-        held = len(taken) == len(mine)
+            )
+            for index, allocation in zip(mine, allocations, strict=True)
+        }  # fmt: skip
         self._held |= taken
-        if not groups.answer(self._store, group, me, mine, held=held) or not held:
+        if not groups.answer(self._store, group, me, mine, held=True):
             for key, bundle in taken.items():
                 del self._held[key]
                 bundle.grant.release()
@@ -142,28 +149,52 @@ class Reservations:
                 if groups.begin(self._store, group, plan):
                     return
                 continue
-            if time.monotonic() - self._since[group.group_id] < PATIENCE_SECONDS:
+            waited = time.monotonic() - self._since[group.group_id]
+            if group.state == "reserving" or waited < PATIENCE_SECONDS:
                 continue
-            if (plan := bundles.plan(needs, strategy, nodes, placed, empty=True)) is None:
+            plan = bundles.plan(needs, strategy, nodes, placed, empty=True)
+            if plan is None:
                 continue  # nobody could; it waits for other nodes
-            mine = [needs[i] for i, node in enumerate(plan) if node == self._me.node_id
-                    and not placed[i]]  # fmt: skip
-            if mine:
-                self.saved = (self._since[group.group_id], _together(mine))
-            return  # those behind it must not take what comes free
+            # Those behind it must not take what comes free for it; what is beside, they may.
+            shares = {
+                node: [needs[i] for i, at in enumerate(plan) if at == node and not placed[i]]
+                for node in set(plan)
+            }
+            if self.saved is None and (mine := shares.get(self._me.node_id)):
+                self.saved = (self._since[group.group_id], _together(mine, self._me.total))
+            nodes = [_without(view, shares.get(view.node_id, ())) for view in nodes]
 
     def _own_view(self) -> NodeView:
-        me = self._me
-        free = Ledger(self._free(), me.free.gpus, me.free.kinds)
-        return NodeView(me.node_id, me.host, me.total, free, me.labels)
+        free = self._me.free.copy()
+        free.free = self._free()
+        return replace(self._me, free=free)
 
 
-def _together(needs: list[Need]) -> Need:
-    """Return one need for several: their sums, whole devices where more than one is needed."""
+def _without(view: NodeView, share: Sequence[Need]) -> NodeView:
+    """Return a node without what is kept free for a group; its devices, if that needs any."""
+    if not share:
+        return view
+    free, wanted = view.free.copy(), _together(share, view.total)
+    for name, amount in wanted.amounts:
+        free.free[name] = max(0, free.free.get(name, 0) - amount)
+    if wanted.gpus:
+        free.gpus = dict.fromkeys(free.gpus, 0)
+    return replace(view, free=free)
+
+
+def _together(needs: Sequence[Need], total: Ledger) -> Need:
+    """Return one need for several on one node: their sums, and as many whole devices as they use.
+
+    Of a device type where all that use devices want the same.
+    """
     sums: dict[str, int] = {}
     for need in needs:
         for name, amount in need.amounts:
             sums[name] = sums.get(name, 0) + amount
-    if sums.get("GPU", 0) > UNIT:
-        sums["GPU"] = -(-sums["GPU"] // UNIT) * UNIT
+    held = bundles.hold(total.copy(), needs) or []
+    devices = {device for allocation in held for device in allocation.gpu_ids}
+    if len(devices) > 1:
+        sums["GPU"] = len(devices) * UNIT
+    if len({need.accelerator for need in needs if need.gpus}) > 1:
+        sums = {name: amount for name, amount in sums.items() if not name.startswith(ACCELERATOR)}
     return Need(tuple(sorted(sums.items())))

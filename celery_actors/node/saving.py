@@ -3,12 +3,14 @@
 A request waits in its queue in the order of its kind. Between kinds the one that has waited longest
 here comes first; one that was passed over for a second, because smaller ones took what came free,
 has what it lacks kept for it. One node does so for a kind at a time (``save_for.lua``), so the
-others go on. Function calls end by themselves; where actors are in the way, which may live for
-ever, a node keeps free what it can for a while only, and then lets others have it for longer.
+others go on. Function calls end by themselves. Where actors are in the way, which may live for
+ever, a node keeps free what it can for a while only, then lets others have it for longer, again and
+again.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,11 +19,12 @@ from ..need import Need
 from ..placement import Ledger
 from ..store import Store, Waiting
 
-__all__ = ["Saving"]
+__all__ = ["Saving", "saves_after"]
 
 #: Seconds for which a request may be passed over.
 PATIENCE_SECONDS = 1.0
-#: Where actors are in the way: seconds for which a node saves, and until it does so again.
+#: Where actors are in the way: seconds for which a node saves at first, and until it does so again.
+#: Each round takes twice as long as the one before, so that no actor's life is too long for all.
 SAVE_SECONDS = 10.0
 ROUND_SECONDS = 60.0
 #: Milliseconds for which a node that keeps resources free need not say so again: three ticks.
@@ -56,7 +59,7 @@ class Saving:
     def _worth_it(self, need: Need, waited: float) -> bool:
         if waited < PATIENCE_SECONDS:
             return False
-        return waited % ROUND_SECONDS < SAVE_SECONDS or self._without_calls().fits(need)
+        return saves_after(waited) or self._without_calls().fits(need)
 
     def _mine(self, label: str) -> bool:
         """Tell whether this node is the one that saves for a kind; a group has its own plan."""
@@ -66,6 +69,15 @@ class Saving:
     def in_order(self, waiting: Sequence[Waiting]) -> list[Waiting]:
         """Return the kinds, those that were passed over longest first."""
         return sorted(waiting, key=lambda each: self._since.get(each.label, float("inf")))
+
+    @property
+    def group(self) -> Need | None:
+        """What is saved here for a placement group."""
+        return self._need if self._saved == _GROUP else None
+
+    def is_for(self, label: str) -> bool:
+        """Tell whether the node saves for this kind."""
+        return self._need is not None and label == self._saved
 
     def allows(self, label: str, need: Need, ledger: Ledger) -> bool:
         """Tell whether a request may be met now, or would take what is saved for another."""
@@ -87,3 +99,9 @@ class Saving:
             self._store.run("UNLINK", routing.saving_key(label))
 
     forget = served
+
+
+def saves_after(waited: float) -> bool:
+    """Tell whether a node saves for what has waited so many seconds for actors to end."""
+    before = 2.0 ** int(math.log2(waited / ROUND_SECONDS + 1))
+    return waited - ROUND_SECONDS * (before - 1) < SAVE_SECONDS * before

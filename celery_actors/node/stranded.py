@@ -36,7 +36,7 @@ class Stranded:
         self._store = store
         self._incarnation = incarnation
         self._ttl = ttl
-        self._living: Collection[str] = ()
+        self._nodes: Collection[str] = ()
         self._until = 0.0
 
     def see_to(self, label: str, need: Need) -> None:
@@ -50,7 +50,7 @@ class Stranded:
                 ))  # fmt: skip
         elif need.node == self._incarnation:
             self.pass_on(label, need)
-        elif need.node and need.node not in self._alive():
+        elif need.node and need.node not in self._known():
             if need.otherwise != "wait":
                 self.pass_on(label, need)
                 return
@@ -74,11 +74,12 @@ class Stranded:
             names, label, other.label, other.encode(), routing.PREFIX, _CHUNK
         )
 
-    def _alive(self) -> Collection[str]:
+    def _known(self) -> Collection[str]:
+        """Return the nodes that live or may: the loss of one that has fallen silent is settled."""
         if time.monotonic() >= self._until:
-            self._living = {view.node_id for view in registry.views(self._store)}
+            self._nodes = {record.node_id for record in registry.records(self._store)}
             self._until = time.monotonic() + FRESH_SECONDS
-        return self._living
+        return self._nodes
 
     def _refuse(self, label: str, cause: str, error: Callable[[str], RayError]) -> None:
         """Answer every call that waits, and end every actor that waits to be started."""
@@ -89,7 +90,17 @@ class Stranded:
             ]
             if store.scripts.refuse(queue, waiting, self._ttl, answers) == 0:
                 discard(store, waiting)
-        for raw in store.run("LRANGE", routing.creation_queue(label), 0, -1):
+        creations = routing.creation_queue(label)
+        for raw in store.run("LRANGE", creations, 0, -1):
+            self._end_actor(raw, creations, cause)
+            store.run("LREM", creations, 0, raw)  # also where its actor is not known any more
+
+    def _end_actor(self, raw: bytes, creations: str, cause: str) -> None:
+        try:
             actor_id, mailbox = json.loads(raw)["headers"]["ca_create"]
-            logger.warning("actor %s cannot be started: %s", actor_id, cause)
-            directory.end(store, actor_id, mailbox, cause, self._ttl)
+        except (ValueError, TypeError, KeyError):  # a plain client has sent something here
+            letter = directory.dead_letter(raw, creations, "this is no creation of an actor")
+            self._store.run("LPUSH", routing.DEAD_LETTERS, letter)
+            return
+        logger.warning("actor %s cannot be started: %s", actor_id, cause)
+        directory.end(self._store, actor_id, mailbox, cause, self._ttl)

@@ -12,7 +12,6 @@ import logging
 import os
 import selectors
 import signal
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,18 +19,18 @@ from typing import Any
 
 import msgspec
 
-from .. import directory, registry, routing
+from .. import directory, routing
 from ..assignment import Assignment, LogBatch, NodeSettings
 from ..errors import GROUP_REMOVED, ClusterUnreachableError
 from ..gpu import Devices
-from ..need import ACCELERATOR
-from ..placement import Grant, Ledger, NodeView
-from ..shared_memory import SharedFolder, host_id
+from ..placement import Grant, Ledger
+from ..shared_memory import SharedFolder
 from ..store import Scripts, Store, StoreError, Wire
 from ..store.wire import PUSH, pack
 from .buffer_server import BufferServer
 from .intake import Intake, sent_by_others
 from .output import Output
+from .presence import Presence, view_of
 from .process import WorkerProcess, launch
 from .recovery import (
     Lost,
@@ -56,8 +55,6 @@ TICK_SECONDS = 1.0
 #: long before; until then the store's fence keeps them from committing what is not theirs.
 PATIENCE_SECONDS = 10.0
 _DRAIN_SECONDS = 30.0
-#: The process that stands for the node in Celery's tools.
-_FACE = "face"
 _STORE_TROUBLE = (ClusterUnreachableError, StoreError)
 
 
@@ -84,21 +81,24 @@ class Supervisor:
         self._settings = settings
         self._options = options
         self._zygote = zygote
-        self._shared = shared
         self._buffers = BufferServer(settings, shared) if shared is not None else None
         self._store = Store(settings.address)
         self._ttl = settings.result_seconds
         self._incarnation = settings.node_id
         self._workers: dict[str, WorkerProcess] = {}
-        me = self._me = _view(settings, options)
+        me = view_of(
+            settings, options.devices, num_cpus=options.num_cpus, memory=options.memory,
+            resources=options.resources, labels=options.labels,
+        )  # fmt: skip
         self._stranded = Stranded(self._store, self._incarnation, self._ttl)
         self._reservations = Reservations(self._store, me, self._free, self._end_in)
         self._intake = Intake(
             self._store, me, options.devices, self._reservations, self._stranded,
             sent_by_others(me), self._workers.values, self._start,
         )  # fmt: skip
-        self._described = ""
-        self._open: tuple[str, ...] = ()
+        self._presence = Presence(
+            settings, me, self._intake, self._reservations, self._workers, shared
+        )
         self._selector = selectors.DefaultSelector()
         self._bells: Wire | None = None
         self._stop = False
@@ -199,6 +199,7 @@ class Supervisor:
                 self._connect_bells()
             alive = self._tick()
         except _STORE_TROUBLE as error:
+            self._presence.not_told()
             alive = time.monotonic() - self._renewed < PATIENCE_SECONDS
             logger.warning("%s", error)
         if not alive:
@@ -210,9 +211,10 @@ class Supervisor:
             routing.lease_key(self._incarnation), routing.NODES,
             routing.kill_key(self._incarnation), routing.SESSIONS,
         ]  # fmt: skip
-        self._show_face()
+        if not self._stop and (face := self._presence.face()) is not None:
+            self._start(face, None)
         alive, kills, dead, sessions = self._store.scripts.tick(
-            names, self._incarnation, LEASE_MS, self._news(), first, routing.lease_key("")
+            names, self._incarnation, LEASE_MS, self._presence.news(), first, routing.lease_key("")
         )
         if not alive:
             return False
@@ -233,47 +235,8 @@ class Supervisor:
         self._look()
         return True
 
-    def _show_face(self) -> None:
-        """Have the node shown to Celery's tools, with the queues that it could serve now."""
-        queues = self._intake.open_queues()
-        face = self._workers.get(_FACE)
-        if face is None and not self._stop:
-            self._start(Assignment(
-                worker_id=_FACE, queue="", epoch="", owner="", session="", label="node",
-                resident=False, queues=queues,
-            ), None)  # fmt: skip
-        elif face is not None and queues != self._open:
-            face.tell({"queues": queues})
-        self._open = queues
-
     def _free(self) -> dict[str, int]:
         return self._intake.free()
-
-    def _news(self) -> str:
-        """Return what the node says of itself; '' where the store has it already."""
-        settings = self._settings
-        about = registry.describe(
-            self._me.free, self._free(), self._me.labels, self._holders(),
-            host=settings.host, pid=os.getpid(), ip=settings.ip,
-            workers=sum(not worker.is_face for worker in self._workers.values()),
-            hostname=socket.gethostname(), host_id=host_id(),
-            folder=str(self._shared.path) if self._shared is not None else "",
-        )  # fmt: skip
-        news = about if about != self._described else ""
-        self._described = about
-        return news
-
-    def _holders(self) -> list[dict[str, Any]]:
-        """Return which workers and reservations have devices."""
-        workers = [
-            (worker.assignment.label, worker.pid, worker.grant.allocation)
-            for worker in self._workers.values() if worker.grant is not None
-        ]  # fmt: skip
-        return [
-            {"worker": name, "pid": pid, "gpu_ids": list(held.gpu_ids), "units": held.share}
-            for name, pid, held in (*workers, *self._reservations.holders())
-            if held.gpu_ids
-        ]
 
     def _end_in(self, books: Ledger) -> bool:
         """End what runs on a reservation that is over; tell whether something still does."""
@@ -428,21 +391,3 @@ class Supervisor:
             self._buffers.stop()
         self._zygote.sock.close()
         self._store.close()
-
-
-def _view(settings: NodeSettings, options: SupervisorOptions) -> NodeView:
-    """Return the node as its own intake sees it: its books are the authority."""
-    # A type that the resources name is that of devices whose driver does not tell theirs.
-    stated = [name for name in options.resources if name.startswith(ACCELERATOR)]
-    kind = stated[0].removeprefix(ACCELERATOR) if len(stated) == 1 else ""
-    kinds = [device.kind or kind for device in options.devices.devices]
-    own = {f"node:{settings.ip}": 1.0}
-    free, total = (
-        Ledger.of(
-            cpus=options.num_cpus, gpus=len(kinds), memory=options.memory,
-            custom={**options.resources, **own}, kinds=kinds,
-        )
-        for _ in range(2)
-    )  # fmt: skip
-    labels = {**registry.default_labels(settings.node_id, kinds), **options.labels}
-    return NodeView(settings.node_id, settings.host, total, free, labels)

@@ -122,7 +122,9 @@ def _living(place: Path) -> list[Claim]:
                 words = json.loads(path.read_text())
             except ValueError:  # killed while it wrote: the lock of the place was let go first
                 continue
-            found.append(Claim(words["node"], words["pid"], tuple(words["devices"]), words["share"]))
+            found.append(
+                Claim(words["node"], words["pid"], tuple(words["devices"]), words["share"])
+            )
     return found
 
 

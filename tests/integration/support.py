@@ -108,6 +108,14 @@ class Server:
         return client_of(self.url)
 
 
+def _answers(server: Server) -> bool:
+    with contextlib.closing(server.client()) as client:
+        try:
+            return bool(client.ping())
+        except redis.ConnectionError:  # its socket is there a moment before it listens
+            return False
+
+
 @contextlib.contextmanager
 def redis_server(*options: str) -> Iterator[Server]:
     """Run Debian's redis-server on a Unix socket in a folder of its own."""
@@ -122,8 +130,7 @@ def redis_server(*options: str) -> Iterator[Server]:
     try:
         server = Server(process, folder, f"unix://{path}", secrets.token_hex(32))
         wait_until(path.exists, "the server's socket")
-        with contextlib.closing(server.client()) as client:
-            wait_until(client.ping, "an answer of the server")
+        wait_until(lambda: _answers(server), "an answer of the server")
         yield server
     finally:
         process.kill()

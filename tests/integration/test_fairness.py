@@ -125,3 +125,28 @@ def test_what_nobody_waits_for_any_more_is_saved_for_nobody(with_gpus: Cluster):
 
     assert ca.get(small, timeout=20)["ids"] == [1]
     ca.kill(blocker)
+
+
+@pytest.mark.parametrize("kind", ["actor", "call", "group"])
+def test_calls_that_keep_a_worker_busy_do_not_starve_others(with_gpus: Cluster, kind: str):
+    most = ca.cluster_resources()["memory"] * 0.75  # so that one at a time has it
+    options: dict[str, Any] = {"num_cpus": 0, "memory": most}
+    busy = told.options(**options)
+    running = [busy.remote() for _ in range(4)]
+    ca.get(running.pop(0), timeout=20)
+    actor = group = None
+    if kind == "actor":  # with the very need of the calls
+        actor = Holder.options(**options).remote()
+        waiting: Any = actor.given.remote()
+    elif kind == "call":
+        waiting = told.options(num_cpus=0.5, memory=most).remote()
+    else:
+        group = ca.placement_group([{"memory": most}])
+        waiting = group.ready()
+
+    keep_coming(busy, running, waiting)
+
+    if group is not None:
+        ca.remove_placement_group(group)
+    del actor
+    ca.get(running, timeout=60)

@@ -132,10 +132,11 @@ def test_a_value_of_another_host_is_gone_with_its_last_reference(two_hosts: Serv
     assert here.sum() == MEGABYTE
 
 
-def test_a_gigabyte_passes_through_a_store_of_80_megabytes(two_hosts: Server):
-    result = far_ones.remote(128 * MEGABYTE)
+@pytest.mark.parametrize("size", [16, pytest.param(128, marks=pytest.mark.slow)])
+def test_up_to_a_gigabyte_passes_through_a_store_of_80_megabytes(two_hosts: Server, size: int):
+    result = far_ones.remote(size * MEGABYTE)
 
-    assert ca.get(result, timeout=60)[:: MEGABYTE // 8].sum() == 1024
+    assert ca.get(result, timeout=60)[:: MEGABYTE // 8].sum() == 8 * size
     assert ca.get(far_sum.remote(ca.put(np.ones(16 * MEGABYTE))), timeout=60) == 16 * MEGABYTE
 
 

@@ -1,4 +1,4 @@
-"""How a node begins and ends by itself: modules imported beforehand, a fork server that dies."""
+"""How a node begins, pauses and ends by itself: modules imported beforehand, a dead fork server."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 
 import celery_actors as ca
 from tests.integration.actors import Counter
+from tests.integration.gates import Gate
 from tests.integration.support import Server, family, node_on, wait_all_gone
 
-pytestmark = [pytest.mark.debian_redis, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.timeout(90)
 
 
 def fork_server(node: int) -> int:
@@ -22,6 +23,7 @@ def fork_server(node: int) -> int:
     return found
 
 
+@pytest.mark.debian_redis
 def test_workers_find_modules_that_the_node_imported_beforehand(server: Server):
     @ca.remote
     def is_there(module: str) -> bool:
@@ -34,6 +36,7 @@ def test_workers_find_modules_that_the_node_imported_beforehand(server: Server):
         ]
 
 
+@pytest.mark.debian_redis
 def test_a_node_whose_fork_server_dies_ends_and_the_next_one_takes_over(server: Server):
     with node_on(server, name="first") as node, ca.init(server.url, keys=server.key):
         actor = Counter.options(max_restarts=-1).remote()
@@ -49,3 +52,20 @@ def test_a_node_whose_fork_server_dies_ends_and_the_next_one_takes_over(server: 
         with node_on(server, name="second"):
             assert ca.get(refs, timeout=20) == [1, 2, 3]
             ca.kill(actor)
+
+
+def test_a_driver_takes_no_node_for_lost_that_is_only_late(gate: Gate):
+    with ca.init(num_cpus=1):
+        actor = Counter.remote()
+        running = actor.hold.remote(gate.path)
+        gate.wait_reached()
+        node = ca.nodes()[0]["pid"]
+        os.kill(node, signal.SIGSTOP)  # as if it got no turn for longer than its lease lasts
+        try:
+            with pytest.raises(ca.GetTimeoutError):
+                ca.get(running, timeout=4.5)  # looks after the nodes every two seconds
+        finally:
+            os.kill(node, signal.SIGCONT)
+        gate.open()
+
+        assert ca.get([running, actor.add.remote()], timeout=20) == ["passed", 1]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from celery_actors.errors import TaskTimeoutError
 from celery_actors.interrupts import _SIGNAL, Interrupts
 from celery_actors.messages import CallTag, Message
 
@@ -103,3 +104,30 @@ def test_after_a_stop_the_process_can_still_be_traced(interrupts: Interrupts) ->
         sys.settrace(before)
 
     assert "method" in seen
+
+
+def call_in_the_main_thread(interrupts: Interrupts, what: Message, before: Any) -> str:
+    """Run a call as a worker's main thread does; ``before`` happens where nothing is raised."""
+    interrupts.enter_main(what, spin.__code__)
+    try:
+        before()
+        spin()
+    except KeyboardInterrupt:
+        return "cancelled"
+    finally:
+        interrupts.leave_main(what)
+    return "never"
+
+
+@pytest.mark.timeout(20)
+def test_a_stop_that_is_late_for_one_call_does_not_spare_the_next(interrupts: Interrupts) -> None:
+    first, second = message("call-0"), message("call-1")
+    interrupts.enter_main(first, spin.__code__)
+    over = interrupts._running[first.call_id]
+    interrupts.leave_main(first)
+
+    def both() -> None:
+        assert interrupts.cancel(second.call_id)
+        interrupts._stop(over, TaskTimeoutError)  # its time was up when it ended
+
+    assert call_in_the_main_thread(interrupts, second, both) == "cancelled"

@@ -1,6 +1,6 @@
 -- Cancel a call that no worker has fetched; leave a mark for one that a worker may have.
 -- KEYS 1 queue (LIST)   2 meta of its actor (HASH) or '' (shared queue)   3 the mark
--- ARGV 1 call id  2 seconds the mark lasts  3 result lifetime  4.. result (see post_results)
+-- ARGV 1 call id  2 seconds the mark lasts; 0: leave none  3 result lifetime  4.. result (see post_results)
 -- Returns its message: it never runs; or '' not waiting here: a worker has it, or it is over.
 -- The oldest calls of an actor's queue, up to 'go' and always the first, may have been peeked at.
 --@include post_results
@@ -16,9 +16,10 @@ end
 for i = 1, #list - fetched do
   if string.find(list[i], wanted, 1, true) then
     redis.call('LREM', KEYS[1], 1, list[i])
+    redis.call('DEL', KEYS[3])
     post_results(4, 1, ARGV[3])
     return list[i]
   end
 end
-redis.call('SET', KEYS[3], '1', 'EX', ARGV[2])
+if ARGV[2] ~= '0' then redis.call('SET', KEYS[3], '1', 'EX', ARGV[2]) end
 return ''

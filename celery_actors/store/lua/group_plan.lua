@@ -10,8 +10,9 @@ for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
   local other = redis.call('HMGET', ARGV[4] .. id, 'st', 'until')
   if other[1] == 'reserving' and tonumber(other[2]) > now then return 0 end
 end
-local group = redis.call('HMGET', KEYS[1], 'st', 'attempt')
+local group = redis.call('HMGET', KEYS[1], 'st', 'attempt', 'until')
 if group[1] ~= 'waiting' and group[1] ~= 'reserving' then return 0 end
+if tonumber(group[3]) > now then return 0 end
 if group[2] ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'st', 'reserving', 'attempt', tonumber(ARGV[1]) + 1, 'plan', ARGV[2],
   'until', string.format('%.0f', now + tonumber(ARGV[3])))

@@ -4,14 +4,17 @@
 -- ARGV 1 label of the need that is left  2 label of the other  3 the other as JSON
 --      4 key prefix of actors  5 calls to move at most
 -- Returns the number moved. Idempotent: a second run finds nothing.
+if KEYS[1] == KEYS[3] then return 0 end
 local moved = 0
 while true do
   local message = redis.call('LMOVE', KEYS[1], KEYS[3], 'RIGHT', 'LEFT')
   if not message then break end
-  local actor = cjson.decode(message)['headers']['ca_create']
-  local meta = ARGV[4] .. ':{' .. actor[2] .. '}:' .. actor[1] .. ':m'
-  if redis.call('EXISTS', meta) == 1 then
-    redis.call('HSET', meta, 'need', ARGV[2], 'needs', ARGV[3])
+  local readable, found = pcall(function() return cjson.decode(message)['headers']['ca_create'] end)
+  if readable and found then  -- else a plain client has sent something here
+    local meta = ARGV[4] .. ':{' .. found[2] .. '}:' .. found[1] .. ':m'
+    if redis.call('EXISTS', meta) == 1 then
+      redis.call('HSET', meta, 'need', ARGV[2], 'needs', ARGV[3])
+    end
   end
   moved = moved + 1
 end

@@ -247,6 +247,27 @@ def test_what_an_ended_session_held_ends(actor: Counted, store: Store) -> None:
     assert not store.run("EXISTS", routing.held_key("s1"))
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        '"__type__"',
+        '{"__type__":1',
+        '{"status":"SUCCESS","result":{"__type__":"ca","__value__":7}}',
+        '{"ca":{"x":7},"status":"FAILURE","result":"__type__"}',
+        '{"ca":{"x":"__type__"},"status":"FAILURE","result":null}',
+    ],
+)
+def test_a_value_whose_record_cannot_be_read_goes_like_any_other(store: Store, record: str) -> None:
+    store.run("SET", routing.result_key("v"), record)
+    put(store, "w")
+    hold(store, "v p:s1:1", "w p:s1:2")
+
+    tokens.leave(store, "s1", TTL)
+
+    assert not stored(store, "v")
+    assert not stored(store, "w")
+
+
 def test_late_words_of_an_ended_session_do_not_count(store: Store) -> None:
     tokens.leave(store, "s1", TTL)
     assert hold(store, "v p:s1:1") == 0
