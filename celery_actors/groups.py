@@ -15,6 +15,7 @@ import msgspec
 
 from . import routing
 from .bundles import Strategy
+from .errors import RayError
 from .need import Need
 from .store import Store
 
@@ -75,21 +76,35 @@ def create(
     store: Store, group_id: str, bundles: Sequence[Need], strategy: Strategy, *, name: str,
     job: str,
 ) -> None:  # fmt: skip
-    """Create a group; ``job``: the driver with which it ends, '' for none."""
+    """Create a group; ``job``: the driver with which it ends, '' for none.
+
+    Raises:
+        ValueError: the name is taken. RayError: the driver's session is over.
+    """
     names = [
         routing.group_key(group_id), routing.GROUPS, routing.GROUPS_WAITING,
-        routing.job_groups_key(job) if job else "", routing.BELL,
+        routing.job_groups_key(job) if job else "", routing.BELL, routing.GROUP_NAMES,
+        routing.gone_key(job),
     ]  # fmt: skip
-    fields = {"bundles": msgspec.json.encode(list(bundles)), "strategy": strategy, "name": name,
-              "job": job}  # fmt: skip
+    fields = {"bundles": msgspec.json.encode(list(bundles)), "strategy": strategy, "job": job}
     words = [word for pair in fields.items() for word in pair]
-    store.scripts.group("group_create", names, group_id, *words)
+    outcome = store.scripts.group("group_create", names, group_id, name, *words)
+    if outcome == -1:
+        raise ValueError(f"a placement group named {name!r} exists: get_placement_group finds it")
+    if outcome == -2:
+        raise RayError("this driver was taken for lost, so its placement groups end: init() again")
 
 
 def find(store: Store, group_id: str) -> Group | None:
     """Return a group; one that was removed is found for ten minutes."""
     fields = store.hash(routing.group_key(group_id))
     return Group(group_id, fields) if fields else None
+
+
+def find_named(store: Store, name: str) -> Group | None:
+    """Return the group of this name."""
+    found = store.run("HGET", routing.GROUP_NAMES, name)
+    return find(store, found.decode()) if found is not None else None
 
 
 def waiting(store: Store) -> list[Group]:
@@ -139,7 +154,7 @@ def remove(store: Store, group_id: str) -> None:
     job = group.fields["job"] if group is not None else ""
     names = [
         routing.group_key(group_id), routing.GROUPS, routing.GROUPS_WAITING,
-        routing.job_groups_key(job) if job else "", routing.BELL,
+        routing.job_groups_key(job) if job else "", routing.BELL, routing.GROUP_NAMES,
     ]  # fmt: skip
     store.scripts.group("group_remove", names, group_id, REMEMBER_SECONDS)
 

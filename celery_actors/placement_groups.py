@@ -122,8 +122,6 @@ def placement_group(
         for index, selector in enumerate(bundle_label_selector):
             check_selector(f"bundle_label_selector[{index}]", selector)
     context = runtime.current()
-    if name and any(group.name == name for group in groups.everything(context.store)):
-        raise ValueError(f"a placement group named {name!r} exists: get_placement_group finds it")
     needs = needs_of(bundles, bundle_label_selector)
     group_id = secrets.token_hex(16)
     job = "" if lifetime == "detached" else context.job
@@ -161,9 +159,9 @@ def get_placement_group(name: str) -> PlacementGroup:
     Raises:
         ValueError: there is none.
     """
-    for group in groups.everything(runtime.current().store):
-        if name and group.name == name:
-            return PlacementGroup(group.group_id, group.bundles)
+    group = groups.find_named(runtime.current().store, name)
+    if group is not None:
+        return PlacementGroup(group.group_id, group.bundles)
     raise ValueError(f"there is no placement group named {name!r}: it was not made, or was removed")
 
 

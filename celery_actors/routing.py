@@ -34,6 +34,7 @@ NAMES = f"{PREFIX}:names"  # HASH "<namespace>\x1f<name>" -> actor id
 ACTORS = f"{PREFIX}:actors"  # HASH actor id -> actor queue, living actors only
 NEEDS = f"{PREFIX}:needs"  # HASH need label -> JSON need
 GROUPS = f"{PREFIX}:groups"  # SET of placement groups
+GROUP_NAMES = f"{PREFIX}:groups:names"  # HASH name -> placement group
 GROUPS_WAITING = f"{PREFIX}:groups:waiting"  # LIST of those that wait for their place, oldest first
 DEAD_LETTERS = f"{PREFIX}:dead-letters"  # LIST of JSON records, newest first
 BELL = f"{PREFIX}:bell"  # channel: "something waits for a node"

@@ -16,7 +16,7 @@ from ..placement import Grant, Ledger, NodeView
 from ..store import Store, Waiting
 from .process import WorkerProcess
 from .reservations import Reservations
-from .saving import Saving
+from .saving import GROUP, Saving
 from .stranded import Stranded
 
 __all__ = ["Intake", "sent_by_others"]
@@ -79,7 +79,7 @@ class Intake:
             each.label: self._needs.get(each.label) or Need.decode(each.need) for each in waiting
         }
         self._calls_next &= self._needs.keys()
-        self._reservations.look(groups, self._make_room)
+        self._reservations.look(groups, self._make_room, self._may_reserve)
         self._note_progress()
         self._saving.look(self._needs, self._reservations.saved)
         if (group := self._saving.group) is not None and not self._ledger.fits(group):
@@ -126,6 +126,10 @@ class Intake:
         elif self._me.could_hold(need):
             yield self._ledger
 
+    def _may_reserve(self, need: Need) -> bool:
+        """Tell whether a placement group may have so much now, or would take what is saved."""
+        return self._saving.allows(GROUP, need, self._ledger)
+
     def _starting(self) -> int:
         return sum(not worker.ready for worker in self._workers())
 
@@ -149,10 +153,9 @@ class Intake:
         if grant is None:
             return False
         owner = f"{self._incarnation}|{secrets.token_hex(4)}"
-        claim = self._store.scripts.claim(
-            routing.creation_queue(label), routing.owned_key(self._incarnation),
-            routing.lease_key(self._incarnation), owner, routing.PREFIX,
-        )  # fmt: skip
+        names = [routing.creation_queue(label), routing.owned_key(self._incarnation),
+                 routing.lease_key(self._incarnation), routing.DEAD_LETTERS]  # fmt: skip
+        claim = self._store.scripts.claim(names, owner, routing.PREFIX)
         if claim is None:
             grant.release()
             return False
@@ -214,14 +217,18 @@ class Intake:
         return False
 
     def _retire_for(self, need: Need, label: str) -> None:
-        """Have workers of functions end, if that makes room: busy ones with the call they run."""
+        """Have workers of functions end, if that makes room: busy ones with the call they run.
+
+        None that has run no call yet, or each kind would end the other's; and none of the same
+        kind: it is about to take the next call.
+        """
         books, chosen = self._ledger.copy(), []
         saved, queue = self._saving.is_for(label), routing.shared_queue(label)
         for worker in self._workers():
-            grant = worker.grant
-            mine = grant is not None and grant.ledger is self._ledger
-            may_end = not worker.busy or (saved and worker.assignment.queue != queue)
-            if grant and mine and worker.ready and may_end and not worker.assignment.actor_id:
+            grant, mine = worker.grant, worker.assignment
+            may_end = worker.note()[0] > 0 and (saved or not worker.busy)
+            ours = grant is not None and grant.ledger is self._ledger and not mine.actor_id
+            if grant and ours and may_end and mine.queue != queue:
                 books.release(grant.allocation)
                 chosen.append(worker)
                 if books.fits(need):
@@ -285,6 +292,8 @@ class Intake:
             grant = worker.grant
             if grant and grant.ledger is self._ledger and not worker.assignment.actor_id:
                 books.release(grant.allocation)
+                if worker.has_lent:
+                    books.take_cpus(grant.allocation)
         return books
 
     def free(self) -> dict[str, int]:

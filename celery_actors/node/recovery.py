@@ -306,7 +306,7 @@ def end_session(store: Store, session: str, ttl: int) -> None:
         if record is not None:
             cause = "the driver that created it ended"
             directory.end(store, actor_id, record.keys.queue, cause, ttl)
-    groups.end_job(store, session)
     leave(store, session, ttl)
+    groups.end_job(store, session)  # now that no further group can be made
     store.run("ZREM", routing.SESSIONS, session)
     store.run("UNLINK", job, routing.session_key(session), routing.CALLERS + session)

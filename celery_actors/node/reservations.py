@@ -63,8 +63,13 @@ class Reservations:
             for (group_id, index), bundle in sorted(self._held.items())
         ]
 
-    def look(self, waiting: int, make_room: Callable[[Need], bool]) -> None:
-        """Take part in placing groups; give back what is held for none any more."""
+    def look(
+        self, waiting: int, make_room: Callable[[Need], bool], allows: Callable[[Need], bool]
+    ) -> None:
+        """Take part in placing groups; give back what is held for none any more.
+
+        ``make_room`` has workers end that are in the way; ``allows`` knows what others save.
+        """
         self.saved = None
         if self._held:
             self._settle()
@@ -79,7 +84,7 @@ class Reservations:
         self._since = {g.group_id: self._since.get(g.group_id, time.monotonic()) for g in line}
         for group in line:
             if group.state == "reserving":
-                self._take_part(group, make_room)
+                self._take_part(group, make_room, allows)
         self._plan(line)
 
     def _settle(self) -> None:
@@ -104,7 +109,10 @@ class Reservations:
         del self._held[key]
         self._ending.append(bundle)
 
-    def _take_part(self, group: groups.Group, make_room: Callable[[Need], bool]) -> None:
+    def _take_part(
+        self, group: groups.Group, make_room: Callable[[Need], bool],
+        allows: Callable[[Need], bool],
+    ) -> None:  # fmt: skip
         """Hold what a plan gives this node, or refuse; silent while workers make room."""
         me, plan = self._me.node_id, group.plan
         mine = [
@@ -114,6 +122,9 @@ class Reservations:
         if not mine:
             return
         needs = [group.bundles[index] for index in mine]
+        if not allows(_together(needs, self._me.total)):
+            groups.answer(self._store, group, me, mine, held=False)
+            return
         cpus = Need((("CPU", sum(need.cpus for need in needs)),))
         if cpus.cpus and self._me.free.fits(cpus) and not make_room(cpus):
             return  # workers are ending; the plan holds for some seconds

@@ -19,7 +19,7 @@ from ..need import Need
 from ..placement import Ledger
 from ..store import Store, Waiting
 
-__all__ = ["Saving", "saves_after"]
+__all__ = ["GROUP", "Saving", "saves_after"]
 
 #: Seconds for which a request may be passed over.
 PATIENCE_SECONDS = 1.0
@@ -30,7 +30,7 @@ ROUND_SECONDS = 60.0
 #: Milliseconds for which a node that keeps resources free need not say so again: three ticks.
 _HOLD_MS = 3_000
 #: Stands for a placement group among the kinds.
-_GROUP = ""
+GROUP = ""
 
 
 class Saving:
@@ -50,7 +50,7 @@ class Saving:
         self._need = None
         waiting = [(when, label, needs[label]) for label, when in self._since.items()]
         if group is not None:
-            waiting.append((group[0], _GROUP, group[1]))
+            waiting.append((group[0], GROUP, group[1]))
         for since, label, need in sorted(waiting, key=lambda each: each[0]):
             if self._worth_it(need, time.monotonic() - since) and self._mine(label):
                 self._saved, self._need = label, need
@@ -64,7 +64,7 @@ class Saving:
     def _mine(self, label: str) -> bool:
         """Tell whether this node is the one that saves for a kind; a group has its own plan."""
         key = routing.saving_key(label)
-        return label == _GROUP or self._store.scripts.save_for(key, self._incarnation, _HOLD_MS)
+        return label == GROUP or self._store.scripts.save_for(key, self._incarnation, _HOLD_MS)
 
     def in_order(self, waiting: Sequence[Waiting]) -> list[Waiting]:
         """Return the kinds, those that were passed over longest first."""
@@ -73,7 +73,7 @@ class Saving:
     @property
     def group(self) -> Need | None:
         """What is saved here for a placement group."""
-        return self._need if self._saved == _GROUP else None
+        return self._need if self._saved == GROUP else None
 
     def is_for(self, label: str) -> bool:
         """Tell whether the node saves for this kind."""

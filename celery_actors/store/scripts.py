@@ -110,11 +110,9 @@ class Scripts:
         reply = self._eval("create", keys, *words)
         return None if int(reply[0]) == 0 else _text(reply[1])
 
-    def claim(
-        self, creation_queue: str, owned: str, lease: str, owner: str, prefix: str
-    ) -> Claim | None:
+    def claim(self, keys: Sequence[str], owner: str, prefix: str) -> Claim | None:
         """Become the owner of the oldest waiting actor of one creation queue."""
-        reply = self._eval("claim", [creation_queue, owned, lease], owner, prefix)
+        reply = self._eval("claim", keys, owner, prefix)
         if not reply:
             return None
         actor_id, queue, epoch, spec, flat = reply

@@ -24,7 +24,7 @@ class Holder:
         self.view = view
         self.inside: list[Ledger] = []  # reservations in which something runs
         self.told: list[Ledger] = []  # those whose workers were told to end
-        self.room = True
+        self.room = self.allowed = True
         self.reservations = Reservations(store, view, lambda: dict(view.free.free), self._end)
         self.say()
 
@@ -53,7 +53,7 @@ class Holder:
 
     def look(self) -> None:
         waiting = int(self.store.run("LLEN", routing.GROUPS_WAITING))
-        self.reservations.look(waiting, lambda _: self.room)
+        self.reservations.look(waiting, lambda _: self.room, lambda _: self.allowed)
 
     def books(self, group_id: str, index: int = -1, need: Need = NOTHING) -> list[Ledger]:
         """Return the books that a need in a group may be met from."""

@@ -56,6 +56,15 @@ def test_the_refusal_of_one_node_frees_the_other(store: Store, pair: list[Holder
     assert pair[1].free["CPU"] == 3 * UNIT
 
 
+def test_a_group_does_not_take_what_is_saved_for_another(store: Store, pair: list[Holder]) -> None:
+    for each in pair:
+        each.allowed = False
+    create(store, "g1", [ONE])
+    settle(*pair)
+    assert state(store, "g1") == "waiting"
+    assert all(each.idle for each in pair)
+
+
 def test_a_group_that_was_refused_is_placed_when_there_is_room(
     store: Store, pair: list[Holder]
 ) -> None:

@@ -80,10 +80,9 @@ class StoredActor:
 
     def claim(self, incarnation: str = NODE, nonce: str = "n1") -> Claim | None:
         """Become the owner as a node does."""
-        claim = self.store.scripts.claim(
-            self.creations, routing.owned_key(incarnation), routing.lease_key(incarnation),
-            f"{incarnation}|{nonce}", routing.PREFIX,
-        )  # fmt: skip
+        names = [self.creations, routing.owned_key(incarnation), routing.lease_key(incarnation),
+                 routing.DEAD_LETTERS]  # fmt: skip
+        claim = self.store.scripts.claim(names, f"{incarnation}|{nonce}", routing.PREFIX)
         if claim is not None:
             self.epoch, self.owner = claim.epoch, f"{incarnation}|{nonce}"
         return claim

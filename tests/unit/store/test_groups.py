@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from celery_actors import groups, routing
+from celery_actors.errors import RayError
 from celery_actors.groups import Group
 from celery_actors.need import Need
 from celery_actors.store import Store
@@ -19,7 +20,8 @@ PLAN = ["n1", "n2"]
 
 
 def create(store: Store, group_id: str = "g1", job: str = "job-1") -> Group:
-    groups.create(store, group_id, [ONE, GPU], "SPREAD", name="a name", job=job)
+    name = f"the name of {group_id}"
+    groups.create(store, group_id, [ONE, GPU], "SPREAD", name=name, job=job)
     return found(store, group_id)
 
 
@@ -76,7 +78,7 @@ def placed(store: Store, planned: Group) -> Group:
 def test_a_group_waits_in_line_as_it_was_asked_for(store: Store) -> None:
     group = create(store)
     assert (group.state, group.attempt, group.name, group.strategy, group.bundles, group.plan) == (
-        "waiting", 0, "a name", "SPREAD", [ONE, GPU], [],
+        "waiting", 0, "the name of g1", "SPREAD", [ONE, GPU], [],
     )  # fmt: skip
     create(store, "g2")
     assert line(store) == ["g1", "g2"]
@@ -93,6 +95,27 @@ def test_a_group_is_created_once(store: Store, placed: Group) -> None:
     create(store)
     assert found(store).fields == placed.fields
     assert line(store) == []
+
+
+def test_a_name_is_taken_once_and_free_again_when_its_group_is_gone(store: Store) -> None:
+    create(store)
+    with pytest.raises(ValueError, match="'the name of g1' exists"):
+        groups.create(store, "g2", [ONE], "PACK", name="the name of g1", job="")
+    assert groups.find(store, "g2") is None
+    named = groups.find_named(store, "the name of g1")
+    assert named is not None
+    assert named.group_id == "g1"
+    groups.remove(store, "g1")
+    assert groups.find_named(store, "the name of g1") is None
+    groups.create(store, "g2", [ONE], "PACK", name="the name of g1", job="")
+    assert store.hash(routing.GROUP_NAMES) == {"the name of g1": "g2"}
+
+
+def test_a_driver_whose_session_is_over_makes_no_group(store: Store) -> None:
+    store.run("SET", routing.gone_key("job-1"), "1")
+    with pytest.raises(RayError, match="was taken for lost"):
+        create(store)
+    assert store.texts("KEYS", "*group*") == []
 
 
 def test_a_group_that_is_not_known_is_not_found(store: Store) -> None:

@@ -151,10 +151,9 @@ def test_an_actor_that_was_passed_on_can_be_claimed(store: Store) -> None:
     actor = bound_actor(store, 1)
     pass_on(store)
     start_node(store)
-    claim = store.scripts.claim(
-        routing.creation_queue(ONE.label), routing.owned_key(NODE), routing.lease_key(NODE),
-        f"{NODE}|n1", routing.PREFIX,
-    )  # fmt: skip
+    names = [routing.creation_queue(ONE.label), routing.owned_key(NODE), routing.lease_key(NODE),
+             routing.DEAD_LETTERS]  # fmt: skip
+    claim = store.scripts.claim(names, f"{NODE}|n1", routing.PREFIX)
     assert claim is not None
     assert (claim.actor_id, claim.meta["need"]) == (actor.actor_id, ONE.label)
 
