@@ -150,3 +150,11 @@ def test_calls_that_keep_a_worker_busy_do_not_starve_others(with_gpus: Cluster, 
         ca.remove_placement_group(group)
     del actor
     ca.get(running, timeout=60)
+
+
+def test_kinds_of_calls_that_need_the_same_devices_all_run(with_gpus: Cluster):
+    kinds = [told.options(num_gpus=4, num_cpus=cpus) for cpus in (0, 0.01, 0.02)]
+
+    refs = [kind.remote() for _ in range(3) for kind in kinds]
+
+    assert [found["ids"] for found in ca.get(refs, timeout=60)] == [[0, 1, 2, 3]] * 9
