@@ -25,6 +25,8 @@ __all__ = ["Intake", "sent_by_others"]
 STARTING = 4
 #: Seconds for which more workers than CPUs are kept: the next blocking `get` may need them.
 SURPLUS_SECONDS = 1.0
+#: Seconds for which a worker of functions may go on where an actor with the same need waits.
+TURN_SECONDS = 1.0
 _RESIDENT = FunctionOptions().need
 _PREFIXES = (routing.creation_queue(""), routing.shared_queue(""))
 
@@ -61,6 +63,8 @@ class Intake:
         self._others = sent
         # What plain Celery clients may send, who register nothing.
         self._sent = [word for need in sent for word in (need.label, need.encode())]
+        self._calls_next: set[str] = set()  # kinds of which an actor was served last
+        self._begun: dict[str, tuple[int, str]] = {}  # worker -> its last call, and of what kind
         self._surplus_since = 0.0
         self._awaited = 0  # CPU units that requests wait for until workers have ended
         self._room_comes = False  # workers are ending for the request that is looked at
@@ -74,8 +78,12 @@ class Intake:
         self._needs = {
             each.label: self._needs.get(each.label) or Need.decode(each.need) for each in waiting
         }
+        self._calls_next &= self._needs.keys()
         self._reservations.look(groups, self._make_room, self._may_reserve)
+        self._note_progress()
         self._saving.look(self._needs, self._reservations.saved)
+        if (group := self._saving.group) is not None and not self._ledger.fits(group):
+            self._retire_for(group, "")
         for each in self._saving.in_order(waiting):
             self._serve(each, self._needs[each.label])
         self._fill_resident()
@@ -87,22 +95,27 @@ class Intake:
             self._saving.forget(label)
             self._stranded.see_to(label, need)
             return
-        full = self._room_comes = False
-        for _ in range(waiting.actors):
-            if self._starting() >= STARTING or full:
-                break
-            full = not self._claim_actor(label, need, ledgers)
-        calls = 0 if label == _RESIDENT.label else waiting.calls
         queue = routing.shared_queue(label)
         # Those that start, and those that are about to take their next call or to end.
         coming = sum(w.assignment.queue == queue and not w.busy for w in self._workers())
-        for _ in range(coming, calls):
-            if self._starting() >= STARTING or full:
-                break
-            grant = self._grant(label, need, ledgers)
-            full = grant is None
-            if grant is not None:
-                self._start_shared(need, grant)
+        actors = waiting.actors
+        calls = 0 if label == _RESIDENT.label else max(0, waiting.calls - coming)
+        full = self._room_comes = False
+        while (actors or calls) and self._starting() < STARTING and not full:
+            # They wait in two queues, so they take turns: neither kind keeps the other from
+            # starting where more and more of it come.
+            if actors and not (calls and label in self._calls_next):
+                full = not self._claim_actor(label, need, ledgers)
+                actors -= not full
+                turn = self._calls_next.add
+            else:
+                full = not self._start_for_call(label, need, ledgers)
+                calls -= not full
+                turn = self._calls_next.discard
+            if not full:
+                turn(label)
+        if full and actors and label not in self._calls_next:
+            self._end_turn(queue)
         if full and need.otherwise == "full" and not self._room_comes:
             self._stranded.pass_on(label, need)
 
@@ -124,7 +137,9 @@ class Intake:
         """Grant a need for one request, unless it has to wait."""
         for ledger in ledgers:
             ours = ledger is self._ledger
-            if ours and not (self._saving.allows(label, need, ledger) and self._make_room(need)):
+            if ours and not (
+                self._saving.allows(label, need, ledger) and self._make_room(need, label)
+            ):
                 continue
             allocation = ledger.acquire(need)
             if allocation is not None:
@@ -156,6 +171,12 @@ class Intake:
         self._start(assignment, grant)
         return True
 
+    def _start_for_call(self, label: str, need: Need, ledgers: list[Ledger]) -> bool:
+        grant = self._grant(label, need, ledgers)
+        if grant is not None:
+            self._start_shared(need, grant)
+        return grant is not None
+
     def _new_session(self) -> str:
         """Return a name for a process; should this node be lost, others end what it holds."""
         session = secrets.token_hex(8)
@@ -167,15 +188,16 @@ class Intake:
     def _resident(self) -> list[WorkerProcess]:
         return [worker for worker in self._workers() if worker.is_resident]
 
-    def _make_room(self, need: Need) -> bool:
-        """Tell whether a need can be met now; else have idle workers end that are in the way.
+    def _make_room(self, need: Need, label: str = "") -> bool:
+        """Tell whether a need can be met now; else have workers end that are in the way.
 
-        As soon as enough of them have ended, the node looks again, and the need is met. The ledger
-        does not know resident workers: what is free there they use, a CPU each, and a busy one
-        ends with the call that it runs.
+        Idle ones, and for a kind that the node saves for also those that take one call after the
+        other. As soon as enough of them have ended, the node looks again, and the need is met. The
+        ledger does not know resident workers: what is free there they use, a CPU each, and a busy
+        one ends with the call that it runs.
         """
         if not self._ledger.fits(need):
-            self._retire_idle(need)
+            self._retire_for(need, label)
             return False
         if not need.cpus:
             return True
@@ -194,13 +216,19 @@ class Intake:
             worker.retire()
         return False
 
-    def _retire_idle(self, need: Need) -> None:
-        """Have workers end that wait for another call of their kind, if that makes room."""
+    def _retire_for(self, need: Need, label: str) -> None:
+        """Have workers of functions end, if that makes room: busy ones with the call they run.
+
+        None that has run no call yet, or each kind would end the other's; and none of the same
+        kind: it is about to take the next call.
+        """
         books, chosen = self._ledger.copy(), []
+        saved, queue = self._saving.is_for(label), routing.shared_queue(label)
         for worker in self._workers():
-            grant = worker.grant
-            mine = grant is not None and grant.ledger is self._ledger
-            if grant and mine and worker.ready and not (worker.assignment.actor_id or worker.busy):
+            grant, mine = worker.grant, worker.assignment
+            may_end = worker.note()[0] > 0 and (saved or not worker.busy)
+            ours = grant is not None and grant.ledger is self._ledger and not mine.actor_id
+            if grant and ours and may_end and mine.queue != queue:
                 books.release(grant.allocation)
                 chosen.append(worker)
                 if books.fits(need):
@@ -209,6 +237,24 @@ class Intake:
                     for one in chosen:
                         one.retire()
                     return
+
+    def _end_turn(self, queue: str) -> None:
+        """Have a worker of functions end whose turn is over: an actor with the same need waits."""
+        mine = [each for each in self._workers() if each.assignment.queue == queue]
+        oldest = min(mine, key=lambda worker: worker.born, default=None)
+        if oldest is not None and time.monotonic() - oldest.born > TURN_SECONDS:
+            oldest.retire()
+
+    def _note_progress(self) -> None:
+        """Note of which kinds a call has begun: a worker takes one after the other by itself."""
+        begun = {
+            worker.assignment.worker_id: (worker.note()[0], worker.assignment.need.label)
+            for worker in self._workers() if worker.grant and not worker.assignment.actor_id
+        }  # fmt: skip
+        for worker_id, (position, label) in begun.items():
+            if self._begun.get(worker_id, (position,))[0] != position:
+                self._saving.served(label)
+        self._begun = begun
 
     def _fill_resident(self) -> None:
         """Keep one worker ready for each free CPU, one more for each that waits in a `get`."""

@@ -70,6 +70,15 @@ class Saving:
         """Return the kinds, those that were passed over longest first."""
         return sorted(waiting, key=lambda each: self._since.get(each.label, float("inf")))
 
+    @property
+    def group(self) -> Need | None:
+        """What is saved here for a placement group."""
+        return self._need if self._saved == GROUP else None
+
+    def is_for(self, label: str) -> bool:
+        """Tell whether the node saves for this kind."""
+        return self._need is not None and label == self._saved
+
     def allows(self, label: str, need: Need, ledger: Ledger) -> bool:
         """Tell whether a request may be met now, or would take what is saved for another."""
         return self._need is None or label == self._saved or ledger.leaves(need, self._need)

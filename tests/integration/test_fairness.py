@@ -70,6 +70,25 @@ def test_shares_that_keep_coming_do_not_starve_a_whole_device(with_gpus: Cluster
     ca.get(running, timeout=60)
 
 
+def test_actors_and_calls_with_the_same_need_take_turns(with_gpus: Cluster, tmp_path: Path):
+    journal = str(tmp_path / "journal")
+    blocker = Holder.options(**ALL).remote()
+    ca.get(blocker.given.remote(), timeout=20)
+    actors = [Scribe.options(**ALL).remote(journal) for _ in range(3)]
+    written = {actor.write.remote("actor"): actor for actor in actors}
+    actors.clear()
+    refs = [*written, *(note.options(**ALL).remote(journal, "call") for _ in range(3))]
+
+    ca.kill(blocker)
+    while refs:
+        done, refs = ca.wait(refs, timeout=20)
+        if actor := written.pop(done[0], None):
+            ca.kill(actor)
+
+    words = Path(journal).read_text().split()
+    assert words in (["actor", "call"] * 3, ["call", "actor"] * 3)
+
+
 @pytest.mark.parametrize("kind", ["actors", "calls"])
 def test_what_waits_in_one_queue_starts_in_order(with_gpus: Cluster, tmp_path: Path, kind: str):
     journal = tmp_path / "journal"
@@ -106,3 +125,36 @@ def test_what_nobody_waits_for_any_more_is_saved_for_nobody(with_gpus: Cluster):
 
     assert ca.get(small, timeout=20)["ids"] == [1]
     ca.kill(blocker)
+
+
+@pytest.mark.parametrize("kind", ["actor", "call", "group"])
+def test_calls_that_keep_a_worker_busy_do_not_starve_others(with_gpus: Cluster, kind: str):
+    most = ca.cluster_resources()["memory"] * 0.75  # so that one at a time has it
+    options: dict[str, Any] = {"num_cpus": 0, "memory": most}
+    busy = told.options(**options)
+    running = [busy.remote() for _ in range(4)]
+    ca.get(running.pop(0), timeout=20)
+    actor = group = None
+    if kind == "actor":  # with the very need of the calls
+        actor = Holder.options(**options).remote()
+        waiting: Any = actor.given.remote()
+    elif kind == "call":
+        waiting = told.options(num_cpus=0.5, memory=most).remote()
+    else:
+        group = ca.placement_group([{"memory": most}])
+        waiting = group.ready()
+
+    keep_coming(busy, running, waiting)
+
+    if group is not None:
+        ca.remove_placement_group(group)
+    del actor
+    ca.get(running, timeout=60)
+
+
+def test_kinds_of_calls_that_need_the_same_devices_all_run(with_gpus: Cluster):
+    kinds = [told.options(num_gpus=4, num_cpus=cpus) for cpus in (0, 0.01, 0.02)]
+
+    refs = [kind.remote() for _ in range(3) for kind in kinds]
+
+    assert [found["ids"] for found in ca.get(refs, timeout=60)] == [[0, 1, 2, 3]] * 9
