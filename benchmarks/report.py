@@ -38,8 +38,8 @@ of 10⁶ bytes), the median of these actors. Arrays of 100 MB are put and got ag
 by one. Actors with a share of a device are created ten times {actors} and ended again, each time
 so many as use up the devices of both nodes; the time is for all of it. A node's processor time is
 that of all of its processes, its commands are those that they send to the store, and both are taken
-over some seconds. Init is the time of the call that brings a system up in a fresh process, import the time of
-the import before it.
+over some seconds. Init is the time of the call that brings a system up in a fresh process, import
+the time of the import before it.
 
 Systems take turns. In each round every system is started alone, measured and stopped, and the order
 moves on by one each round: idle processes of one system would otherwise take processor time from

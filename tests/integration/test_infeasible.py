@@ -26,7 +26,7 @@ from tests.integration.support import Cluster
         ({"memory": 2**60}, r"GiB of memory on one node; the largest node has .* GiB: .*--memory"),
         (
             {"accelerator_type": "H200"},
-            "needs a device of type H200 on one node, and there is none",
+            "needs a device of type H200 on one node, and there is",
         ),
         ({"label_selector": {"zone": "b"}}, r"no node has them: .*worker --labels zone=b`"),
     ],
