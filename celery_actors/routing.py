@@ -200,6 +200,11 @@ def lease_key(incarnation: str) -> str:
     return f"{PREFIX}:node:{incarnation}"
 
 
+def claim_key(owner: str) -> str:
+    """Return the note of which actor an owner has claimed; it is there for a minute."""
+    return f"{PREFIX}:claim:{owner}"
+
+
 def owned_key(incarnation: str) -> str:
     """Return the set of actors and shared workers that a node run owns."""
     return f"{PREFIX}:node:{incarnation}:owns"

@@ -32,15 +32,8 @@ from .intake import Intake, sent_by_others
 from .output import Output
 from .presence import Presence, view_of
 from .process import WorkerProcess, launch
-from .recovery import (
-    Lost,
-    actor_lost,
-    describe_exit,
-    end_session,
-    node_lost,
-    session_lost,
-    shared_lost,
-)
+from .reconcile import Reconcile
+from .recovery import Lost, describe_exit, end_session, node_lost
 from .reservations import Reservations
 from .stranded import Stranded
 from .zygote import ZygoteLink
@@ -91,6 +84,7 @@ class Supervisor:
             resources=options.resources, labels=options.labels,
         )  # fmt: skip
         self._stranded = Stranded(self._store, self._incarnation, self._ttl)
+        self._reconcile = Reconcile(self._store, self._incarnation, settings.host, self._ttl)
         self._reservations = Reservations(self._store, me, self._free, self._end_in)
         self._intake = Intake(
             self._store, me, options.devices, self._reservations, self._stranded,
@@ -200,6 +194,7 @@ class Supervisor:
             alive = self._tick()
         except _STORE_TROUBLE as error:
             self._presence.not_told()
+            self._reconcile.hasten()
             alive = time.monotonic() - self._renewed < PATIENCE_SECONDS
             logger.warning("%s", error)
         if not alive:
@@ -233,6 +228,8 @@ class Supervisor:
             for session in sessions:
                 end_session(self._store, session, self._ttl)
         self._look()
+        if not self._stop:
+            self._reconcile.look([worker.assignment for worker in self._workers.values()])
         return True
 
     def _free(self) -> dict[str, int]:
@@ -267,6 +264,7 @@ class Supervisor:
         try:
             self._intake.look()
         except _STORE_TROUBLE as error:
+            self._reconcile.hasten()
             logger.warning("looking for work failed, the next tick tries again: %s", error)
 
     # -- workers ---------------------------------------------------------------------------
@@ -358,18 +356,7 @@ class Supervisor:
             worker.grant.release()
         if self._abandoned or worker.is_face:
             return
-        mine = worker.assignment
-        try:
-            worker.forget(self._store, self._settings.host)
-            if mine.actor_id:
-                actor_lost(self._store, mine.actor_id, mine.queue, mine.owner, lost, self._ttl)
-                for name in (routing.kill_key, routing.owned_key):
-                    self._store.run("SREM", name(self._incarnation), mine.actor_id)
-            else:
-                shared_lost(self._store, mine.worker_id, mine.owner, lost, self._ttl)
-            session_lost(self._store, self._incarnation, mine.session, self._ttl)
-        except _STORE_TROUBLE as error:
-            logger.warning("%s; another node takes over what worker %s left", error, mine.label)
+        self._reconcile.ended(worker, lost)
 
     # -- the end ---------------------------------------------------------------------------
 

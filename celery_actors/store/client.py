@@ -24,7 +24,7 @@ CHUNK_BYTES = 512 * 1024
 
 
 class Store:
-    """A thread-safe client. Every step is idempotent, so it may repeat one after a lost reply.
+    """A thread-safe client. It may repeat a step after a lost reply: each has to bear that.
 
     ``patience`` is how many seconds one reply may take.
     """

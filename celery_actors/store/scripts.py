@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, NamedTuple
 
+from .. import routing
 from .wire import pack
 
 __all__ = ["Answer", "Claim", "Fence", "Scripts", "Waiting"]
@@ -111,8 +112,11 @@ class Scripts:
         return None if int(reply[0]) == 0 else _text(reply[1])
 
     def claim(self, keys: Sequence[str], owner: str, prefix: str) -> Claim | None:
-        """Become the owner of the oldest waiting actor of one creation queue."""
-        reply = self._eval("claim", keys, owner, prefix)
+        """Become the owner of the oldest waiting actor of one creation queue.
+
+        ``owner`` is new for each attempt; the same one gets the same actor again.
+        """
+        reply = self._eval("claim", [*keys, routing.claim_key(owner)], owner, prefix)
         if not reply:
             return None
         actor_id, queue, epoch, spec, flat = reply

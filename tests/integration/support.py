@@ -107,6 +107,16 @@ class Server:
         """Return a plain client."""
         return client_of(self.url)
 
+    def kill(self) -> None:
+        """Kill the server at once."""
+        self.process.kill()
+        self.process.wait()
+
+    def start_again(self) -> None:
+        """Start it once more on the same folder, and wait until it answers."""
+        self.process = subprocess.Popen(self.process.args, stdout=subprocess.DEVNULL)
+        wait_until(lambda: _answers(self), "an answer of the server")
+
 
 def _answers(server: Server) -> bool:
     with contextlib.closing(server.client()) as client:
@@ -127,14 +137,13 @@ def redis_server(*options: str) -> Iterator[Server]:
          *options],
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
+    server = Server(process, folder, f"unix://{path}", secrets.token_hex(32))
     try:
-        server = Server(process, folder, f"unix://{path}", secrets.token_hex(32))
         wait_until(path.exists, "the server's socket")
         wait_until(lambda: _answers(server), "an answer of the server")
         yield server
     finally:
-        process.kill()
-        process.wait()
+        server.kill()
         shutil.rmtree(folder)
 
 

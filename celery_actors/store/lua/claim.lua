@@ -1,11 +1,26 @@
 -- Take the oldest waiting creation from one queue and become the actor's owner, in one step.
 -- KEYS 1 creation queue (LIST)   2 what this node run owns (SET)   3 lease of this node run
---      4 dead letters (LIST)
--- ARGV 1 owner "<incarnation>|<nonce>"  2 key prefix of actors
+--      4 dead letters (LIST)   5 what this owner has claimed (STRING "<actor id>|<queue>")
+-- ARGV 1 owner "<incarnation>|<nonce>", new for each attempt  2 key prefix of actors
 -- Returns {} nothing waits, or {actor id, queue, epoch, spec, meta as a flat list}
+-- Idempotent by owner: a repeat within a minute returns the actor that the first run claimed, as
+-- long as it is this owner's.
 -- A message that asks for no actor is set aside.
 -- Calls that a former owner had moved out of line go back to the front of the queue, in order.
 if redis.call('EXISTS', KEYS[3]) == 0 then return {} end
+local function base_of(actor, queue) return ARGV[2] .. ':{' .. queue .. '}:' .. actor end
+local function claimed(actor, queue)
+  local base = base_of(actor, queue)
+  return {actor, queue, redis.call('HGET', base .. ':m', 'ep'),
+    redis.call('GET', base .. ':s') or '', redis.call('HGETALL', base .. ':m')}
+end
+local before = redis.call('GET', KEYS[5])
+if before then
+  local actor, queue = string.match(before, '^([^|]+)|(.+)$')
+  if redis.call('HGET', base_of(actor, queue) .. ':m', 'own') == ARGV[1] then
+    return claimed(actor, queue)
+  end
+end
 while true do
   local message = redis.call('RPOP', KEYS[1])
   if not message then return {} end
@@ -14,7 +29,7 @@ while true do
   local actor = type(headers) == 'table' and headers['ca_create']
   local base, meta = '', {}
   if type(actor) == 'table' and actor[2] then
-    base = ARGV[2] .. ':{' .. actor[2] .. '}:' .. actor[1]
+    base = base_of(actor[1], actor[2])
     meta = redis.call('HMGET', base .. ':m', 'st', 'ep', 'own', 'ap')
   else
     redis.call('LPUSH', KEYS[4], cjson.encode({queue = KEYS[1], message = message,
@@ -34,7 +49,7 @@ while true do
     redis.call('HSET', base .. ':m', 'st', 'starting', 'ep', string.format('%.0f', epoch),
       'own', ARGV[1], 'ap', ap, 'go', ap)
     redis.call('SADD', KEYS[2], actor[1])
-    return {actor[1], actor[2], string.format('%.0f', epoch), redis.call('GET', base .. ':s') or '',
-      redis.call('HGETALL', base .. ':m')}
+    redis.call('SET', KEYS[5], actor[1] .. '|' .. actor[2], 'EX', 60)
+    return claimed(actor[1], actor[2])
   end
 end

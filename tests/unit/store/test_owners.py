@@ -45,6 +45,43 @@ def test_an_actor_is_claimed_once(actor: StoredActor, store: Store) -> None:
     assert owned(store, "node-2") == []
 
 
+def test_a_claim_whose_reply_was_lost_gives_the_same_actor_again(store: Store) -> None:
+    start_node(store)
+    actor, behind = (StoredActor(store, f"actor-{number}", f"name-{number}") for number in (1, 2))
+    for each in (actor, behind):
+        each.create()
+    first = actor.claim(nonce="n1")
+
+    assert actor.claim(nonce="n1") == first
+
+    assert first is not None
+    assert (first.actor_id, first.spec) == ("actor-1", b"the spec")
+    assert (behind.meta["st"], owned(store)) == ("pending", ["actor-1"])
+    following = actor.claim(nonce="n2")
+    assert following is not None
+    assert following.actor_id == "actor-2"
+
+
+def test_what_a_claim_remembers_goes_by_itself(store: Store) -> None:
+    actor = StoredActor(store).start()
+    assert 0 < int(store.run("TTL", routing.claim_key(actor.owner))) <= 60
+
+
+def test_a_repeated_claim_gives_no_actor_that_was_killed_meanwhile(actor: StoredActor) -> None:
+    actor.kill()
+    assert actor.claim(nonce="n1") is None
+
+
+def test_a_repeated_claim_gives_no_actor_that_another_node_has_now(
+    actor: StoredActor, store: Store
+) -> None:
+    actor.release(0, [])
+    start_node(store, "node-2")
+    assert actor.claim("node-2") is not None
+    assert actor.claim(nonce="n1") is None
+    assert owned(store, "node-2") == ["actor-1"]
+
+
 def test_a_node_without_a_lease_claims_nothing(store: Store) -> None:
     actor = StoredActor(store)
     actor.create()
@@ -57,7 +94,7 @@ def test_the_oldest_creation_is_claimed_first(store: Store) -> None:
     actors = [StoredActor(store, f"actor-{number}", f"name-{number}") for number in range(3)]
     for actor in actors:
         actor.create()
-    claims = [actors[0].claim() for _ in actors]
+    claims = [actors[0].claim(nonce=f"n{number}") for number in range(3)]
     assert [claim.actor_id for claim in claims if claim] == ["actor-0", "actor-1", "actor-2"]
 
 

@@ -1,0 +1,74 @@
+"""A store that is away for a moment: what ends meanwhile is settled when it is back."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+import celery_actors as ca
+from tests.integration.actors import Counter, held
+from tests.integration.gates import Gate
+from tests.integration.support import (
+    Node,
+    Server,
+    is_alive,
+    node_on,
+    redis_server,
+    wait_all_gone,
+    wait_until,
+)
+
+pytestmark = [pytest.mark.debian_redis, pytest.mark.timeout(60)]
+
+
+@pytest.fixture
+def lasting() -> Iterator[Server]:
+    """A server that knows after a restart what it knew before."""
+    with redis_server("--appendonly", "yes", "--appendfsync", "always") as found:
+        yield found
+
+
+@pytest.fixture
+def node(lasting: Server) -> Iterator[Node]:
+    """A node on that server, which this driver has joined."""
+    with node_on(lasting) as found:
+        ca.init(lasting.url, keys=lasting.key)
+        try:
+            yield found
+        finally:
+            ca.shutdown()
+
+
+def test_an_actor_whose_process_ends_while_the_store_is_away_restarts(lasting: Server, node: Node):
+    actor = Counter.options(max_restarts=-1).remote()
+    pid = ca.get(actor.pid.remote(), timeout=20)
+    lasting.kill()
+
+    os.kill(pid, signal.SIGKILL)
+    wait_all_gone([pid], "the actor's process has ended")
+    wait_until(lambda: "is settled when" in node.log.read_text(), "the node has seen it", 5)
+    lasting.start_again()
+
+    assert ca.get(actor.add.remote(), timeout=20) == 1
+    assert is_alive(node.process.pid)
+
+
+def test_a_function_call_whose_process_ends_while_the_store_is_away_runs_again(
+    lasting: Server, node: Node, gate: Gate
+):
+    ref = held.remote(gate.path)
+    gate.wait_reached()
+    (pid,) = gate.pids()
+    lasting.kill()
+
+    os.kill(pid, signal.SIGKILL)
+    wait_all_gone([pid], "the worker's process has ended")
+    wait_until(lambda: "is settled when" in node.log.read_text(), "the node has seen it", 5)
+    lasting.start_again()
+    gate.open()
+
+    assert ca.get(ref, timeout=20) == "passed"
+    assert is_alive(node.process.pid)
