@@ -66,8 +66,10 @@ class Canceller:
         error = TaskCancelledError(f"the call to {target.name} was cancelled before it started")
         if self._withdraw(target, call_id, error, REMEMBER_SECONDS):
             return
-        word = {"queue": target.queue, "cancel": call_id, "force": force, "recursive": recursive,
-                "channel": routing.reply_channel(context.session)}  # fmt: skip
+        word = {
+            "queues": _queues(target), "cancel": call_id, "force": force, "recursive": recursive,
+            "channel": routing.reply_channel(context.session),
+        }  # fmt: skip
         said = msgspec.json.encode(word)
         if patience:
             self._say_until_heard(ref, target, error, said, patience)
@@ -87,13 +89,15 @@ class Canceller:
             routing.reply_channel(context.session),
         )  # fmt: skip
         meta = routing.ActorKeys(target.queue, target.actor_id).meta if target.actor_id else ""
-        cancelled = context.store.scripts.cancel(
-            target.queue, meta, routing.cancelled_key(call_id), call_id, remember,
-            context.result_seconds, answer,
-        )  # fmt: skip
-        if cancelled:
-            discard(context.store, [cancelled])
-        return bool(cancelled)
+        for queue in _queues(target):
+            cancelled = context.store.scripts.cancel(
+                queue, meta, routing.cancelled_key(call_id), call_id, remember,
+                context.result_seconds, answer,
+            )  # fmt: skip
+            if cancelled:
+                discard(context.store, [cancelled])
+                return True
+        return False
 
     def _say_until_heard(
         self, ref: ObjectRef[Any], target: Target, error: TaskCancelledError, said: bytes,
@@ -154,3 +158,10 @@ class Canceller:
             self.cancel(ref, **how, patience=ACKNOWLEDGE_SECONDS)
         except (RayError, ValueError) as error:
             logger.warning("another process asked to cancel %s: %s", ref.id, error)
+
+
+def _queues(target: Target) -> list[str]:
+    """Return where a call may be, in the order in which it moves: a node may have passed it on."""
+    if target.actor_id or not target.need.may_be_passed_on:
+        return [target.queue]
+    return [target.queue, routing.shared_queue(target.need.anywhere.label)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import secrets
 import threading
 import time
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ __all__ = ["Capacity"]
 #: Seconds for which a look at the nodes counts. What nodes have in total changes only as they come
 #: and go.
 FRESH_SECONDS = 1.0
+#: Turns of ``SPREAD`` that a process may begin with: many times the nodes, so all are as likely.
+_FIRST_TURNS = 2**32
 #: Nodes that an error lists.
 SHOWN_NODES = 10
 
@@ -39,7 +42,8 @@ class Capacity:
         self._silent: list[NodeView] = []  # those whose loss is not settled: they may be slow only
         self._until = 0.0
         self._fitting: set[Need] = set()  # what was found to fit at the last look
-        self._turns = itertools.count()
+        # At random: from 0 on, a thousand workers that send one call each would choose one node.
+        self._turns = itertools.count(secrets.randbelow(_FIRST_TURNS))
         self.captured = ""
 
     def nodes(self) -> list[NodeView]:

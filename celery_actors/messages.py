@@ -108,6 +108,7 @@ class Message(msgspec.Struct):
     timelimit: tuple[float | None, float | None] = (None, None)
     sealed: bool = False  # an argument is more than plain JSON
     unanswered: bool = False  # nobody waits for the result: none is stored
+    embed: Any = None  # what plain Celery clients say is to come after it
 
     @property
     def options(self) -> CallOptions:
@@ -240,13 +241,13 @@ def decode_body(raw: bytes, envelope: Envelope) -> Message:
         body = envelope.body.encode()
         if (envelope.properties.body_encoding or "").lower() == "base64":
             body = base64.b64decode(body, validate=True)
-        args, kwargs, _embed = _decode_arguments(body)
+        args, kwargs, embed = _decode_arguments(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DeadLetterError(f"the body is not [args, kwargs, embed]: {error}") from None
     return Message(
         raw, headers.id, headers.task, headers.ca or _NO_TAG, headers.retries, args, kwargs,
         headers.expires, headers.eta, headers.timelimit, b"__type__" in raw,
-        bool(headers.ignore_result),
+        bool(headers.ignore_result), embed,
     )  # fmt: skip
 
 

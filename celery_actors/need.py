@@ -158,6 +158,11 @@ class Need:
         return replace(self, node="", otherwise="wait")
 
     @property
+    def may_be_passed_on(self) -> bool:
+        """Tell whether work that was sent to a node may move to the queue of ``anywhere``."""
+        return bool(self.node) and self.otherwise != "wait"
+
+    @property
     def group(self) -> tuple[str, int]:
         """The placement group and the index in it (-1: any); ("", -1) for no group."""
         name, _, index = self.bundle.partition(".")

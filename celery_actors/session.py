@@ -30,7 +30,7 @@ from .init_arguments import (
 )
 from .labels import check_labels
 from .node.recovery import end_session, node_lost
-from .resource_options import check_gpus, check_number, check_resources
+from .resource_options import check_number, check_resources
 from .runtime import RESULT_SECONDS, Runtime
 from .store import Scripts, Store
 
@@ -233,8 +233,13 @@ def _node_words(
         check_number("num_cpus", num_cpus)
         words += ["--num-cpus", str(num_cpus)]
     if num_gpus is not None:
-        check_gpus("num_gpus", num_gpus)
-        words += ["--num-gpus", str(num_gpus)]
+        check_number("num_gpus", num_gpus)
+        if num_gpus != int(num_gpus):
+            raise ValueError(
+                f"num_gpus of a node must be whole, got {num_gpus}: it counts devices. Actors and "
+                "functions may ask for shares of them"
+            )
+        words += ["--num-gpus", str(int(num_gpus))]
     if resources is not None:
         check_resources("resources", resources)
         words += ["--resources", json.dumps(dict(resources))]

@@ -30,6 +30,7 @@ class _Queue:
     """One queue that this process has sent to."""
 
     need: Need
+    onwards: str = ""  # the queue to which a node may pass on what waits here
     oldest: bytes | None = None
     since: float = 0.0
     warned: float = -AGAIN_SECONDS
@@ -46,9 +47,13 @@ class WaitingWork:
         self._next = 0.0
 
     def sent(self, queue: str, need: Need) -> None:
-        """Note that work was sent to a queue."""
-        if queue not in self._queues:
-            self._queues[queue] = _Queue(need, since=time.monotonic())
+        """Note that work was sent to a queue, from which a node may pass it on to another."""
+        if queue in self._queues:
+            return
+        watched = self._queues[queue] = _Queue(need, since=time.monotonic())
+        if need.may_be_passed_on:
+            watched.onwards = queue.removesuffix(need.label) + need.anywhere.label
+            self.sent(watched.onwards, need.anywhere)
 
     def tick(self) -> None:
         """Look at the queues; the answers come later."""
@@ -66,7 +71,8 @@ class WaitingWork:
                 return
             now = time.monotonic()
             if reply is None:
-                del self._queues[name]
+                if all(other.onwards != name for other in list(self._queues.values())):
+                    del self._queues[name]
             elif reply != queue.oldest:
                 queue.oldest, queue.since = reply, now
             elif now - queue.since >= PATIENCE_SECONDS and now - queue.warned >= AGAIN_SECONDS:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
-from celery import Celery
+from celery import Celery, Task
 from celery.app.utils import find_app
+from celery.exceptions import Retry, TaskPredicate
 
 from ..errors import RayError
 from ..messages import Message
 
 __all__ = ["UserTasks"]
+
+#: What a message says is to come after a task, and how it is called there.
+_FOLLOWS = {"callbacks": "link", "errbacks": "link_error", "chain": "a chain", "chord": "a chord"}
 
 
 class UserTasks:
@@ -28,13 +32,15 @@ class UserTasks:
         """Return what runs a task under its request, as a Celery worker does.
 
         Raises:
-            RayError: there is no such task here. ImportError, …: the app cannot be imported.
+            RayError: there is no such task here, or something is to come after it.
+            ImportError, …: the app cannot be imported.
         """
         if not self._name:
             raise RayError(
                 f"{message.task} was sent without code, by a plain Celery client, and this node "
                 "knows no Celery app: start it with `celery_actors worker -A your.module`"
             )
+        _refuse_what_follows(message)
         if self._app is None:
             app = find_app(self._name)
             app.loader.import_default_modules()
@@ -47,6 +53,8 @@ class UserTasks:
                 f"{sorted(name for name in self._app.tasks if not name.startswith('celery.'))}"
             )
 
+        _refuse_to_send_again(task)
+
         def run(*args: Any, **kwargs: Any) -> Any:
             task.push_request(
                 id=message.call_id, task=message.task, args=args, kwargs=kwargs,
@@ -54,7 +62,55 @@ class UserTasks:
             )  # fmt: skip
             try:
                 return task.run(*args, **kwargs)
+            except TaskPredicate as word:
+                raise _not_offered(task, word) from word
             finally:
                 task.pop_request()
 
         return run
+
+
+def _refuse_what_follows(message: Message) -> None:
+    """Refuse a task after which others are to run: nobody here would send them."""
+    embed = message.embed if isinstance(message.embed, dict) else {}
+    found = [word for name, word in _FOLLOWS.items() if embed.get(name)]
+    if found:
+        raise RayError(
+            f"{message.task} was not run: it was sent with {' and '.join(found)}, and on queues of "
+            "celery_actors what is to come after a task is not offered yet: it would be left out "
+            "in silence. Send the task alone, and what comes after it once its result is there"
+        )
+
+
+def _refuse_to_send_again(task: Task) -> None:
+    """Let ``retry`` and ``replace`` raise: both would send a message to the app's own queues.
+
+    ``autoretry_for`` calls ``retry``, too.
+    """
+
+    def retry(*_args: Any, exc: BaseException | None = None, **_options: Any) -> NoReturn:
+        raise _not_offered(task, Retry(exc=exc)) from exc
+
+    def replace(*_args: Any, **_options: Any) -> NoReturn:
+        raise RayError(
+            f"{task.name} asked to be replaced, and on queues of celery_actors that is not offered "
+            "yet. Return what is to be done, and let the client send it"
+        )
+
+    for own in (retry, replace):
+        setattr(task, own.__name__, own)
+
+
+def _not_offered(task: Task, word: TaskPredicate) -> RayError:
+    """Return the error for what only Celery's own worker does."""
+    if not isinstance(word, Retry):
+        return RayError(
+            f"{task.name} raised {type(word).__name__}, which only Celery's own workers understand."
+            " Return a value, or raise an error"
+        )
+    cause = f", because of {word.exc!r}" if word.exc is not None else ""
+    return RayError(
+        f"{task.name} asked for a retry{cause}, and on queues of celery_actors retries of Celery "
+        "tasks are not offered yet: it failed. Repeat it in the task, let the client send it "
+        "again, or make it a function with @celery_actors.remote(retry_exceptions=True)"
+    )

@@ -255,7 +255,7 @@ class Supervisor:
     def _cancel(self, word: dict[str, Any]) -> None:
         """Pass a cancellation on to the workers that may have the call."""
         for worker in self._workers.values():
-            if worker.assignment.queue == word["queue"]:
+            if worker.assignment.queue in word["queues"]:
                 worker.tell(word)
 
     def _look(self) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 import celery_actors as ca
+from celery_actors.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tests.integration.actors import Counter, Recorder, double, held, pass_gate
 from tests.integration.gates import Gate
-from tests.integration.support import Cluster, wait_empty, wait_until
+from tests.integration.support import Cluster, wait_all_gone, wait_empty, wait_until
 
 
 def arrive(gate: str) -> None:
@@ -131,6 +132,26 @@ def test_a_forced_cancellation_ends_the_process_and_the_call_is_not_run_again(
         ca.get(ref, timeout=10)
     assert ca.get(double.remote(2), timeout=10) == 4
     assert len(gate.pids()) == 1
+
+
+@pytest.mark.parametrize("num_cpus", [1, 0.5])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_running_call_that_was_passed_on_is_interrupted_or_ended(
+    cluster: Cluster, gate: Gate, force: bool, num_cpus: float
+):
+    gone = NodeAffinitySchedulingStrategy("gone-12345678", soft=True)
+    passed_on = ca.remote(max_retries=-1, num_cpus=num_cpus, scheduling_strategy=gone)(sleep)
+    ref = passed_on.remote(gate.path)
+    pid = gate.wait_reached()
+
+    ca.cancel(ref, force=force)
+
+    errors = (ca.WorkerCrashedError, ca.TaskCancelledError) if force else ca.TaskCancelledError
+    with pytest.raises(errors, match="cancel"):
+        ca.get(ref, timeout=10)
+    if force:
+        wait_all_gone([pid], "its process was ended")
+    assert gate.pids() == [pid], "it is not run again"
 
 
 def test_force_is_refused_for_an_actors_call(cluster: Cluster, gate: Gate):

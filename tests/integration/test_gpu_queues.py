@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from celery import Celery
+from celery import Celery, Signature, chain, chord, group
+from celery.result import AsyncResult
 
 import celery_actors as ca
 from tests.integration.devices import Holder
@@ -18,8 +19,9 @@ pytestmark = pytest.mark.debian_redis
 PROJECT = """
 import os
 from celery import Celery
+from celery.exceptions import Ignore, Retry
 
-app = Celery("project")
+app = Celery("project", broker="memory://")
 SEEN = os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
@@ -31,6 +33,34 @@ def where(self, factor):
 @app.task
 def fail():
     raise KeyError("no such thing")
+
+
+@app.task(bind=True)
+def retry(self):
+    try:
+        {}["no such thing"]
+    except KeyError as error:
+        self.retry(exc=error)
+
+
+@app.task(autoretry_for=(KeyError,), retry_backoff=True)
+def retry_by_itself():
+    {}["no such thing"]
+
+
+@app.task
+def raise_retry():
+    raise Retry("later")
+
+
+@app.task(bind=True)
+def replace(self):
+    self.replace(fail.s())
+
+
+@app.task
+def ignore():
+    raise Ignore
 """
 
 
@@ -72,6 +102,75 @@ def test_a_task_that_fails_or_is_unknown_says_so(deployment: tuple[Server, Celer
         app.send_task("project.fail", queue=ca.gpu_queue(1)).get(timeout=20)
     with pytest.raises(Exception, match=r"project of this node has no task 'project.nowhere'"):
         app.send_task("project.nowhere", queue=ca.gpu_queue(1)).get(timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        ("retry", r"asked for a retry, because of KeyError\('no such thing'\)"),
+        ("retry_by_itself", r"asked for a retry, because of KeyError\('no such thing'\)"),
+        ("raise_retry", r"asked for a retry.* not offered yet"),
+        ("replace", r"asked to be replaced.* not offered yet"),
+        ("ignore", r"raised Ignore, which only Celery's own workers understand"),
+    ],
+)
+def test_a_task_that_asks_for_what_is_not_offered_yet_fails_in_words(
+    deployment: tuple[Server, Celery], task: str, text: str
+):
+    _, app = deployment
+
+    sent = app.send_task(f"project.{task}", queue=ca.gpu_queue(1))
+
+    with pytest.raises(Exception, match=rf"project\.{task} {text}"):
+        sent.get(timeout=20)
+
+
+def _linked(task: Signature, other: Signature) -> list[AsyncResult]:
+    return [task.apply_async(link=other)]
+
+
+def _with_an_error_linked(task: Signature, other: Signature) -> list[AsyncResult]:
+    return [task.apply_async(link_error=other)]
+
+
+def _chained(task: Signature, other: Signature) -> list[AsyncResult]:
+    last = chain(task, other).apply_async()
+    return [last.parent, last]
+
+
+def _in_a_chord(task: Signature, other: Signature) -> list[AsyncResult]:
+    body = chord([task.clone(), task.clone()], other).apply_async()
+    return [*body.parent.results, body]
+
+
+@pytest.mark.parametrize(
+    ("send", "what"),
+    [
+        (_linked, "link"), (_with_an_error_linked, "link_error"), (_chained, "a chain"),
+        (_in_a_chord, "a chord"),
+    ],
+)  # fmt: skip
+def test_a_task_after_which_others_are_to_run_is_refused_in_words(
+    deployment: tuple[Server, Celery], send: Callable[..., list[AsyncResult]], what: str
+):
+    _, app = deployment
+    task, other = (
+        app.signature("project.where", args=[1], queue=queue, immutable=True)
+        for queue in (ca.gpu_queue(1), "elsewhere")
+    )
+
+    for result in send(task, other):
+        with pytest.raises(Exception, match=rf"project.where was not run: .* with {what}, and"):
+            result.get(timeout=20)
+
+
+def test_the_tasks_of_a_plain_group_run(deployment: tuple[Server, Celery]):
+    _, app = deployment
+    task = app.signature("project.where", queue=ca.gpu_queue(1))
+
+    found = group(task.clone([factor]) for factor in (1, 2)).apply_async().get(timeout=20)
+
+    assert [doubled for _, _, doubled, _, _ in found] == [2, 4]
 
 
 def queues(app: Celery) -> dict[str, set[str]]:

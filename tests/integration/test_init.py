@@ -59,6 +59,26 @@ def test_an_unknown_argument_is_refused_and_starts_nothing():
     assert not ca.is_initialized()
 
 
+@pytest.mark.parametrize("number", [0.5, 1.5])
+def test_a_share_of_a_gpu_is_no_device_of_a_node(number: float):
+    with pytest.raises(ValueError, match=f"num_gpus of a node must be whole, got {number}"):
+        ca.init(num_cpus=1, num_gpus=number)  # type: ignore[arg-type]
+    assert not ca.is_initialized()
+
+
+def test_a_whole_number_of_gpus_may_be_a_float(tmp_path: Path):
+    done = run_script(
+        tmp_path,
+        """
+import celery_actors as ca
+
+with ca.init(num_cpus=1, num_gpus=2.0, log_to_driver=False):
+    print(ca.cluster_resources()["GPU"])
+""",
+    )
+    assert (done.stdout, done.stderr) == ("2.0\n", "")
+
+
 @pytest.mark.parametrize(
     ("env", "words"),
     [

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
 import celery_actors as ca
 from celery_actors import waiting as waiting_module
+from celery_actors.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tests.integration.actors import Counter, double, pass_gate
 from tests.integration.devices import Holder, told
 from tests.integration.gates import Gate
@@ -55,16 +57,26 @@ def test_actors_without_a_need_run_beside_one_that_holds_every_cpu(single_cpu: C
     ca.kill(holder)
 
 
+_GONE = NodeAffinitySchedulingStrategy("gone-12345678", soft=True)
+
+
+# Amounts of their own: of one queue a process is told once a minute.
+@pytest.mark.parametrize(
+    ("strategy", "actor", "call"),
+    [(None, 0.5, 0.75), (_GONE, 0.55, 0.8)],
+    ids=["here", "passed-on"],
+)
 def test_work_that_waits_too_long_says_for_what(
-    single_cpu: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+    single_cpu: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    strategy: Any, actor: float, call: float,
+):  # fmt: skip
+    holder = Holder.options(num_cpus=1).remote()
+    ca.get(holder.pid.remote(), timeout=20)
     monkeypatch.setattr(waiting_module, "PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr(waiting_module, "LOOK_SECONDS", 0.1)
     caplog.set_level(logging.WARNING, "celery_actors.waiting")
-    holder = Holder.options(num_cpus=1).remote()
-    ca.get(holder.pid.remote(), timeout=20)
-    second = Holder.options(num_cpus=0.5).remote()
-    ref = told.options(num_cpus=0.75).remote()
+    second = Holder.options(num_cpus=actor, scheduling_strategy=strategy).remote()
+    ref = told.options(num_cpus=call, scheduling_strategy=strategy).remote()
 
     def texts() -> list[str]:
         return [record.getMessage() for record in caplog.records]
@@ -72,9 +84,9 @@ def test_work_that_waits_too_long_says_for_what(
     wait_until(lambda: len(texts()) >= 2, "both are told of")
     (actors,) = [text for text in texts() if text.startswith("Actors")]
     (calls,) = [text for text in texts() if text.startswith("Calls")]
-    assert "wait for 0.5 CPU on one node" in actors
-    assert "wait for 0.75 CPU on one node" in calls
+    assert f"wait for {actor} CPU on one node" in actors
+    assert f"wait for {call} CPU on one node" in calls
     assert "It runs when enough is free" in calls
     ca.kill(holder)
     ca.kill(second)
-    assert ca.get(ref, timeout=20)["resources"] == {"CPU": 0.75}
+    assert ca.get(ref, timeout=20)["resources"] == {"CPU": call}

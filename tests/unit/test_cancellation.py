@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from celery_actors import routing
 from celery_actors.config import Address, KeyRing
 from celery_actors.errors import TaskCancelledError
+from celery_actors.need import Need
+from celery_actors.node.stranded import Stranded
 from celery_actors.object_ref import ObjectRef
 from celery_actors.options import FunctionOptions
 from celery_actors.runtime import Runtime
@@ -37,11 +40,17 @@ def wait_until(state: Callable[[], Any], what: str) -> None:
         time.sleep(0.002)
 
 
-def send(runtime: Runtime, store: Store) -> ObjectRef[Any]:
-    """Send one function call and let a worker take it."""
-    target = runtime.calls.shared("double", NEED, registered=False)
+def submit(runtime: Runtime, need: Need) -> ObjectRef[Any]:
+    """Send one function call."""
+    target = runtime.calls.shared("double", need, registered=False)
     ref: ObjectRef[Any] = runtime.calls.submit(target, runtime.template(target, "double"), [2], {})
     runtime.calls.settle()
+    return ref
+
+
+def send(runtime: Runtime, store: Store) -> ObjectRef[Any]:
+    """Send one function call and let a worker take it."""
+    ref = submit(runtime, NEED)
     assert store.run("LMOVE", QUEUE, TAKEN, "RIGHT", "LEFT")
     return ref
 
@@ -81,3 +90,31 @@ def test_a_call_that_ends_while_it_is_cancelled_leaves_no_mark(
     thread.join(10)
 
     assert not store.run("EXISTS", routing.cancelled_key(ref.id))
+
+
+@pytest.mark.parametrize("otherwise", ["gone", "full"])
+def test_a_waiting_call_that_was_passed_on_to_another_queue_never_runs(
+    runtime: Runtime, store: Store, otherwise: Any
+) -> None:
+    need = replace(NEED, node="full-1", otherwise=otherwise)
+    ref = submit(runtime, need)
+    Stranded(store, "full-1", 60).pass_on(need.label, need)
+    assert store.run("LLEN", QUEUE) == 1, "it waits for any node now"
+
+    runtime.canceller.cancel(ref, force=False, recursive=True, patience=0.0)
+
+    assert store.run("LLEN", QUEUE) == 0
+    with pytest.raises(TaskCancelledError, match="before it started"):
+        runtime.get([ref], 10)
+    assert not store.run("EXISTS", routing.cancelled_key(ref.id))
+
+
+def test_a_waiting_call_that_is_bound_to_its_node_is_cancelled_there(
+    runtime: Runtime, store: Store
+) -> None:
+    ref = submit(runtime, replace(NEED, node="full-1"))
+
+    runtime.canceller.cancel(ref, force=False, recursive=True, patience=0.0)
+
+    with pytest.raises(TaskCancelledError, match="before it started"):
+        runtime.get([ref], 10)
