@@ -264,17 +264,16 @@ class Intake:
             return True
         self._awaited += need.cpus
         self._room_comes = True
-        ending = sum(worker.retiring for worker in running)
         # Where calls wait, a fresh worker takes one first: else each kind would end the other's.
-        staying = sorted(
-            (
-                worker for worker in running
-                if not worker.retiring and not (self._calls_wait and worker.note()[0] == 0)
-            ),
-            key=lambda worker: (worker.busy, worker.ready, worker.born),
-        )  # fmt: skip
-        for worker in staying[: max(0, excess - ending)]:
-            worker.retire()
+        choice = [
+            worker for worker in running
+            if worker.retiring or not (self._calls_wait and worker.note()[0] == 0)
+        ]  # fmt: skip
+        # One that was to end took a call meanwhile, and may run for long: an idle one goes first.
+        choice.sort(key=lambda worker: (worker.busy, not worker.retiring, worker.born))
+        for worker in choice[:excess]:
+            if not worker.retiring:
+                worker.retire()
         return False
 
     def _retire_for(self, need: Need, label: str) -> None:
@@ -285,7 +284,7 @@ class Intake:
         """
         books, chosen = self._ledger.copy(), []
         saved, queue = self._saving.is_for(label), routing.shared_queue(label)
-        for worker in self._workers():
+        for worker in sorted(self._workers(), key=lambda each: each.busy):
             grant, mine = worker.grant, worker.assignment
             may_end = worker.note()[0] > 0 and (saved or not worker.busy)
             ours = grant is not None and grant.ledger is self._ledger and not mine.actor_id
