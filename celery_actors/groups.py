@@ -74,13 +74,16 @@ class Group:
 
 def create(
     store: Store, group_id: str, bundles: Sequence[Need], strategy: Strategy, *, name: str,
-    job: str,
+    job: str, actor_id: str = "",
 ) -> None:  # fmt: skip
     """Create a group; ``job``: the driver with which it ends, '' for none.
 
+    ``actor_id``: the actor that makes it and outlives its driver; it ends with that instead.
+
     Raises:
-        ValueError: the name is taken. RayError: the driver's session is over.
+        ValueError: the name is taken. RayError: the driver's session is over, or the actor dead.
     """
+    job = actor_id or job
     names = [
         routing.group_key(group_id), routing.GROUPS, routing.GROUPS_WAITING,
         routing.job_groups_key(job) if job else "", routing.BELL, routing.GROUP_NAMES,
@@ -91,6 +94,8 @@ def create(
     outcome = store.scripts.group("group_create", names, group_id, name, *words)
     if outcome == -1:
         raise ValueError(f"a placement group named {name!r} exists: get_placement_group finds it")
+    if outcome == -2 and actor_id:
+        raise RayError("the actor that makes this placement group has ended, so the group would")
     if outcome == -2:
         raise RayError("this driver was taken for lost, so its placement groups end: init() again")
 
@@ -160,6 +165,6 @@ def remove(store: Store, group_id: str) -> None:
 
 
 def end_job(store: Store, job: str) -> None:
-    """Remove the groups of a driver that is gone."""
+    """Remove the groups of a driver that is gone, or of an actor that had outlived its own."""
     for group_id in store.texts("SMEMBERS", routing.job_groups_key(job)):
         remove(store, group_id)

@@ -104,7 +104,7 @@ def group_key(group_id: str) -> str:
 
 
 def job_groups_key(session: str) -> str:
-    """Return the set of placement groups that end with this driver."""
+    """Return the set of placement groups that end with this driver, or this detached actor."""
     return f"{PREFIX}:job:{session}:groups"
 
 
@@ -186,7 +186,7 @@ def held_key(holder: str) -> str:
 
 
 def gone_key(session: str) -> str:
-    """Return the mark of a session that is over: what it says late counts no more."""
+    """Return the mark of a session, or detached actor, that is over: late words count no more."""
     return f"{PREFIX}:gone:{session}"
 
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from celery_actors import groups, routing
+from celery_actors import directory, groups, routing
 from celery_actors.errors import RayError
 from celery_actors.groups import Group
 from celery_actors.need import Need
 from celery_actors.store import Store
 from tests.unit.needs import GPU, ONE
-from tests.unit.store.records import messages_on
+from tests.unit.store.records import TTL, StoredActor, messages_on
 
 pytestmark = pytest.mark.usefixtures("no_hurry")
 
@@ -369,6 +369,32 @@ def test_groups_end_with_their_driver(store: Store) -> None:
         groups.end_job(store, "job-1")
     assert line(store) == ["g2", "g3"]
     assert store.run("EXISTS", routing.job_groups_key("job-1")) == 0
+
+
+def make_by_actor(store: Store, group_id: str = "g1", actor_id: str = "actor-1") -> None:
+    groups.create(
+        store, group_id, [ONE], "PACK", name=group_id, job="job-1", actor_id=actor_id
+    )  # fmt: skip
+
+
+def test_the_group_of_a_detached_actor_outlives_its_driver(store: Store) -> None:
+    make_by_actor(store, "g1")
+    store.run("SET", routing.gone_key("job-1"), "1")
+    groups.end_job(store, "job-1")
+    make_by_actor(store, "g2")  # also afterwards: an actor has no session that could be over
+    assert line(store) == ["g1", "g2"]
+
+
+def test_the_group_of_a_detached_actor_ends_with_it(store: Store) -> None:
+    actor = StoredActor(store)
+    actor.create(detached=True)
+    make_by_actor(store, "g1")
+    make_by_actor(store, "g2", "actor-2")
+    directory.end(store, actor.actor_id, actor.keys.queue, "enough", TTL)
+    assert line(store) == ["g2"]
+    assert store.run("EXISTS", routing.job_groups_key("actor-1")) == 0
+    with pytest.raises(RayError, match="the actor that makes this placement group has ended"):
+        make_by_actor(store, "g3")
 
 
 def test_of_a_removed_group_nothing_is_left_but_its_memory(store: Store) -> None:
