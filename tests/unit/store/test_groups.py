@@ -336,6 +336,57 @@ def test_a_group_that_is_removed_is_not_brought_back_by_a_loss(store: Store, pla
     assert groups.find(store, "g9") is None
 
 
+# -- look at the line ------------------------------------------------------------------------
+
+
+def test_a_look_at_the_line_tells_what_is_new_and_what_was_asked_for(store: Store) -> None:
+    create(store)
+    create(store, "g2")
+    assert groups.look(store, "", ["g2", "g9"])[1:] == (["g1", "g2"], [], [found(store, "g2")])
+    mark = groups.look(store, "", []).mark
+    assert groups.look(store, mark, ["g1"]) == (mark, [], [], [found(store, "g1")])
+    groups.begin(store, found(store, "g2"), PLAN)
+    new = groups.look(store, mark, [])
+    assert new[1:] == (["g1", "g2"], ["g2"], [])
+    assert new.mark != mark
+
+
+def test_every_step_of_a_group_that_matters_to_planning_makes_a_new_mark(store: Store) -> None:
+    lease(store, "n1", "n2")
+    marks = []
+
+    def note() -> None:
+        marks.append(groups.look(store, "", []).mark)
+
+    note()
+    create(store)
+    note()
+    groups.begin(store, found(store), PLAN)
+    note()
+    answer(store, "n1", 0, held=False)
+    note()
+    overdue(store)
+    groups.begin(store, found(store), PLAN)
+    note()
+    answer(store, "n1", 0, attempt=2)
+    answer(store, "n2", 1, attempt=2)
+    groups.lost(store, "n1")
+    note()
+    groups.lost(store, "n2")  # it waits already: no new state, no new attempt
+    note()
+    assert len(set(marks)) == len(marks)
+    groups.remove(store, "g1")
+    assert groups.look(store, marks[-1], []) == (marks[0], [], [], [])
+
+
+def test_many_groups_are_read_in_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "_BATCH", 2)
+    for name in ("g1", "g2", "g3"):
+        create(store, name)
+    names = ["g3", "g9", "g1", "g2"]
+    assert [each.group_id for each in groups.records(store, names)] == ["g3", "g1", "g2"]
+
+
 # -- remove ----------------------------------------------------------------------------------
 
 
