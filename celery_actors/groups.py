@@ -156,7 +156,7 @@ def everything(store: Store) -> list[Group]:
 def look(store: Store, mark: str, ids: Collection[str]) -> Seen:
     """Look at the line, of which ``mark`` was seen last, and at the groups of these ids."""
     new, line, reserving, found = store.scripts.group_line(
-        routing.GROUPS_WAITING, routing.group_key(""), mark, ids
+        [routing.GROUPS_WAITING, routing.GROUPS_MARK], routing.group_key(""), mark, ids
     )
     return Seen(new, line, reserving, _known(ids, found))
 

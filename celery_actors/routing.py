@@ -36,6 +36,7 @@ NEEDS = f"{PREFIX}:needs"  # HASH need label -> JSON need
 GROUPS = f"{PREFIX}:groups"  # SET of placement groups
 GROUP_NAMES = f"{PREFIX}:groups:names"  # HASH name -> placement group
 GROUPS_WAITING = f"{PREFIX}:groups:waiting"  # LIST of those that wait for their place, oldest first
+GROUPS_MARK = f"{GROUPS_WAITING}:mark"  # another with each change of that line or a group in it
 DEAD_LETTERS = f"{PREFIX}:dead-letters"  # LIST of JSON records, newest first
 BELL = f"{PREFIX}:bell"  # channel: "something waits for a node"
 CALLERS = f"{PREFIX}:callers:"  # HASH per caller: shared queue -> last accepted sequence

@@ -58,7 +58,7 @@ class Waiting(NamedTuple):
 
 
 #: Parts of other scripts.
-_INCLUDED = frozenset({"post_results", "let_go"})
+_INCLUDED = frozenset({"group_mark", "let_go", "post_results"})
 
 
 def _load() -> dict[str, bytes]:
@@ -154,13 +154,13 @@ class Scripts:
         return int(self._eval(step, keys, *words))
 
     def group_line(
-        self, line: str, prefix: str, mark: str, ids: Iterable[str]
+        self, keys: Sequence[str], prefix: str, mark: str, ids: Iterable[str]
     ) -> tuple[str, list[str], list[str], list[dict[str, str]]]:
         """Return a mark of the line, and where it is new, the ids in it and those being reserved.
 
         The last is what is known of the groups of ``ids``.
         """
-        new, line_ids, reserving, found = self._eval("group_line", [line], prefix, mark, *ids)
+        new, line_ids, reserving, found = self._eval("group_line", keys, prefix, mark, *ids)
         return _text(new), _texts(line_ids), _texts(reserving), [_fields(flat) for flat in found]
 
     def group_records(self, prefix: str, ids: Iterable[str]) -> list[dict[str, str]]:
