@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from . import records, routing
+from . import groups, records, routing
 from .broker.remains import queue_remains
 from .buffers import free_commands
 from .errors import DeadLetterError, RayError, actor_ended
@@ -118,7 +118,8 @@ class Creator:
     """What a process is to the actors that it creates.
 
     ``actor_id``: the actor that lives here, and with which they end; "": none. ``outlives_driver``:
-    they do not end with the driver; so for a detached actor, and for what it has created.
+    they do not end with the driver; so for a detached actor, and for what it has created. Its
+    placement groups end with it, too.
     """
 
     actor_id: str = ""
@@ -271,12 +272,13 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
 
 
 def end_created(store: Store, actor_id: str, ttl: int) -> None:
-    """End the actors that an actor has created: it is dead for good."""
+    """End what an actor has created, actors and placement groups: it is dead for good."""
     for created in store.texts("SMEMBERS", routing.job_key(actor_id)):
         record = find(store, created)
         if record is not None:
             end(store, created, record.keys.queue, "the actor that created it ended", ttl)
     store.run("UNLINK", routing.job_key(actor_id))
+    groups.end_job(store, actor_id)
 
 
 def failure_answer(raw: bytes, error: RayError) -> Answer:

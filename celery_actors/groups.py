@@ -8,8 +8,10 @@ is there when the last of them holds. Nothing is held for a group that is not be
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,7 +21,10 @@ from .errors import RayError
 from .need import Need
 from .store import Store
 
-__all__ = ["Group", "answer", "begin", "create", "everything", "find", "lost", "remove", "waiting"]
+__all__ = [
+    "Group", "Seen", "answer", "begin", "create", "end_job", "everything", "find", "find_named",
+    "look", "lost", "records", "remove", "waiting",
+]  # fmt: skip
 
 #: Seconds for which a removed group is remembered, for those who ask what became of it.
 REMEMBER_SECONDS = 600
@@ -27,6 +32,8 @@ REMEMBER_SECONDS = 600
 ANSWER_MS = 3_000
 #: Milliseconds between an attempt that failed and the next: one tick of the nodes.
 PAUSE_MS = 1_000
+#: Groups that are read in one round trip.
+_BATCH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,17 @@ class Group:
     @property
     def bundles(self) -> list[Need]:
         """What it reserves."""
-        return msgspec.json.decode(self.fields["bundles"], type=list[Need])
+        return list(_decoded(self.fields["bundles"]))
+
+    @property
+    def places(self) -> list[str]:
+        """The node that holds each bundle for good, '' where none does."""
+        return [self.placed(index) for index in range(len(_decoded(self.fields["bundles"])))]
+
+    @property
+    def shape(self) -> tuple[str, ...]:
+        """All that decides where it could be: groups of one shape fit alike."""
+        return self.fields["bundles"], self.strategy, *self.places
 
     @property
     def plan(self) -> list[str]:
@@ -72,15 +89,32 @@ class Group:
         return self.fields.get(f"on:{index}", "")
 
 
+@lru_cache(maxsize=1024)
+def _decoded(text: str) -> tuple[Need, ...]:
+    return msgspec.json.decode(text, type=tuple[Need, ...])
+
+
+class Seen(NamedTuple):
+    """The line of groups that wait: a mark of it, and where that is new, the ids in it."""
+
+    mark: str
+    ids: Sequence[str]
+    reserving: Sequence[str]
+    asked: Sequence[Group]  # those of the ids asked for that are known
+
+
 def create(
     store: Store, group_id: str, bundles: Sequence[Need], strategy: Strategy, *, name: str,
-    job: str,
+    job: str, actor_id: str = "",
 ) -> None:  # fmt: skip
     """Create a group; ``job``: the driver with which it ends, '' for none.
 
+    ``actor_id``: the actor that makes it and outlives its driver; it ends with that instead.
+
     Raises:
-        ValueError: the name is taken. RayError: the driver's session is over.
+        ValueError: the name is taken. RayError: the driver's session is over, or the actor dead.
     """
+    job = actor_id or job
     names = [
         routing.group_key(group_id), routing.GROUPS, routing.GROUPS_WAITING,
         routing.job_groups_key(job) if job else "", routing.BELL, routing.GROUP_NAMES,
@@ -91,6 +125,8 @@ def create(
     outcome = store.scripts.group("group_create", names, group_id, name, *words)
     if outcome == -1:
         raise ValueError(f"a placement group named {name!r} exists: get_placement_group finds it")
+    if outcome == -2 and actor_id:
+        raise RayError("the actor that makes this placement group has ended, so the group would")
     if outcome == -2:
         raise RayError("this driver was taken for lost, so its placement groups end: init() again")
 
@@ -109,17 +145,34 @@ def find_named(store: Store, name: str) -> Group | None:
 
 def waiting(store: Store) -> list[Group]:
     """Return the groups that wait for their place, in the order of the line."""
-    return _all(store, store.texts("LRANGE", routing.GROUPS_WAITING, 0, -1))
+    return records(store, store.texts("LRANGE", routing.GROUPS_WAITING, 0, -1))
 
 
 def everything(store: Store) -> list[Group]:
     """Return every group that was not removed."""
-    return _all(store, sorted(store.texts("SMEMBERS", routing.GROUPS)))
+    return records(store, sorted(store.texts("SMEMBERS", routing.GROUPS)))
 
 
-def _all(store: Store, ids: Sequence[str]) -> list[Group]:
-    found = (find(store, group_id) for group_id in ids)
-    return [group for group in found if group is not None]
+def look(store: Store, mark: str, ids: Collection[str]) -> Seen:
+    """Look at the line, of which ``mark`` was seen last, and at the groups of these ids."""
+    new, line, reserving, found = store.scripts.group_line(
+        [routing.GROUPS_WAITING, routing.GROUPS_MARK], routing.group_key(""), mark, ids
+    )
+    return Seen(new, line, reserving, _known(ids, found))
+
+
+def records(store: Store, ids: Sequence[str]) -> list[Group]:
+    """Return the groups of these ids that are known, a number in each round trip."""
+    known: list[Group] = []
+    for start in range(0, len(ids), _BATCH):
+        batch = ids[start : start + _BATCH]
+        known += _known(batch, store.scripts.group_records(routing.group_key(""), batch))
+    return known
+
+
+def _known(ids: Iterable[str], found: Iterable[dict[str, str]]) -> list[Group]:
+    pairs = zip(ids, found, strict=True)
+    return [Group(group_id, fields) for group_id, fields in pairs if fields]
 
 
 def begin(store: Store, group: Group, plan: Sequence[str]) -> bool:
@@ -160,6 +213,6 @@ def remove(store: Store, group_id: str) -> None:
 
 
 def end_job(store: Store, job: str) -> None:
-    """Remove the groups of a driver that is gone."""
+    """Remove the groups of a driver that is gone, or of an actor that had outlived its own."""
     for group_id in store.texts("SMEMBERS", routing.job_groups_key(job)):
         remove(store, group_id)

@@ -99,7 +99,8 @@ def placement_group(
         strategy: ``PACK`` on as few nodes as can be, ``SPREAD`` over as many; ``STRICT_PACK`` on
             one, ``STRICT_SPREAD`` each on another, or wait.
         name: for ``get_placement_group``.
-        lifetime: None: it ends with its driver; ``"detached"``: with ``remove_placement_group``.
+        lifetime: None: it ends with its driver, or with the detached actor that makes it;
+            ``"detached"``: with ``remove_placement_group``.
         bundle_label_selector: conditions on the labels of the node of each bundle.
 
     Raises:
@@ -124,8 +125,10 @@ def placement_group(
     context = runtime.current()
     needs = needs_of(bundles, bundle_label_selector)
     group_id = secrets.token_hex(16)
-    job = "" if lifetime == "detached" else context.job
-    groups.create(context.store, group_id, needs, strategy, name=name, job=job)
+    ends_with = {"job": "" if lifetime == "detached" else context.job}
+    if lifetime != "detached" and context.creator.outlives_driver:
+        ends_with["actor_id"] = context.creator.actor_id
+    groups.create(context.store, group_id, needs, strategy, name=name, **ends_with)
     return PlacementGroup(group_id, needs)
 
 

@@ -25,6 +25,7 @@ class ResourceOptions:
     ``memory`` is in bytes. ``gpu_ids`` names the very devices of the node that a hard
     ``NodeAffinitySchedulingStrategy`` names. ``wait_for_resources``: where no live node could ever
     hold the work, wait for one that can instead of raising ``InsufficientResourcesError``.
+    ``placement_group``: ``"default"`` is the parent's, where that captures its children; None none.
     """
 
     num_cpus: float | None = None
@@ -35,7 +36,7 @@ class ResourceOptions:
     label_selector: Mapping[str, str] | None = None
     fallback_strategy: Sequence[Mapping[str, Any]] | None = None
     scheduling_strategy: Any = None
-    placement_group: Any = None
+    placement_group: Any = "default"
     placement_group_bundle_index: int = -1
     placement_group_capture_child_tasks: bool | None = None
     gpu_ids: Sequence[int] | None = None
@@ -58,7 +59,7 @@ class ResourceOptions:
         """The placement group that was asked for, by either of Ray's two ways."""
         strategy = self.scheduling_strategy
         if isinstance(strategy, PlacementGroupSchedulingStrategy):
-            return strategy
+            return strategy if strategy.placement_group is not None else None
         if self.placement_group in (None, "default"):
             return None
         return PlacementGroupSchedulingStrategy(
@@ -69,7 +70,7 @@ class ResourceOptions:
     @property
     def leaves_place_open(self) -> bool:
         """True where no strategy was named: a group that captures children may take the work."""
-        return self.scheduling_strategy is None and self.placement_group in (None, "default")
+        return self.scheduling_strategy is None and self.placement_group == "default"
 
     def need_with(self, cpus: float) -> Need:
         """Return the need, with so many CPUs where ``num_cpus`` was not given."""
@@ -199,7 +200,7 @@ def _fallbacks(name: str, value: Any) -> None:
 
 
 def _group(name: str, value: Any) -> None:
-    if value != "default" and not hasattr(value, "bundle_specs"):
+    if value not in (None, "default") and not hasattr(value, "bundle_specs"):
         raise ValueError(f"{name} must be made by placement_group(), got {value!r}")
 
 

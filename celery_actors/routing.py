@@ -36,6 +36,7 @@ NEEDS = f"{PREFIX}:needs"  # HASH need label -> JSON need
 GROUPS = f"{PREFIX}:groups"  # SET of placement groups
 GROUP_NAMES = f"{PREFIX}:groups:names"  # HASH name -> placement group
 GROUPS_WAITING = f"{PREFIX}:groups:waiting"  # LIST of those that wait for their place, oldest first
+GROUPS_MARK = f"{GROUPS_WAITING}:mark"  # another with each change of that line or a group in it
 DEAD_LETTERS = f"{PREFIX}:dead-letters"  # LIST of JSON records, newest first
 BELL = f"{PREFIX}:bell"  # channel: "something waits for a node"
 CALLERS = f"{PREFIX}:callers:"  # HASH per caller: shared queue -> last accepted sequence
@@ -104,7 +105,7 @@ def group_key(group_id: str) -> str:
 
 
 def job_groups_key(session: str) -> str:
-    """Return the set of placement groups that end with this driver."""
+    """Return the set of placement groups that end with this driver, or this detached actor."""
     return f"{PREFIX}:job:{session}:groups"
 
 
@@ -186,7 +187,7 @@ def held_key(holder: str) -> str:
 
 
 def gone_key(session: str) -> str:
-    """Return the mark of a session that is over: what it says late counts no more."""
+    """Return the mark of a session, or detached actor, that is over: late words count no more."""
     return f"{PREFIX}:gone:{session}"
 
 

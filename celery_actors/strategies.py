@@ -33,6 +33,8 @@ class NodeAffinitySchedulingStrategy:
 class PlacementGroupSchedulingStrategy:
     """Run in a placement group: in one of its bundles by index, or in any (-1).
 
+    ``placement_group=None``: run in none, also where the parent's group captures what it makes.
+
     ``placement_group_capture_child_tasks``: calls and actors made inside run in the group, too,
     where they name no strategy of their own.
     """
@@ -42,16 +44,22 @@ class PlacementGroupSchedulingStrategy:
     placement_group_capture_child_tasks: bool = False
 
     def __post_init__(self) -> None:
-        group = self.placement_group
-        if not (hasattr(group, "bundle_specs") and getattr(group, "id", None)):
+        group, index = self.placement_group, self.placement_group_bundle_index
+        if group is not None and not (
+            hasattr(group, "bundle_specs") and getattr(group, "id", None)
+        ):
             raise ValueError(
-                "placement_group must be a group made by placement_group(), not "
+                "placement_group must be a group made by placement_group(), or None for none, not "
                 f"{self.placement_group!r}"
             )
-        count, index = self.placement_group.bundle_count, self.placement_group_bundle_index
         if isinstance(index, bool) or not isinstance(index, int):
             raise TypeError(f"placement_group_bundle_index must be an integer, not {index!r}")
-        if not -1 <= index < count:
+        if group is None and index != -1:
+            raise ValueError(
+                f"placement_group_bundle_index={index} needs a placement_group beside it"
+            )
+        count = 0 if group is None else group.bundle_count
+        if group is not None and not -1 <= index < count:
             raise ValueError(
                 f"placement_group_bundle_index={index} is out of range: the group has {count} "
                 "bundles, and -1 means any of them"

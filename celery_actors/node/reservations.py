@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .. import bundles, groups, registry
 from ..need import ACCELERATOR, UNIT, Need
 from ..placement import Allocation, Grant, Ledger, NodeView
 from ..store import Store
+from .group_line import GroupLine
 
 __all__ = ["Reservations"]
 
@@ -43,7 +45,9 @@ class Reservations:
         self._end = end
         self._ending: list[_Bundle] = []
         self._held: dict[tuple[str, int], _Bundle] = {}
-        self._since: dict[str, float] = {}
+        self._line = GroupLine(store)
+        self._planned: object = None  # what the last plans were made from
+        self._again = math.inf  # when patience ends with which they were made
         #: What a waiting group would need of this node, and since when it waits.
         self.saved: tuple[float, Need] | None = None
 
@@ -70,29 +74,24 @@ class Reservations:
 
         ``make_room`` has workers end that are in the way; ``allows`` knows what others save.
         """
-        self.saved = None
-        if self._held:
-            self._settle()
+        given_up: set[str] = set()
+        if waiting or self._held or self._line.since:
+            given_up = self._settle(self._line.read({group_id for group_id, _ in self._held}))
         # Given back when nothing of it runs any more: its devices must not be given out twice.
         for bundle in [bundle for bundle in self._ending if not self._end(bundle.ledger)]:
             self._ending.remove(bundle)
             bundle.grant.release()
-        if not waiting:
-            self._since.clear()
-            return
-        line = groups.waiting(self._store)
-        self._since = {g.group_id: self._since.get(g.group_id, time.monotonic()) for g in line}
-        for group in line:
-            if group.state == "reserving":
+        for group in self._line.reserving:
+            if group.group_id not in given_up:
                 self._take_part(group, make_room, allows)
-        self._plan(line)
+        self._plan()
 
-    def _settle(self) -> None:
-        """Look at each group that something is held for."""
-        for group_id in {group_id for group_id, _ in self._held}:
-            group = groups.find(self._store, group_id)
-            for key in [key for key in self._held if key[0] == group_id]:
-                self._settle_one(key, group)
+    def _settle(self, found: Mapping[str, groups.Group]) -> set[str]:
+        """Look at each group that something is held for; return those of which that is over."""
+        before = {group_id for group_id, _ in self._held}
+        for key in list(self._held):
+            self._settle_one(key, found.get(key[0]))
+        return before - {group_id for group_id, _ in self._held}
 
     def _settle_one(self, key: tuple[str, int], group: groups.Group | None) -> None:
         bundle = self._held[key]
@@ -146,22 +145,45 @@ class Reservations:
                 del self._held[key]
                 bundle.grant.release()
 
-    def _plan(self, line: list[groups.Group]) -> None:
-        """Begin to place the first group that fits; save for one that was passed over too long."""
+    def _plan(self) -> None:
+        """Begin to place the first group that fits; save for one that was passed over too long.
+
+        Only where something has changed: of the line, or of what the nodes have free.
+        """
+        if not self._line.since:
+            self.saved, self._planned = None, None
+            return
         nodes = [
             self._own_view() if view.node_id == self._me.node_id else view
             for view in registry.views(self._store)
         ]
-        for group in line:
-            needs, strategy = group.bundles, group.strategy
-            placed = [group.placed(index) for index in range(len(needs))]
-            plan = bundles.plan(needs, strategy, nodes, placed)
+        now, inputs = time.monotonic(), (self._line.mark, nodes)
+        if inputs == self._planned and now < self._again:
+            return
+        self.saved, self._again = None, math.inf
+        begun = self._plan_first(nodes, now)
+        self._planned = inputs if begun is None and self._line.complete else None
+
+    def _plan_first(self, nodes: Sequence[NodeView], now: float) -> bool | None:
+        """Return None where no group fits, else whether an attempt has begun."""
+        begun = None
+        unfit: set[object] = set()
+        for group in self._line.first(nodes):
+            needs, strategy, placed = group.bundles, group.strategy, group.places
+            # There is only less for those behind it, so what is like it does not fit either.
+            alike = group.shape in unfit
+            plan = None if alike else bundles.plan(needs, strategy, nodes, placed)
             if plan is not None:
-                if groups.begin(self._store, group, plan):
-                    return
+                begun = groups.begin(self._store, group, plan)
+                if begun:
+                    return begun
                 continue
-            waited = time.monotonic() - self._since[group.group_id]
-            if group.state == "reserving" or waited < PATIENCE_SECONDS:
+            unfit.add(group.shape)
+            impatient = self._line.since[group.group_id] + PATIENCE_SECONDS
+            if group.state == "reserving":
+                continue
+            if now < impatient:
+                self._again = min(self._again, impatient)
                 continue
             plan = bundles.plan(needs, strategy, nodes, placed, empty=True)
             if plan is None:
@@ -172,8 +194,10 @@ class Reservations:
                 for node in set(plan)
             }
             if self.saved is None and (mine := shares.get(self._me.node_id)):
-                self.saved = (self._since[group.group_id], _together(mine, self._me.total))
+                since = self._line.since[group.group_id]
+                self.saved = (since, _together(mine, self._me.total))
             nodes = [_without(view, shares.get(view.node_id, ())) for view in nodes]
+        return begun
 
     def _own_view(self) -> NodeView:
         free = self._me.free.copy()

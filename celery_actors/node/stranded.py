@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 FRESH_SECONDS = 1.0
 #: Calls that are moved or answered in one step.
 _CHUNK = 200
+#: Actors that are ended in one step: each takes a dozen round trips, and the lease is 3 s.
+_ACTORS = 20
 
 
 class Stranded:
@@ -82,18 +84,25 @@ class Stranded:
         return self._nodes
 
     def _refuse(self, label: str, cause: str, error: Callable[[str], RayError]) -> None:
-        """Answer every call that waits, and end every actor that waits to be started."""
+        """Answer the oldest calls that wait, and end the oldest actors that wait to be started.
+
+        So many at a time as leave the supervisor its time; the bell has it look for the rest.
+        """
         store, queue = self._store, routing.shared_queue(label)
-        while waiting := list(reversed(store.run("LRANGE", queue, -_CHUNK, -1))):
+        waiting = list(reversed(store.run("LRANGE", queue, -_CHUNK, -1)))
+        if waiting:
             answers = [
                 directory.failure_answer(raw, error(directory.task_of(raw))) for raw in waiting
             ]
             if store.scripts.refuse(queue, waiting, self._ttl, answers) == 0:
                 discard(store, waiting)
         creations = routing.creation_queue(label)
-        for raw in store.run("LRANGE", creations, 0, -1):
+        ended = store.run("LRANGE", creations, -_ACTORS, -1)
+        for raw in reversed(ended):
             self._end_actor(raw, creations, cause)
-            store.run("LREM", creations, 0, raw)  # also where its actor is not known any more
+            store.run("LREM", creations, -1, raw)  # also where its actor is not known any more
+        if store.run("EXISTS", queue, creations):
+            store.run("PUBLISH", routing.BELL, label)
 
     def _end_actor(self, raw: bytes, creations: str, cause: str) -> None:
         try:

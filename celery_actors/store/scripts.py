@@ -59,7 +59,7 @@ class Waiting(NamedTuple):
 
 
 #: Parts of other scripts.
-_INCLUDED = frozenset({"post_results", "let_go"})
+_INCLUDED = frozenset({"group_mark", "let_go", "post_results"})
 
 
 def _load() -> dict[str, bytes]:
@@ -120,11 +120,7 @@ class Scripts:
         if not reply:
             return None
         actor_id, queue, epoch, spec, flat = reply
-        if isinstance(flat, dict):
-            meta = {_text(key): _text(value) for key, value in flat.items()}
-        else:
-            meta = {_text(flat[i]): _text(flat[i + 1]) for i in range(0, len(flat), 2)}
-        return Claim(_text(actor_id), _text(queue), _text(epoch), spec, meta)
+        return Claim(_text(actor_id), _text(queue), _text(epoch), spec, _fields(flat))
 
     def nodes(self, nodes: str, lease_prefix: str) -> list[tuple[str, bytes, bool]]:
         """Return (id, description, whether it lives) of every node run."""
@@ -160,6 +156,20 @@ class Scripts:
     def group(self, step: str, keys: Sequence[str], *words: Word) -> int:
         """Take one step in the life of a placement group, such as ``group_create``."""
         return int(self._eval(step, keys, *words))
+
+    def group_line(
+        self, keys: Sequence[str], prefix: str, mark: str, ids: Iterable[str]
+    ) -> tuple[str, list[str], list[str], list[dict[str, str]]]:
+        """Return a mark of the line, and where it is new, the ids in it and those being reserved.
+
+        The last is what is known of the groups of ``ids``.
+        """
+        new, line_ids, reserving, found = self._eval("group_line", keys, prefix, mark, *ids)
+        return _text(new), _texts(line_ids), _texts(reserving), [_fields(flat) for flat in found]
+
+    def group_records(self, prefix: str, ids: Iterable[str]) -> list[dict[str, str]]:
+        """Return what is known of placement groups: their fields, none for an unknown one."""
+        return [_fields(flat) for flat in self._eval("group_records", [], prefix, *ids)]
 
     def save_for(self, key: str, incarnation: str, milliseconds: int) -> bool:
         """Tell whether this node is the one that keeps free what a need waits for."""
@@ -325,6 +335,13 @@ def flatten(answers: Iterable[Answer]) -> list[Word]:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _fields(found: Any) -> dict[str, str]:
+    """Return a hash that a script has read: a flat list, or a map in a newer protocol."""
+    if isinstance(found, dict):
+        return {_text(key): _text(value) for key, value in found.items()}
+    return {_text(found[i]): _text(found[i + 1]) for i in range(0, len(found), 2)}
 
 
 def _texts(values: Iterable[Any]) -> list[str]:

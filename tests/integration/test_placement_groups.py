@@ -247,6 +247,30 @@ def test_a_group_ends_with_its_driver_unless_it_is_detached(pair: Server, tmp_pa
     assert ca.get_placement_group("stays").wait(20)
 
 
+def test_the_groups_of_a_detached_actor_end_with_it(pair: Server, tmp_path: Any):
+    text = (
+        "import celery_actors as ca\n"
+        "@ca.remote\n"
+        "class Maker:\n"
+        "    def make(self, name):\n"
+        "        return ca.placement_group([{'CPU': 1}], name=name).wait(20)\n"
+        f"ca.init({pair.url!r}, keys={pair.key!r}, namespace='makers')\n"
+        "maker = Maker.options(name='maker', lifetime='detached').remote()\n"
+        "print(ca.get(maker.make.remote('before')))\n"
+    )
+
+    run = run_script(tmp_path, text)
+
+    assert run.stdout.split() == ["True"], run.stderr
+    maker = ca.get_actor("maker", namespace="makers")
+    with pair.client() as client:
+        wait_until(lambda: client.zcard("ca:sessions") == 1, "its driver's session is over")
+    assert ca.get(maker.make.remote("after"), timeout=20)
+    assert {group["name"] for group in ca.placement_group_table().values()} == {"before", "after"}
+    ca.kill(maker)
+    wait_until(lambda: not ca.placement_group_table(), "its groups have ended")
+
+
 def test_single_requests_do_not_starve_a_group(pair: Server):
     ends = time.monotonic() + 60
     running = [told.options(num_gpus=1, num_cpus=0.1).remote() for _ in range(8)]

@@ -99,6 +99,10 @@ def test_an_impossible_option_is_refused_with_its_name(
         ({"placement_group": group(), "placement_group_bundle_index": 2}, "=2 is out of range"),
         ({"placement_group_bundle_index": 0}, "=0 needs a placement_group beside it"),
         (
+            {"placement_group": None, "placement_group_bundle_index": 0},
+            "=0 needs a placement_group beside it",
+        ),
+        (
             {"placement_group": "default", "placement_group_bundle_index": 1},
             "=1 needs a placement_group beside it",
         ),
@@ -239,6 +243,32 @@ def test_the_default_placement_group_is_that_of_the_parent() -> None:
     assert options.leaves_place_open
     assert options.group is None
     assert options.need == Need()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"placement_group": None},
+        {"scheduling_strategy": PlacementGroupSchedulingStrategy(placement_group=None)},
+    ],
+)
+@pytest.mark.parametrize("options", [of_actor, of_function])
+def test_none_is_a_word_for_no_group_not_even_the_parents(
+    options: Any, given: dict[str, Any]
+) -> None:
+    found = options(**given)
+    assert not found.leaves_place_open
+    assert found.group is None
+    assert found.need == options().need
+    assert not actor_options(of_actor(placement_group=None), {}).leaves_place_open
+
+
+def test_what_is_said_last_of_the_group_counts() -> None:
+    inside = of_actor(placement_group=group())
+    assert actor_options(inside, {"placement_group": "default"}).leaves_place_open
+    outside = actor_options(inside, {"placement_group": None})
+    assert (outside.group, outside.leaves_place_open) == (None, False)
+    assert of_actor().leaves_place_open
 
 
 def test_alternatives_differ_in_their_conditions_alone() -> None:

@@ -49,12 +49,16 @@ def test_a_group_is_asked_for_by_the_index_of_a_bundle_or_for_any(index: int) ->
     assert strategy.placement_group_capture_child_tasks
 
 
-@pytest.mark.parametrize(
-    "value", [None, "g1", SimpleNamespace(bundle_specs=[]), group(group_id="")]
-)
+@pytest.mark.parametrize("value", ["g1", SimpleNamespace(bundle_specs=[]), group(group_id="")])
 def test_what_is_no_group_is_refused(value: Any) -> None:
-    with pytest.raises(ValueError, match=r"must be a group made by placement_group\(\), not"):
+    with pytest.raises(ValueError, match=r"must be a group made by placement_group\(\), or None"):
         PlacementGroupSchedulingStrategy(value)
+
+
+def test_none_asks_for_no_group() -> None:
+    assert PlacementGroupSchedulingStrategy(placement_group=None).placement_group is None
+    with pytest.raises(ValueError, match="index=0 needs a placement_group beside it"):
+        PlacementGroupSchedulingStrategy(None, 0)
 
 
 @pytest.mark.parametrize("index", [-2, 2, 100])

@@ -6,6 +6,7 @@
 --      7.. indexes of the bundles
 -- Returns 1 where the answer counts; 0: the attempt is over, so nothing may be held for it.
 -- May run twice. The last answer makes the group: all bundles are held, so all are its own at once.
+--@include group_mark
 local group = redis.call('HMGET', KEYS[1], 'st', 'attempt')
 if group[1] ~= 'reserving' or group[2] ~= ARGV[1] or redis.call('EXISTS', KEYS[4]) == 0 then
   local mine = ARGV[3] == '1' and group[1] and group[1] ~= 'removed'
@@ -19,6 +20,7 @@ if ARGV[3] == '' then
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   redis.call('HSET', KEYS[1], 'st', 'waiting', 'until',
     string.format('%.0f', now + tonumber(ARGV[6])))
+  mark(KEYS[2])
   redis.call('PUBLISH', KEYS[3], 'groups')
   return 1
 end
@@ -34,5 +36,6 @@ for i = 0, tonumber(ARGV[4]) - 1 do
 end
 redis.call('HSET', KEYS[1], 'st', 'created')
 redis.call('LREM', KEYS[2], 0, ARGV[2])
+mark(KEYS[2])
 redis.call('PUBLISH', KEYS[3], 'groups')
 return 1

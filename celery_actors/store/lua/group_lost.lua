@@ -3,6 +3,7 @@
 -- KEYS 1 the group (HASH)  2 groups that wait (LIST)  3 bell
 -- ARGV 1 node run  2 id  3 number of bundles
 -- Returns the number of bundles lost. Idempotent: a second run finds none.
+--@include group_mark
 local group = redis.call('HMGET', KEYS[1], 'st', 'plan')
 local lost, over = 0, false
 for i = 0, tonumber(ARGV[3]) - 1 do
@@ -23,4 +24,5 @@ if over then
   redis.call('HSET', KEYS[1], 'st', 'waiting', 'until', 0)
   redis.call('PUBLISH', KEYS[3], 'groups')
 end
+if lost > 0 or over then mark(KEYS[2]) end
 return lost

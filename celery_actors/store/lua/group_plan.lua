@@ -4,6 +4,7 @@
 -- ARGV 1 attempt that the plan was made after  2 plan: node ids as a JSON list  3 milliseconds for
 --      the nodes to answer  4 prefix of group keys
 -- Returns 1 where the attempt began. A second run is refused: the attempt has been made.
+--@include group_mark
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
@@ -16,5 +17,6 @@ if tonumber(group[3]) > now then return 0 end
 if group[2] ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'st', 'reserving', 'attempt', tonumber(ARGV[1]) + 1, 'plan', ARGV[2],
   'until', string.format('%.0f', now + tonumber(ARGV[3])))
+mark(KEYS[2])
 redis.call('PUBLISH', KEYS[3], 'groups')
 return 1

@@ -3,8 +3,9 @@
 --      driver (SET) or ''  5 bell  6 names (HASH)
 -- ARGV 1 id  2 seconds for which it is remembered
 -- Returns 1 where it existed. Idempotent.
+--@include group_mark
 redis.call('SREM', KEYS[2], ARGV[1])
-redis.call('LREM', KEYS[3], 0, ARGV[1])
+if redis.call('LREM', KEYS[3], 0, ARGV[1]) > 0 then mark(KEYS[3]) end
 if KEYS[4] ~= '' then redis.call('SREM', KEYS[4], ARGV[1]) end
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local name = redis.call('HGET', KEYS[1], 'name')

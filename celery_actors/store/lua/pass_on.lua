@@ -9,9 +9,11 @@ local moved = 0
 while true do
   local message = redis.call('LMOVE', KEYS[1], KEYS[3], 'RIGHT', 'LEFT')
   if not message then break end
-  local readable, found = pcall(function() return cjson.decode(message)['headers']['ca_create'] end)
-  if readable and found then  -- else a plain client has sent something here
-    local meta = ARGV[4] .. ':{' .. found[2] .. '}:' .. found[1] .. ':m'
+  local read, envelope = pcall(cjson.decode, message)
+  local headers = read and type(envelope) == 'table' and envelope['headers']
+  local actor = type(headers) == 'table' and headers['ca_create']
+  if type(actor) == 'table' and actor[2] then  -- else a plain client has sent something here
+    local meta = ARGV[4] .. ':{' .. actor[2] .. '}:' .. actor[1] .. ':m'
     if redis.call('EXISTS', meta) == 1 then
       redis.call('HSET', meta, 'need', ARGV[2], 'needs', ARGV[3])
     end

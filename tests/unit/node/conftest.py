@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from celery_actors.node import reservations
+from celery_actors.node import group_line, reservations
 from celery_actors.store import Store
 from tests.unit.clock import Clock
 from tests.unit.node.reserving import Holder
@@ -11,7 +11,9 @@ from tests.unit.views import node
 
 @pytest.fixture
 def reserving_clock(monkeypatch: pytest.MonkeyPatch, no_hurry: None) -> Clock:
-    return Clock.of(monkeypatch, reservations)
+    clock = Clock.of(monkeypatch, reservations)
+    monkeypatch.setattr(group_line, "time", clock)
+    return clock
 
 
 @pytest.fixture

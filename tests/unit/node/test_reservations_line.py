@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from celery_actors import bundles as planning
 from celery_actors import groups
 from celery_actors.need import UNIT, Need
+from celery_actors.node import group_line
 from celery_actors.node.reservations import PATIENCE_SECONDS
 from celery_actors.store import Store
 from tests.unit.clock import Clock
@@ -176,3 +180,126 @@ def test_as_many_devices_are_kept_as_the_bundles_use(
     assert holder.view.free.fits(saved)
     settle(holder)
     assert state(store, "g1") == "created"
+
+
+# -- a long line -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bundles each plan was for."""
+    found: list[int] = []
+    plan = planning.plan
+
+    def counted(needs: Any, *rest: Any, **more: Any) -> Any:
+        found.append(len(needs))
+        return plan(needs, *rest, **more)
+
+    monkeypatch.setattr(planning, "plan", counted)
+    return found
+
+
+def full(pair: list[Holder]) -> list[Holder]:
+    for each in pair:
+        grant(each.view.free, ALL)
+        each.say()
+    return pair
+
+
+@pytest.mark.parametrize("size", [2, 30])
+def test_a_line_in_which_nothing_changes_is_looked_at_once_and_planned_no_more(
+    store: Store, pair: list[Holder], reserving_clock: Clock, plans: list[int], size: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for number in range(size):
+        create(store, f"g{number}", [ONE] * (1 + number % 2))
+    wait(reserving_clock, *full(pair))
+    read: list[Any] = []
+    run = store.scripts._run
+
+    def noted(*command: Any) -> Any:
+        read.append(command)
+        return run(*command)
+
+    plans.clear()
+    monkeypatch.setattr(store.scripts, "_run", noted)
+    pair[0].look()
+    assert (len(read), plans) == (2, [])  # the line and the nodes
+
+
+def test_a_long_line_is_planned_from_its_front(
+    store: Store, pair: list[Holder], plans: list[int]
+) -> None:
+    for number in range(30):
+        create(store, f"g{number}", [Need.of(cpus=1 + number / 100, custom={})])
+    full(pair)
+    pair[0].look()
+    assert len(plans) == 30 + 20  # each is judged once, the first are planned
+    groups.remove(store, "g0")
+    plans.clear()
+    pair[0].look()
+    assert len(plans) == 20
+
+
+def test_groups_of_one_shape_are_judged_and_planned_together(
+    store: Store, pair: list[Holder], plans: list[int]
+) -> None:
+    for number in range(30):
+        create(store, f"g{number}", [ONE])
+    full(pair)
+    pair[0].look()
+    assert len(plans) == 2
+
+
+def test_groups_that_no_nodes_could_hold_keep_none_behind_them_waiting(
+    store: Store, pair: list[Holder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_line, "JUDGED", 10)
+    for number in range(25):
+        create(store, f"g{number}", [of_gpus(3)])
+    create(store, "last", [ONE])
+    settle(*pair)
+    settle(*pair)
+    assert state(store, "last") == "created"
+    assert store.run("LLEN", "ca:groups:waiting") == 25
+
+
+def test_what_no_nodes_could_hold_is_judged_again_when_a_node_joins(
+    store: Store, pair: list[Holder], plans: list[int]
+) -> None:
+    for number in range(25):
+        create(store, f"g{number}", [of_gpus(3)])
+    settle(*pair)
+    plans.clear()
+    pair[0].look()
+    assert plans == []
+    third = Holder(store, node("c", gpus=3))
+    settle(*pair, third)
+    assert places(store, "g0") == ["c"]
+
+
+def test_an_attempt_far_behind_in_the_line_is_seen(store: Store, pair: list[Holder]) -> None:
+    full(pair)
+    for number in range(30):
+        create(store, f"g{number}", [ALL, ALL, GPU])
+    create(store, "last", [GPU])
+    found = groups.find(store, "last")
+    assert found is not None
+    assert groups.begin(store, found, ["a"])
+    pair[0].look()
+    assert state(store, "last") == "created"
+
+
+def test_what_comes_free_is_planned_for_though_the_line_is_the_same(
+    store: Store, pair: list[Holder]
+) -> None:
+    grant(pair[1].view.free, ALL)
+    guest = grant(pair[0].view.free, ALL)
+    for each in pair:
+        each.say()
+    create(store, "g1", [ONE])
+    settle(*pair)
+    assert state(store, "g1") == "waiting"
+    pair[0].view.free.release(guest)
+    settle(*pair)
+    assert places(store, "g1") == ["a"]

@@ -17,7 +17,7 @@ from celery_actors.store import Store
 from tests.unit.clock import Clock
 from tests.unit.needs import ONE
 from tests.unit.node.outcomes import GARBAGE, RING, call, numbers, outcomes, text_of
-from tests.unit.store.records import TTL, StoredActor
+from tests.unit.store.records import TTL, StoredActor, messages_on
 from tests.unit.views import announce, end_lease, node
 
 ME = "n1"
@@ -40,8 +40,8 @@ def send(store: Store, need: Need, *calls: int) -> None:
         store.run("LPUSH", routing.shared_queue(need.label), call(number))
 
 
-def create(store: Store, need: Need) -> StoredActor:
-    actor = StoredActor(store)
+def create(store: Store, need: Need, number: int = 0) -> StoredActor:
+    actor = StoredActor(store, f"actor-{number}", f"name-{number}")
     context = directory.spec_context(actor.actor_id)
     directory.create(
         store, actor_id=actor.actor_id, queue=actor.keys.queue,
@@ -90,11 +90,32 @@ def test_work_that_is_bound_to_a_lost_node_is_answered(store: Store, helper: Str
     assert actor.meta["st"] == "buried"
 
 
-def test_more_calls_than_one_step_takes_are_all_answered(store: Store, helper: Stranded) -> None:
+def test_a_look_answers_so_many_calls_as_leave_time_for_the_lease(
+    store: Store, helper: Stranded
+) -> None:
     need = on("lost")
     send(store, need, *range(450))
+    bell = store.subscribe(routing.BELL)
+    counts = []
+    for _ in range(3):
+        see_to(helper, need)
+        counts.append(len(outcomes(store)))
+    assert counts == [200, 400, 450]
+    assert waiting(store, need) == []
+    assert messages_on(bell, 2) == [need.label] * 2  # nobody has to wait for the next tick
+
+
+def test_a_look_ends_so_many_actors_as_leave_time_for_the_lease(
+    store: Store, helper: Stranded
+) -> None:
+    need = on("lost")
+    actors = [create(store, need, number) for number in range(30)]
+    bell = store.subscribe(routing.BELL)
     see_to(helper, need)
-    assert len(outcomes(store)) == 450
+    assert [each.meta["st"] for each in actors] == ["buried"] * 20 + ["pending"] * 10
+    assert messages_on(bell, 1) == [need.label]
+    see_to(helper, need)
+    assert {each.meta["st"] for each in actors} == {"buried"}
     assert waiting(store, need) == []
 
 
@@ -222,7 +243,7 @@ def test_work_in_a_group_that_waits_for_its_place_waits(store: Store, helper: St
 # -- what should not be there ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("message", ["no JSON", "[]", "{}", '{"headers": {"ca_create": 1}}'])
+@pytest.mark.parametrize("message", ["no JSON", "[]", "{}", "7", '{"headers": {"ca_create": 1}}'])
 def test_what_is_no_creation_becomes_a_dead_letter(
     store: Store, helper: Stranded, message: str
 ) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from celery_actors import groups, routing
+from celery_actors import directory, groups, routing
 from celery_actors.errors import RayError
 from celery_actors.groups import Group
 from celery_actors.need import Need
 from celery_actors.store import Store
 from tests.unit.needs import GPU, ONE
-from tests.unit.store.records import messages_on
+from tests.unit.store.records import TTL, StoredActor, messages_on
 
 pytestmark = pytest.mark.usefixtures("no_hurry")
 
@@ -336,6 +336,57 @@ def test_a_group_that_is_removed_is_not_brought_back_by_a_loss(store: Store, pla
     assert groups.find(store, "g9") is None
 
 
+# -- look at the line ------------------------------------------------------------------------
+
+
+def test_a_look_at_the_line_tells_what_is_new_and_what_was_asked_for(store: Store) -> None:
+    create(store)
+    create(store, "g2")
+    assert groups.look(store, "", ["g2", "g9"])[1:] == (["g1", "g2"], [], [found(store, "g2")])
+    mark = groups.look(store, "", []).mark
+    assert groups.look(store, mark, ["g1"]) == (mark, [], [], [found(store, "g1")])
+    groups.begin(store, found(store, "g2"), PLAN)
+    new = groups.look(store, mark, [])
+    assert new[1:] == (["g1", "g2"], ["g2"], [])
+    assert new.mark != mark
+
+
+def test_every_step_of_a_group_that_matters_to_planning_makes_a_new_mark(store: Store) -> None:
+    lease(store, "n1", "n2")
+    marks = []
+
+    def note() -> None:
+        marks.append(groups.look(store, "", []).mark)
+
+    note()
+    create(store)
+    note()
+    groups.begin(store, found(store), PLAN)
+    note()
+    answer(store, "n1", 0, held=False)
+    note()
+    overdue(store)
+    groups.begin(store, found(store), PLAN)
+    note()
+    answer(store, "n1", 0, attempt=2)
+    answer(store, "n2", 1, attempt=2)
+    groups.lost(store, "n1")
+    note()
+    groups.lost(store, "n2")  # it waits already: no new state, no new attempt
+    note()
+    assert len(set(marks)) == len(marks)
+    groups.remove(store, "g1")
+    assert groups.look(store, marks[-1], []) == (marks[0], [], [], [])
+
+
+def test_many_groups_are_read_in_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "_BATCH", 2)
+    for name in ("g1", "g2", "g3"):
+        create(store, name)
+    names = ["g3", "g9", "g1", "g2"]
+    assert [each.group_id for each in groups.records(store, names)] == ["g3", "g1", "g2"]
+
+
 # -- remove ----------------------------------------------------------------------------------
 
 
@@ -369,6 +420,32 @@ def test_groups_end_with_their_driver(store: Store) -> None:
         groups.end_job(store, "job-1")
     assert line(store) == ["g2", "g3"]
     assert store.run("EXISTS", routing.job_groups_key("job-1")) == 0
+
+
+def make_by_actor(store: Store, group_id: str = "g1", actor_id: str = "actor-1") -> None:
+    groups.create(
+        store, group_id, [ONE], "PACK", name=group_id, job="job-1", actor_id=actor_id
+    )  # fmt: skip
+
+
+def test_the_group_of_a_detached_actor_outlives_its_driver(store: Store) -> None:
+    make_by_actor(store, "g1")
+    store.run("SET", routing.gone_key("job-1"), "1")
+    groups.end_job(store, "job-1")
+    make_by_actor(store, "g2")  # also afterwards: an actor has no session that could be over
+    assert line(store) == ["g1", "g2"]
+
+
+def test_the_group_of_a_detached_actor_ends_with_it(store: Store) -> None:
+    actor = StoredActor(store)
+    actor.create(detached=True)
+    make_by_actor(store, "g1")
+    make_by_actor(store, "g2", "actor-2")
+    directory.end(store, actor.actor_id, actor.keys.queue, "enough", TTL)
+    assert line(store) == ["g2"]
+    assert store.run("EXISTS", routing.job_groups_key("actor-1")) == 0
+    with pytest.raises(RayError, match="the actor that makes this placement group has ended"):
+        make_by_actor(store, "g3")
 
 
 def test_of_a_removed_group_nothing_is_left_but_its_memory(store: Store) -> None:

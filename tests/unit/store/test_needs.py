@@ -158,7 +158,13 @@ def test_an_actor_that_was_passed_on_can_be_claimed(store: Store) -> None:
     assert (claim.actor_id, claim.meta["need"]) == (actor.actor_id, ONE.label)
 
 
-@pytest.mark.parametrize("message", ["no JSON", "{}", '{"headers": {}}', "[]"])
+NO_CREATIONS = [
+    "no JSON", "{}", '{"headers": {}}', "[]", "7", '{"headers": 7}',
+    '{"headers": {"ca_create": "text"}}', '{"headers": {"ca_create": ["one"]}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("message", NO_CREATIONS)
 def test_what_is_no_creation_is_passed_on_and_makes_no_record(store: Store, message: str) -> None:
     store.run("LPUSH", routing.creation_queue(BOUND.label), message)
     actor = bound_actor(store, 1)
@@ -195,18 +201,26 @@ def test_the_oldest_calls_are_answered_and_the_others_wait(store: Store) -> None
     assert waiting(store, QUEUE) == ["c"]
 
 
-def test_calls_are_refused_once(store: Store) -> None:
+def test_a_refusal_whose_reply_was_lost_may_be_repeated(store: Store) -> None:
     send(store, "a", "b", "c")
     refuse(store, b"a", b"b")
-    assert refuse(store, b"a", b"b") == -11
+    assert refuse(store, b"a", b"b") == 0
     assert waiting(store, QUEUE) == ["c"]
+    store.run("DEL", routing.result_key("call-1"))  # its caller was quick
+    assert refuse(store, b"a", b"b") == 0
+    assert results(store) == {"call-2": 2}
+
+
+def test_what_another_has_refused_is_his(store: Store) -> None:
+    send(store, "a")
+    assert store.scripts.refuse(QUEUE, [b"a"], TTL, answers(2)) == 0
+    assert refuse(store, b"a") == -11
 
 
 def test_all_that_waits_can_be_refused(store: Store) -> None:
     send(store, "a")
     assert refuse(store, b"a") == 0
     assert waiting(store, QUEUE) == []
-    assert refuse(store, b"a") == -11
 
 
 def test_a_queue_that_has_moved_on_is_looked_at_again(store: Store) -> None:
