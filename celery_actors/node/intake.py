@@ -333,6 +333,8 @@ class Intake:
             self._saving.served(_RESIDENT.label)
         if self._calls_wait and not wanted and len(resident) == blocked:
             self._saving.passed_over(_RESIDENT.label)
+            if self._saving.is_for(_RESIDENT.label):
+                self._retire_for(_RESIDENT, _RESIDENT.label)
         if len(resident) <= wanted:
             self._surplus_since = 0.0
             return

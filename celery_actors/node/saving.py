@@ -55,14 +55,15 @@ class Saving:
         if group is not None:
             waiting.append((group[0], GROUP, group[1]))
         for since, label, need in sorted(waiting, key=lambda each: each[0]):
-            if self._worth_it(need, time.monotonic() - since) and self._mine(label):
+            if self._worth_it(label, need, now - since) and self._mine(label):
                 self._saved, self._need = label, need
                 return
 
-    def _worth_it(self, need: Need, waited: float) -> bool:
+    def _worth_it(self, label: str, need: Need, waited: float) -> bool:
         if waited < PATIENCE_SECONDS:
             return False
-        return saves_after(waited) or self._without_calls().fits(need)
+        # A group may lack what another node has: nobody here knows whether calls hold it.
+        return saves_after(waited) or (label != GROUP and self._without_calls().fits(need))
 
     def _mine(self, label: str) -> bool:
         """Tell whether this node is the one that saves for a kind; a group has its own plan."""

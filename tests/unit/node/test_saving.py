@@ -126,15 +126,22 @@ def test_one_that_this_node_cannot_hold_is_forgotten(store: Store, clock: Clock)
 # -- who comes first -------------------------------------------------------------------------
 
 
-def test_the_kind_that_was_passed_over_longest_comes_first(store: Store, clock: Clock) -> None:
+def test_the_kind_that_was_served_longest_ago_comes_first(store: Store, clock: Clock) -> None:
     found = saver(store)
-    for need in (ONE, FOUR):
-        found.passed_over(need.label)
+    kinds = []
+    for need in (ONE, FOUR, SMALL):  # they came in this order
+        kinds.append(need)
+        look(found, *kinds)
         clock.now += 0.1
     waiting = [Waiting(need.label, b"", 1, 0) for need in (SMALL, FOUR, ONE)]
-    assert [each.label for each in found.in_order(waiting)] == [
-        ONE.label, FOUR.label, SMALL.label,
-    ]  # fmt: skip
+
+    def order() -> list[str]:
+        return [each.label for each in found.in_order(waiting)]
+
+    assert order() == [ONE.label, FOUR.label, SMALL.label]
+    found.served(ONE.label)
+    clock.now += 0.1
+    assert order() == [FOUR.label, SMALL.label, ONE.label]
 
 
 def test_the_one_that_waits_longest_is_saved_for(store: Store, clock: Clock) -> None:
@@ -307,3 +314,14 @@ def test_saved_processors_are_those_that_are_free_of_what_is_asked(
     for _ in range(3):
         ledger.take_cpus(taken)
     assert found.cpus(ledger) == 0
+
+
+def test_a_group_that_lacks_what_another_node_has_is_saved_for_in_rounds_only(
+    store: Store, clock: Clock
+) -> None:
+    found = saver(store)  # here, nothing but calls is in the way of its share
+    since = clock.now
+    for waited, saves in ((PATIENCE_SECONDS, True), (SAVE_SECONDS + 1, False)):
+        clock.now = since + waited
+        look(found, group=(since, FOUR))
+        assert allows(found, SMALL) is not saves
