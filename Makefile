@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 UV ?= uv
 N ?= 50
+# The version that examples/neural_net_gpu.py was tested with. It is large, and so not among the pins.
+TORCH ?= torch==2.13.0
 JOBS ?= 1
 BIN := $(VENV)/bin
 PINS := requirements/dev.txt requirements/examples.txt
@@ -12,7 +14,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test coverage flake check format bench clean lock
+.PHONY: help env demo test coverage flake stress check format bench gpu clean lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +33,9 @@ coverage: env ## Run every test and measure branches in every process: at least 
 flake: env ## Run the semantics suite N=50 times in random order and count (JOBS=2 at a time)
 	@$(BIN)/python -m tests.flake $(N) --jobs $(JOBS) $(ARGS)
 
+stress: env ## Create and kill N=10000 holders of GPUs at random: is a device given out twice?
+	@$(BIN)/python -m tests.placement_stress $(N) $(ARGS)
+
 check: env ## Check format, style, types and layers
 	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/basedpyright --pythonpath $(BIN)/python && $(BIN)/lint-imports
 
@@ -39,6 +44,9 @@ format: env ## Format the code and fix what can be fixed safely
 
 bench: env ## Measure against Ray, Celery, Dask and xoscar
 	@$(BIN)/python -m benchmarks.run
+
+gpu: env ## Install PyTorch; run its example and the tests that need it or an NVIDIA GPU
+	$(BIN)/python -m pip install --quiet $(TORCH) && $(BIN)/python -m examples.neural_net_gpu && $(BIN)/python -m pytest tests/integration tests/acceptance -m "gpu or torch" $(ARGS)
 
 clean: ## Remove the environment, the caches and the build results
 	rm -rf $(VENV) .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist htmlcov && find . -name __pycache__ -prune -exec rm -rf {} +

@@ -17,7 +17,9 @@ TOP = 78
 COLOURS = {
     "celery_actors": "#1f6f4a",
     "celery_actors_events": "#7fbf9b",
+    "celery_actors_nodes": "#4d9a76",
     "ray": "#3b6ea5",
+    "ray_nodes": "#3b6ea5",
     "celery": "#b0762b",
     "dask": "#c0504d",
     "xoscar": "#7a5a99",
@@ -59,7 +61,7 @@ def bars_of(
     found = (
         (system, results.ratio(system.name, measure.name))
         for system in systems
-        if system.name != BASE
+        if system.name != measure.base
     )
     return [(system, ratio) for system, ratio in found if ratio]
 

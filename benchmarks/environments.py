@@ -23,7 +23,7 @@ def interpreter(system: System) -> Path:
     """
     if not system.requirements:
         return Path(sys.executable)
-    folder = FOLDER / system.name
+    folder = FOLDER / (system.environment or system.name)
     python = folder / "bin" / "python"
     stamp = folder / "installed.txt"
     wanted = "\n".join((sys.version, *system.requirements))

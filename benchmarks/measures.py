@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 BASE = "ray"
-"""The system that all ratios refer to."""
+"""The system that ratios refer to, unless a measure says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +15,7 @@ class Measure:
     unit: str
     more_is_better: bool = True
     at_start: bool = False
+    base: str = BASE
 
 
 MEASURES = (
@@ -38,6 +39,42 @@ MEASURES = (
     ),
     Measure(name="actor_end", title="actors ended", unit="actors/s"),
     Measure(name="put_get_100mb", title="arrays of 100 MB put and got", unit="arrays/s"),
+    Measure(
+        name="device_actors",
+        title="actors with a share of a device created and ended, two nodes",
+        unit="actors/s",
+        base="ray_nodes",
+    ),
+    Measure(
+        name="idle_cpu",
+        title="processor time of an idle node",
+        unit="% of a core",
+        more_is_better=False,
+    ),
+    Measure(
+        name="idle_commands",
+        title="commands to the store of an idle node, per queue that it consumes",
+        unit="commands/s",
+        more_is_better=False,
+    ),
+    Measure(
+        name="waiting_cpu",
+        title="processor time of a node while 1,000 calls wait for devices",
+        unit="% of a core",
+        more_is_better=False,
+    ),
+    Measure(
+        name="waiting_commands",
+        title="commands to the store while 1,000 calls wait for devices, per queue",
+        unit="commands/s",
+        more_is_better=False,
+    ),
+    Measure(
+        name="join",
+        title="a waiting call on a node that joins, from its entry in the list of nodes",
+        unit="s",
+        more_is_better=False,
+    ),
     Measure(name="init", title="cold init", unit="s", more_is_better=False, at_start=True),
     Measure(name="import", title="import", unit="s", more_is_better=False, at_start=True),
 )
@@ -65,6 +102,12 @@ FLOORS = (
     Floor(system="celery_actors", measure="task_async", least_ratio=4.0),
     Floor(system="celery_actors", measure="actor_create", least_ratio=7.0),
     Floor(system="celery_actors", measure="actor_memory", most=18.0),
+    Floor(system="celery_actors_nodes", measure="device_actors", least_ratio=7.0),
+    Floor(system="celery_actors_nodes", measure="idle_cpu", most=1.0),
+    Floor(system="celery_actors_nodes", measure="idle_commands", most=2.0),
+    Floor(system="celery_actors_nodes", measure="waiting_cpu", most=1.0),
+    Floor(system="celery_actors_nodes", measure="waiting_commands", most=2.0),
+    Floor(system="celery_actors_nodes", measure="join", most=1.0),
     Floor(system="celery_actors", measure="put_get_100mb", least_ratio=1.0),
     Floor(system="celery_actors", measure="init", most=1.5),
     Floor(system="celery_actors_events", measure="actor_sync", least_ratio=1.5),

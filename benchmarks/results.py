@@ -4,7 +4,7 @@ import statistics
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from benchmarks.measures import BASE, FLOORS, Floor
+from benchmarks.measures import BY_NAME, FLOORS, Floor
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ class Results:
 
     def ratio(self, system: str, measure: str) -> float | None:
         """Return this system's median as a multiple of Ray's, or None where one is lacking."""
-        mine, base = self.summary(system, measure), self.summary(BASE, measure)
+        mine = self.summary(system, measure)
+        base = self.summary(BY_NAME[measure].base, measure)
         return mine.median / base.median if mine and base else None
 
     def verdicts(self) -> list[Verdict]:

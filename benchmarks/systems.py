@@ -12,6 +12,8 @@ class System:
     driver: str
     setup: str
     requirements: tuple[str, ...] = ()
+    environment: str = ""
+    """Whose environment it shares; empty: one of its own."""
     arguments: tuple[str, ...] = ()
     only_measures: tuple[str, ...] | None = None
 
@@ -19,6 +21,8 @@ class System:
         """Say whether this measure is asked of this system."""
         return self.only_measures is None or measure in self.only_measures
 
+
+RAY = ("ray==2.60.0", "numpy==2.4.6")
 
 SYSTEMS = (
     System(
@@ -41,7 +45,31 @@ SYSTEMS = (
         driver="ray",
         setup="`init(num_cpus=2, include_dashboard=False, log_to_driver=False)`; "
         "actors with `num_cpus=0`",
-        requirements=("ray==2.60.0", "numpy==2.4.6"),
+        requirements=RAY,
+    ),
+    System(
+        name="celery_actors_nodes",
+        title="celery_actors, two nodes",
+        driver="celery_actors_nodes",
+        setup="`init(num_cpus=2, num_gpus=1)` and `celery_actors worker --num-cpus 2 --num-gpus 1` "
+        "on its server; the GPUs are logical ones",
+        only_measures=(
+            "device_actors",
+            "idle_cpu",
+            "idle_commands",
+            "waiting_cpu",
+            "waiting_commands",
+            "join",
+        ),
+    ),
+    System(
+        name="ray_nodes",
+        title="Ray, two nodes",
+        driver="ray_nodes",
+        setup="`ray.cluster_utils.Cluster` of two nodes, each with `num_cpus=2, num_gpus=1`",
+        requirements=RAY,
+        environment="ray",
+        only_measures=("device_actors",),
     ),
     System(
         name="celery",

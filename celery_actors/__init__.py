@@ -13,6 +13,7 @@ from .errors import (
     ClusterUnreachableError,
     ConfigurationError,
     GetTimeoutError,
+    InsufficientResourcesError,
     NodeDiedError,
     ObjectLostError,
     ObjectStoreFullError,
@@ -29,8 +30,15 @@ from .inventory import available_resources, cluster_resources, nodes
 from .object_ref import ObjectRef
 from .object_ref_generator import ObjectRefGenerator
 from .objects import cancel, get, put, wait
+from .placement_groups import (
+    PlacementGroup,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 from .remote import method, remote
-from .routing import actor_queue
+from .routing import actor_queue, gpu_queue
 from .runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
 from .runtime_env import RuntimeEnv
 from .session import init, is_initialized, shutdown
@@ -45,11 +53,13 @@ __all__ = [
     "ClusterUnreachableError",
     "ConfigurationError",
     "GetTimeoutError",
+    "InsufficientResourcesError",
     "NodeDiedError",
     "ObjectLostError",
     "ObjectRef",
     "ObjectRefGenerator",
     "ObjectStoreFullError",
+    "PlacementGroup",
     "RayActorError",
     "RayError",
     "RayTaskError",
@@ -68,15 +78,20 @@ __all__ = [
     "get",
     "get_actor",
     "get_gpu_ids",
+    "get_placement_group",
     "get_runtime_context",
+    "gpu_queue",
     "init",
     "is_initialized",
     "kill",
     "method",
     "nodes",
+    "placement_group",
+    "placement_group_table",
     "put",
     "remote",
     "remote_function",
+    "remove_placement_group",
     "shutdown",
     "util",
     "wait",

@@ -84,7 +84,8 @@ class ActorClass(TypedClass[T, Init]):
 
         Raises:
             TypeError: the arguments do not fit ``__init__``. SerializationError: one cannot be
-                pickled. ActorAlreadyExistsError: the name is taken.
+                pickled. ActorAlreadyExistsError: the name is taken. InsufficientResourcesError: no
+                living node could ever hold it.
         """
         cls = getattr(self, WRAPPED)
         if inspect.isabstract(cls):
@@ -112,6 +113,8 @@ class ActorClass(TypedClass[T, Init]):
     ) -> ActorHandle[T]:
         options = self._options
         cls: type[T] = getattr(self, WRAPPED)
+        need = context.capacity.place(options, options.need, f"an actor {self.__name__}")
+        need = replace(need, env=environment.resolve(context, options.runtime_env))
         actor_id = secrets.token_hex(16)
         queue = (
             routing.actor_queue(namespace, options.name)
@@ -140,7 +143,7 @@ class ActorClass(TypedClass[T, Init]):
             queue=queue,
             name_field=routing.name_field(namespace, options.name) if options.name else "",
             spec=spec,
-            need=replace(options.need, env=environment.resolve(context, options.runtime_env)),
+            need=need,
             job=context.job,
             detached=detached,
             creator=context.creator,
@@ -157,6 +160,7 @@ class ActorClass(TypedClass[T, Init]):
             },
         )
         if taken is None:
+            context.waiting.sent(routing.creation_queue(need.label), need)
             title = f"actor {self.__name__}({options.name or actor_id[:8]})"
             identity = Identity(
                 actor_id, queue, self.__name__, title, self._traits, counted=not detached

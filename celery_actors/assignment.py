@@ -10,13 +10,15 @@ import msgspec
 
 from . import routing
 from .config import Address, KeyRing
+from .need import Need
 
 __all__ = ["PROGRESS_BYTES", "TAG", "Assignment", "LogBatch", "NodeSettings"]
 
 #: The page that a worker shares with its supervisor: the position of the call that began last, how
-#: often that call ran again after an exception (64-bit integers), and the moment at which the hard
-#: limit of a running call ends the process (a double, `time.monotonic`; 0: none).
-PROGRESS_BYTES = 24
+#: often that call ran again after an exception (64-bit integers), the moment at which the hard
+#: limit of a running call ends the process (a double, `time.monotonic`; 0: none), and whether a
+#: call runs (an integer).
+PROGRESS_BYTES = 32
 #: Begins a line on a worker's output that names the driver and the label of what follows.
 TAG = "\x1eca:"
 
@@ -34,6 +36,7 @@ class NodeSettings:
     ip: str = "127.0.0.1"
     cache: Path = Path()  # unpacked packages of runtime environments; removed with the node
     app: Any = None  # the Celery app, made before the fork
+    user_app: str = ""  # the user's own, by the name that `-A` takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,17 @@ class Assignment:
     meta: dict[str, str] = field(default_factory=dict)
     environ: dict[str, str] = field(default_factory=dict)
     resident: bool = True
-    env: str = ""  # the name of the runtime environment; empty: the node's own
-    resources: dict[str, float] = field(default_factory=dict)
+    need: Need = field(default_factory=Need)
     devices: tuple[int | str, ...] = ()  # the GPUs, as `get_gpu_ids` returns them
+    queues: tuple[str, ...] | None = (
+        None  # stands for its node, and these are what that could serve
+    )
     lent: bool = False  # stands in for a worker that waits in a `get`; ends when that goes on
+
+    @property
+    def env(self) -> str:
+        """The name of the runtime environment; empty: the node's own."""
+        return self.need.env
 
     @property
     def keys(self) -> routing.ActorKeys:

@@ -14,12 +14,13 @@ from .contents import collecting
 from .errors import ActorDiedError, PendingCallsLimitExceeded, RayError, actor_ended
 from .holdings import Holdings
 from .messages import MessageTemplate, encode_body, outline
+from .need import Need
 from .object_ref import ObjectRef
-from .placement import Need
 from .results import Results
 from .serialization import SEALED, Sealer, encode_plain, is_sealed
 from .store import Mux, Scripts
 from .tokens import remains_of
+from .waiting import WaitingWork
 
 __all__ = ["Calls", "Target"]
 
@@ -31,6 +32,7 @@ UNACKNOWLEDGED_CALLS = 2_000
 #: Submissions gathered into one script call while earlier ones are under way.
 _BATCH = 48
 _EMPTY = encode_body([], {})
+_NOTHING = Need()
 
 
 class Target:
@@ -48,7 +50,9 @@ class Target:
         "keys",
         "limit",
         "name",
+        "need",
         "order",
+        "owner",
         "pending",
         "queue",
         "sequence",
@@ -56,14 +60,18 @@ class Target:
     )
 
     def __init__(
-        self, queue: str, name: str, keys: Sequence[str], actor_id: str, need: Need | None
-    ) -> None:
+        self, queue: str, name: str, keys: Sequence[str], actor_id: str = "",
+        need: Need = _NOTHING, *, registered: bool = False,
+    ) -> None:  # fmt: skip
         self.queue = queue
         self.name = name  # for messages to the user
         self.keys = keys
         self.actor_id = actor_id  # empty for a shared queue
+        self.need = need  # what calls of a shared queue need
+        # What arguments are signed for: the actor, or the shared queue, whichever node takes it.
+        self.owner = actor_id or routing.shared_queue(need.anywhere.label)
         # Shared queues: what to ring for.
-        self.bell = (need.label, json.dumps(need.amounts)) if need else ("", "")
+        self.bell = (need.label, need.encode()) if registered else ("", "")
         self.order = threading.RLock()
         self.sequence = 0
         self.acknowledged = 0
@@ -76,16 +84,12 @@ class Target:
         self.pending = 0  # calls under way, counted where there is a limit
         self.unlimited = False  # a call to oneself must never wait for oneself
 
-    @property
-    def owner(self) -> str:
-        """What arguments are signed for: the actor, or the shared queue."""
-        return self.actor_id or self.queue
-
 
 class Calls:
     """Every stream of calls of one process. Thread-safe."""
 
     mux: Mux  # set once the connection exists
+    waiting: WaitingWork
 
     def __init__(
         self, session: str, sealer: Sealer, buffers: Buffers, results: Results,
@@ -118,20 +122,22 @@ class Calls:
             if target is None:
                 keys = routing.ActorKeys(queue, actor_id)
                 words = (queue, keys.meta, keys.callers)
-                target = self._targets[actor_id] = Target(queue, name, words, actor_id, None)
+                target = self._targets[actor_id] = Target(queue, name, words, actor_id)
                 target.unlimited = queue == self.self_queue
             return target
 
-    def shared(self, queue: str, name: str, need: Need | None) -> Target:
-        """Return this process's stream of calls to a shared queue.
+    def shared(self, name: str, need: Need, *, registered: bool) -> Target:
+        """Return this process's stream of calls to the shared queue of a need.
 
-        ``need`` is rung for with every call, where no workers are kept ready for it.
+        ``registered``: the need is told to nodes with every call; no workers are kept ready for it.
         """
+        queue = routing.shared_queue(need.label)
         with self._lock:
             target = self._targets.get(queue)
             if target is None:
                 words = (queue, routing.CALLERS + self._session, routing.BELL, routing.NEEDS)
-                target = self._targets[queue] = Target(queue, name, words, "", need)
+                target = Target(queue, name, words, need=need, registered=registered)
+                self._targets[queue] = target
             return target
 
     def submit(
@@ -297,6 +303,7 @@ class Calls:
                     "submit", target.keys, self._session, target.first, *messages
                 )
             else:
+                self.waiting.sent(target.queue, target.need)
                 command = Scripts.pack(
                     "submit_shared", target.keys, target.first, self._seconds, *target.bell,
                     *messages,

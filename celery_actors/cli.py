@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
 
 import click
 
@@ -23,10 +22,29 @@ def _address(given: str | None) -> Address:
     return newest_address()
 
 
+def _labels(text: str) -> dict[str, str]:
+    """Read labels from ``zone=a,disk=ssd`` or from JSON."""
+    from .labels import check_labels
+
+    try:
+        if text.startswith("{"):
+            found: dict[str, str] = json.loads(text)
+        else:
+            found = dict(pair.split("=", 1) for pair in text.split(",") if pair)
+        check_labels("--labels", found)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"--labels {text}: write name=value,… ({error})") from None
+    return found
+
+
 _address_option = click.option(
     "--address", envvar=ADDRESS_VARIABLE, metavar="URL",
     help="redis://host:6379/0, rediss://…, unix:///path; default: your newest local cluster.",
 )  # fmt: skip
+
+
+#: The part of a machine's memory that a node gives to work where it is not told otherwise, as Ray.
+MEMORY_SHARE = 0.7
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,7 +68,10 @@ def keygen() -> None:
 @_address_option
 @click.option("--num-cpus", type=click.FloatRange(min=0), help="Default: the processors found.")
 @click.option("--num-gpus", type=click.IntRange(min=0), help="Default: the NVIDIA GPUs found.")
+@click.option("--memory", type=click.IntRange(min=0), help="Bytes for work; default: 70 % of all.")
 @click.option("--resources", default="{}", metavar="JSON", help="Others, like '{\"ssd\": 2}'.")
+@click.option("--labels", default="", help="Like zone=a,disk=ssd, for label_selector; or JSON.")
+@click.option("-A", "--app", default="", help="Your Celery app: its tasks run here, too.")
 @click.option("-n", "--hostname", help="This node's name; default: the machine's.")
 @click.option("-E", "--task-events", is_flag=True, help="Send an event for every call.")
 @click.option("--preload", multiple=True, metavar="MODULE", help="Import before forking workers.")
@@ -60,18 +81,20 @@ def keygen() -> None:
 @click.option("--lifeline-fd", type=int, hidden=True)
 @click.option("--ready-fd", type=int, hidden=True)
 def worker(
-    address: str | None, num_cpus: float | None, num_gpus: int | None, resources: str,
-    hostname: str | None, task_events: bool, preload: tuple[str, ...], key_file: str | None,
-    insecure: bool, result_seconds: int, lifeline_fd: int | None, ready_fd: int | None,
+    address: str | None, num_cpus: float | None, num_gpus: int | None, memory: int | None,
+    resources: str, labels: str, app: str, hostname: str | None, task_events: bool,
+    preload: tuple[str, ...], key_file: str | None, insecure: bool, result_seconds: int,
+    lifeline_fd: int | None, ready_fd: int | None,
 ) -> None:  # fmt: skip
     """Run a node of a cluster until SIGTERM or Ctrl-C.
 
     Example: celery_actors worker --address redis://10.0.0.5:6379/0 --num-cpus 8
     """
     from . import gpu
-    from .node.start import available_cpus, run_node
+    from .machine import available_cpus, available_memory
+    from .node.start import run_node
     from .node.supervisor import SupervisorOptions
-    from .options import check_resources
+    from .resource_options import check_resources
     from .store import Store
 
     try:
@@ -90,13 +113,14 @@ def worker(
     os.environ.pop("CELERY_ACTORS_KEYS", None)
     options = SupervisorOptions(
         num_cpus=available_cpus() if num_cpus is None else num_cpus,
-        num_gpus=gpu.detect() if num_gpus is None else num_gpus,
-        resources=custom, lifeline=lifeline_fd, ready=ready_fd,
+        devices=gpu.found() if num_gpus is None else gpu.logical(num_gpus),
+        memory=int(available_memory() * MEMORY_SHARE) if memory is None else memory,
+        resources=custom, labels=_labels(labels), lifeline=lifeline_fd, ready=ready_fd,
     )  # fmt: skip
     sys.exit(
         run_node(
             found, ring, options, host=hostname, preload=preload, task_events=task_events,
-            result_seconds=result_seconds,
+            result_seconds=result_seconds, user_app=app,
         )
     )  # fmt: skip
 
@@ -105,34 +129,16 @@ def worker(
 @_address_option
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def status(address: str | None, as_json: bool) -> None:
-    """Show the nodes and actors of a cluster."""
-    from .directory import actors
-    from .inventory import described
+    """Show the nodes of a cluster, their devices and who holds them, and the actors."""
+    from .status import collect, show
     from .store import Store
 
     found = _address(address)
-    store = Store(found, retries=0, patience=3)
-    about_nodes = described(store)
-    listed: list[dict[str, Any]] = [
-        {
-            "actor_id": actor.actor_id, "class_name": actor.class_name, "state": actor.state,
-            "name": actor.meta.get("name", "").partition("\x1f")[2],
-            "namespace": actor.meta.get("namespace", ""), "node_id": actor.meta.get("node", ""),
-            "pid": int(actor.meta.get("pid", 0)), "num_restarts": int(actor.meta["restarts"]),
-            "queue": actor.meta["queue"],
-        }
-        for actor in actors(store)
-    ]  # fmt: skip
+    state = collect(Store(found, retries=0, patience=3))
     if as_json:
-        click.echo(json.dumps({"nodes": about_nodes, "actors": listed}))
+        click.echo(json.dumps(state))
         return
-    click.echo(f"{len(about_nodes)} nodes, {len(listed)} actors at {found.public}")
-    for node_id, about in about_nodes.items():
-        total = ", ".join(f"{n} {a / 10_000:g}" for n, a in about["total"].items())
-        click.echo(f"  node {node_id}: {total}, {about['workers']} workers")
-    for actor in listed:
-        name = actor["name"] or actor["actor_id"][:8]
-        click.echo(f"  {actor['class_name']}({name}): {actor['state']}, pid {actor['pid']}")
+    show(state, found.public)
 
 
 def main() -> None:

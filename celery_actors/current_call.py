@@ -24,6 +24,7 @@ class WorkerFacts:
     worker_id: str
     resources: dict[str, float]
     devices: tuple[int | str, ...]
+    group: str = ""  # the placement group that it runs in
     actor_id: str = ""
     actor_name: str = ""
     restarts: int = 0

@@ -15,7 +15,7 @@ from .buffers import free_commands
 from .errors import DeadLetterError, RayError, actor_ended
 from .messages import Message, outline
 from .methods import TERMINATE
-from .placement import Need
+from .need import Need
 from .serialization import Sealer
 from .store import Answer, Store
 from .tokens import REMEMBER_SECONDS, discard, drop, leave
@@ -84,8 +84,11 @@ def traits_context(actor_id: str) -> tuple[str, ...]:
     return ("traits", actor_id)
 
 
-def creation_message(actor_id: str, queue: str, need: str, class_name: str) -> bytes:
-    """Return the protocol-2 message that asks a node to start an actor."""
+def creation_message(actor_id: str, queue: str, class_name: str) -> bytes:
+    """Return the protocol-2 message that asks a node to start an actor.
+
+    It does not say what the actor needs: it may be passed on to another queue.
+    """
     return json.dumps({
         "body": '[[],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]',
         "content-encoding": "utf-8", "content-type": "application/json",
@@ -93,7 +96,7 @@ def creation_message(actor_id: str, queue: str, need: str, class_name: str) -> b
                     "ca_create": [actor_id, queue]},
         "properties": {"delivery_mode": 2, "priority": 0, "correlation_id": actor_id,
                        "delivery_tag": actor_id, "delivery_info": {
-                           "exchange": "", "routing_key": routing.creation_queue(need)}},
+                           "exchange": "", "routing_key": queue}},
     }).encode()  # fmt: skip
 
 
@@ -151,14 +154,23 @@ def create(
              routing.NEEDS, keys.tokens, routing.held_key(session),
              routing.job_key(owner) if owner else "", routing.gone_key(session)]  # fmt: skip
     class_name = str(fields["class"])
-    message = creation_message(actor_id, queue, label, class_name)
+    message = creation_message(actor_id, queue, class_name)
     about = {**fields, "job": job, "owner": owner, "free": "" if with_driver else "1",
              "carried": json.dumps(carried)}  # fmt: skip
     if tie:
         about["bye"] = last_message(actor_id, queue, class_name).decode()
     pairs = [word for pair in about.items() for word in pair]
-    amounts = json.dumps(need.amounts)
-    words: list[Any] = [actor_id, queue, name_field, spec, message, label, amounts, tie, *pairs]
+    words: list[Any] = [
+        actor_id,
+        queue,
+        name_field,
+        spec,
+        message,
+        label,
+        need.encode(),
+        tie,
+        *pairs,
+    ]
     return store.scripts.create(names, words)
 
 
@@ -248,7 +260,7 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
         job, owner = routing.job_key(meta.get("job", "")), routing.job_key(meta.get("owner", ""))
         if store.scripts.bury([*bury, job, keys.tokens, owner], actor_id, REMEMBER_SECONDS):
             # It may never have been started: nobody will ask for it any more.
-            asked = creation_message(actor_id, queue, meta["need"], record.class_name)
+            asked = creation_message(actor_id, queue, record.class_name)
             store.run("LREM", routing.creation_queue(meta["need"]), 0, asked)
             store.run("UNLINK", *queue_remains(queue))
             drop(store, json.loads(meta.get("carried", "[]")))
@@ -274,6 +286,14 @@ def failure_answer(raw: bytes, error: RayError) -> Answer:
     except DeadLetterError:
         return Answer("", b"")
     return answer_to(message, records.error_record(error, message.call_id))
+
+
+def task_of(raw: bytes) -> str:
+    """Return the name of the task that a message asks for, for people."""
+    try:
+        return outline(raw).task
+    except DeadLetterError:
+        return "the call"
 
 
 def answer_to(message: Message, record: bytes) -> Answer:

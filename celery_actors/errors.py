@@ -14,6 +14,7 @@ __all__ = [
     "ActorAlreadyExistsError",
     "ActorDiedError",
     "ActorHandleNotFoundError",
+    "ActorPlacementGroupRemoved",
     "ActorUnavailableError",
     "ActorUnschedulableError",
     "AsyncioActorExit",
@@ -22,6 +23,7 @@ __all__ = [
     "DeadLetterError",
     "FencedError",
     "GetTimeoutError",
+    "InsufficientResourcesError",
     "LocalRayletDiedError",
     "NodeDiedError",
     "NotInitializedError",
@@ -43,6 +45,7 @@ __all__ = [
     "RuntimeEnvSetupError",
     "SerializationError",
     "TaskCancelledError",
+    "TaskPlacementGroupRemoved",
     "TaskTimeoutError",
     "TaskUnschedulableError",
     "UnserializableException",
@@ -154,6 +157,21 @@ class TaskUnschedulableError(RayError):
 
 class ActorUnschedulableError(RayError):
     """Raised for an actor that no node can ever run: its placement is impossible."""
+
+
+class TaskPlacementGroupRemoved(RayError):  # noqa: N818 - Ray's name
+    """Raised for a call whose placement group was removed before it ran."""
+
+
+class ActorPlacementGroupRemoved(RayError):  # noqa: N818 - Ray's name
+    """Raised for calls to an actor whose placement group was removed."""
+
+
+class InsufficientResourcesError(RayError):
+    """Raised by ``.remote()`` where no living node could ever hold what is asked for.
+
+    Nothing was sent. Its text says what was asked, what each node has, and how to add it.
+    """
 
 
 class WorkerCrashedError(RayError):
@@ -294,14 +312,22 @@ def _rebuild_dual(*words: Any) -> RayTaskError:
 
 #: Begins the cause of an actor's end where its environment is to blame.
 SETUP_FAILED = "its runtime_env could not be set up: "
+#: Begins the cause where no node can ever start it.
+UNSCHEDULABLE = "no node can start it: "
+#: Begins the cause where its placement group is gone.
+GROUP_REMOVED = "its placement group was removed"
 
 
 def actor_ended(
     text: str, cause: str | None, actor_id: str | None, init_failed: bool = False
 ) -> RayError:
     """Return the error of a call to an actor that ended for this cause; ``text`` tells all."""
-    if cause is not None and cause.startswith(SETUP_FAILED):
-        return RuntimeEnvSetupError(text)
+    for beginning, kind in (
+        (SETUP_FAILED, RuntimeEnvSetupError), (UNSCHEDULABLE, ActorUnschedulableError),
+        (GROUP_REMOVED, ActorPlacementGroupRemoved),
+    ):  # fmt: skip
+        if cause is not None and cause.startswith(beginning):
+            return kind(text)
     return ActorDiedError(text, actor_id, init_failed)
 
 
@@ -310,6 +336,7 @@ _SYSTEM: dict[str, type[RayError]] = {
     kind.__name__: kind
     for kind in (
         ActorDiedError,
+        ActorPlacementGroupRemoved,
         ActorUnavailableError,
         ActorUnschedulableError,
         DeadLetterError,
@@ -327,6 +354,7 @@ _SYSTEM: dict[str, type[RayError]] = {
         ReferenceCountingAssertionError,
         RuntimeEnvSetupError,
         TaskCancelledError,
+        TaskPlacementGroupRemoved,
         TaskTimeoutError,
         TaskUnschedulableError,
         UntrustedPayloadError,

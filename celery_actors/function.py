@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from . import environment, routing, runtime
+from .calls import Target
+from .capacity import FRESH_SECONDS
 from .code import dump_code, dump_types, import_reference
 from .contents import collecting
-from .messages import CallOptions
+from .messages import CallOptions, MessageTemplate
 from .methods import is_stream, returns_of
+from .need import Need
 from .options import FunctionOptions, function_options
 from .signatures import Signature, name_of
 from .typed import function_call
@@ -21,6 +25,25 @@ __all__ = ["RemoteFunction"]
 
 #: The type of the function itself: ``Callable[[int], str]``.
 F_co = TypeVar("F_co", covariant=True)
+
+
+#: What a call needs for which workers are kept ready.
+_RESIDENT = FunctionOptions().need
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """What the calls of one function share, in one cluster and for one driver."""
+
+    context: runtime.Runtime
+    job: str
+    digest: str
+    env: str
+    settled: tuple[Target, MessageTemplate] | None = None  # every call goes there
+    #: Where the last call went, and until when (``time.monotonic``) the next need not ask again.
+    last: tuple[Target, MessageTemplate] | None = None
+    until: float = 0.0
+    places: dict[str, tuple[Target, MessageTemplate]] = field(default_factory=dict)
 
 
 class RemoteFunction(Generic[F_co]):
@@ -39,7 +62,7 @@ class RemoteFunction(Generic[F_co]):
         self._signature = Signature.of(function, skip_first=False)
         self._bounds = self._signature.positional_bounds()
         self._returns = returns_of(options.num_returns, stream=is_stream(function))
-        self._prepared: tuple[Any, ...] | None = None
+        self._prepared: _Prepared | None = None
         self.__celery_actors_wrapped__ = function
         functools.update_wrapper(self, function)
 
@@ -69,33 +92,51 @@ class RemoteFunction(Generic[F_co]):
 
         Raises:
             TypeError: the arguments do not fit. SerializationError: one cannot be pickled.
+            InsufficientResourcesError: no living node could ever run it.
         """
-        prepared = self._prepared
-        context = runtime.current()
-        if prepared is None or prepared[0] is not context or prepared[3] != context.job:
-            prepared = self._prepare()
+        prepared, context = self._prepared, runtime.current()
+        if prepared is None or prepared.context is not context or prepared.job != context.job:
+            prepared = self._prepare(context)
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
             self._signature.check(f"{self._name}()", args, kwargs)
-        return context.calls.submit(prepared[1], prepared[2], args, kwargs)
+        target, template = prepared.settled or self._place(prepared)
+        return context.calls.submit(target, template, args, kwargs)
 
     def _remote(self, args: Any = (), kwargs: Any = None, **options: Any) -> Any:
         chosen: Any = self.options(**options)
         return chosen.remote(*args, **(kwargs or {}))
 
-    def _prepare(self) -> tuple[Any, ...]:
-        context = runtime.current()
+    def _prepare(self, context: runtime.Runtime) -> _Prepared:
         with collecting() as things:
             digest, record = dump_code(self._function, context.sealer, f"the function {self._name}")
         context.export(digest, record, things)
-        options = self._options
-        need = replace(options.need, env=environment.resolve(context, options.runtime_env))
-        label = need.label
-        resident = label == FunctionOptions().need.label
-        target = context.calls.shared(
-            routing.shared_queue(label), self._name, None if resident else need
-        )
+        env = environment.resolve(context, self._options.runtime_env)
+        prepared = _Prepared(context, context.job, digest, env)
+        moves = env or self._options.spreads or context.capacity.captured
+        if self._options.need == _RESIDENT and not moves:
+            prepared.settled = self._place(prepared)
+        self._prepared = prepared
+        return prepared
+
+    def _place(self, prepared: _Prepared) -> tuple[Target, MessageTemplate]:
+        """Return where a call goes: workers that are kept ready, or a queue of its need."""
+        context, options, now = prepared.context, self._options, time.monotonic()
+        if prepared.last is not None and now < prepared.until:
+            return prepared.last
+        need = context.capacity.place(options, options.need, f"{self._name}()")
+        need = replace(need, env=prepared.env)
+        found = prepared.places.get(need.label) or self._open(prepared, need)
+        if not options.spreads:
+            prepared.last, prepared.until = found, now + FRESH_SECONDS
+        return found
+
+    def _open(self, prepared: _Prepared, need: Need) -> tuple[Target, MessageTemplate]:
+        """Return the queue of a need and the messages for it."""
+        context, options = prepared.context, self._options
+        resident = need == _RESIDENT
+        target = context.calls.shared(self._name, need, registered=not resident)
         template = context.template(
-            target, routing.task_name(None, self._name), digest, options.max_retries,
+            target, routing.task_name(None, self._name), prepared.digest, options.max_retries,
             options=CallOptions(
                 returns=self._returns,
                 retry_on=dump_types(options.retry_exceptions, context.sealer, context.export),
@@ -104,8 +145,8 @@ class RemoteFunction(Generic[F_co]):
             ),
             timelimit=(options.deadline, options.timeout),
         )  # fmt: skip
-        self._prepared = (context, target, template, context.job)
-        return self._prepared
+        found = prepared.places[need.label] = (target, template)
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By name where a worker can import it. Else as a state: a function that calls itself is

@@ -85,6 +85,7 @@ class HostProcess:
     def started(self, position: int) -> None:
         """Note the position where a crash leaves it readable for the supervisor."""
         struct.pack_into("<qq", self._progress, 0, position, 0)
+        struct.pack_into("<q", self._progress, 24, 1)
 
     def retried(self, count: int) -> None:
         """Note there that the running call runs again because of what it raised."""
@@ -162,6 +163,7 @@ class HostProcess:
 
     def end(self, prepared: Prepared, outcome: Outcome, seconds: float) -> None:  # noqa: ARG002
         """Note the end of the call."""
+        struct.pack_into("<q", self._progress, 24, 0)
         if self._celery is not None:
             error = None if outcome.succeeded else "see the result"
             result = (prepared.message.call_id, "…", "", error)
@@ -248,6 +250,8 @@ class HostProcess:
         self.runtime.calls.self_queue = self.assignment.queue
         self.runtime.results.parent = _parent
         self.runtime.worker = _facts(self.assignment)
+        if self.assignment.need.captures:
+            self.runtime.capacity.captured = self.assignment.need.group[0]
         self.runtime.is_cancelled = self.interrupts.is_cancelled
         runtime.set_current(self.runtime)
         threading.Thread(target=self._hear, name="ca-control", daemon=True).start()
@@ -286,7 +290,7 @@ class HostProcess:
             return
         queue = mine.queue
         self._celery = CeleryWorker(
-            self.settings.app, routing.worker_name(mine.label, self.settings.host), queue,
+            self.settings.app, routing.worker_name(mine.label, self.settings.host), [queue],
             task_events=self.settings.task_events, on_shutdown=self.drain,
         )  # fmt: skip
         self._celery.start()
@@ -304,7 +308,7 @@ class HostProcess:
 def _facts(mine: Assignment) -> WorkerFacts:
     """Return what user code may ask about this process."""
     return WorkerFacts(
-        mine.worker_id, mine.resources, mine.devices, mine.actor_id,
+        mine.worker_id, mine.need.plain, mine.devices, mine.need.group[0], mine.actor_id,
         mine.meta.get("name", "").partition("\x1f")[2], int(mine.meta.get("restarts", 0)),
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from .runtime_env import check_runtime_env
 __all__ = ["job_settings", "refuse_unknown", "set_up_logging", "wanted_address"]
 
 _WITHOUT_EFFECT = {
-    "dashboard_host", "dashboard_port", "enable_resource_isolation", "include_dashboard", "labels",
+    "dashboard_host", "dashboard_port", "enable_resource_isolation", "include_dashboard",
     "logging_config", "object_store_memory", "system_reserved_cpu", "system_reserved_memory",
 }  # fmt: skip
 

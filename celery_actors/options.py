@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-from .placement import Need
+from .need import Need
+from .resource_options import CHECKS as RESOURCE_CHECKS
+from .resource_options import ResourceOptions, check_number
 from .runtime_env import check_runtime_env
 
 __all__ = [
@@ -29,18 +31,13 @@ RetryOn = bool | tuple[type[BaseException], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FunctionOptions:
+class FunctionOptions(ResourceOptions):
     """Options of a remote function. Defaults are Ray's.
 
     ``timeout`` and ``deadline`` are seconds a call may run: after the first ``TaskTimeoutError``
     is raised inside it, after the second its process is killed.
     """
 
-    num_cpus: float | None = None
-    num_gpus: float | None = None
-    resources: Mapping[str, float] | None = None
-    memory: float | None = None
-    scheduling_strategy: Any = None
     runtime_env: Mapping[str, Any] | None = None
     max_calls: int | None = None
     max_retries: int = 3
@@ -61,27 +58,21 @@ class FunctionOptions:
     @property
     def calls_per_process(self) -> int:
         """Calls after which a process ends; 0: any number. One frees a GPU's memory."""
-        return (1 if self.num_gpus else 0) if self.max_calls is None else self.max_calls
+        return (1 if self.need.gpus else 0) if self.max_calls is None else self.max_calls
 
     @property
     def need(self) -> Need:
         """What one call needs while it runs: one CPU unless told otherwise."""
-        cpus = 1.0 if self.num_cpus is None else self.num_cpus
-        return Need.of(cpus=cpus, gpus=self.num_gpus or 0, custom=self.resources or {})
+        return self.need_with(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActorOptions:
+class ActorOptions(ResourceOptions):
     """Options of an actor. Defaults are Ray's.
 
     Without any resource an actor holds no CPU while it runs; with one it holds one CPU.
     """
 
-    num_cpus: float | None = None
-    num_gpus: float | None = None
-    resources: Mapping[str, float] | None = None
-    memory: float | None = None
-    scheduling_strategy: Any = None
     runtime_env: Mapping[str, Any] | None = None
     name: str | None = None
     namespace: str | None = None
@@ -100,9 +91,7 @@ class ActorOptions:
     @property
     def need(self) -> Need:
         """What the actor needs for its lifetime."""
-        given = bool(self.num_gpus or self.resources)
-        cpus = (1.0 if given else 0.0) if self.num_cpus is None else self.num_cpus
-        return Need.of(cpus=cpus, gpus=self.num_gpus or 0, custom=self.resources or {})
+        return self.need_with(1 if self.states_resources else 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,21 +121,6 @@ class MethodOptions:
         return self._generator_backpressure_num_objects or 0
 
 
-def check_number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")
-    if value < 0:
-        raise ValueError(f"{name} must not be negative, got {value}")
-
-
-def check_gpus(name: str, value: Any) -> None:
-    check_number(name, value)
-    if value > 1 and value != int(value):
-        raise ValueError(f"{name} above 1 must be whole, got {value}")
-
-
 def _count(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
@@ -169,16 +143,6 @@ def _flag(name: str, value: Any) -> None:
 def _lifetime(name: str, value: Any) -> None:
     if value not in ("detached", "non_detached"):
         raise ValueError(f"{name} must be 'detached' or 'non_detached', got {value!r}")
-
-
-def check_resources(name: str, value: Any) -> None:
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a mapping, not {type(value).__name__}")
-    for key, amount in value.items():
-        _text(f"a key of {name}", key)
-        if key in ("CPU", "GPU"):
-            raise ValueError(f"use num_{key.lower()}s= instead of {name}={{{key!r}: …}}")
-        check_number(f"{name}[{key!r}]", amount)
 
 
 def _positive(name: str, value: Any) -> None:
@@ -236,11 +200,6 @@ def _on_full(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be 'raise' or 'block', got {value!r}")
 
 
-def _strategy(name: str, value: Any) -> None:
-    if value not in ("DEFAULT", "SPREAD"):
-        raise ValueError(f"{name} must be 'DEFAULT' or 'SPREAD', got {value!r}")
-
-
 def _moment(name: str, value: Any) -> None:
     if not isinstance(value, datetime):
         raise TypeError(f"{name} must be a datetime, not {type(value).__name__}")
@@ -252,11 +211,7 @@ def _mapping(name: str, value: Any) -> None:
 
 
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
-    "num_cpus": check_number,
-    "num_gpus": check_gpus,
-    "resources": check_resources,
-    "memory": check_number,
-    "scheduling_strategy": _strategy,
+    **RESOURCE_CHECKS,
     "runtime_env": check_runtime_env,
     "max_calls": _calls_count,
     "max_retries": _count,
@@ -283,11 +238,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "_labels": _mapping,
 }
 #: Ray's options that are not offered yet: taking them in silence would place work wrongly.
-_NOT_OFFERED = {
-    "accelerator_type", "label_selector", "fallback_strategy", "placement_group",
-    "placement_group_bundle_index", "placement_group_capture_child_tasks",
-    "enable_tensor_transport", "tensor_transport",
-}  # fmt: skip
+_NOT_OFFERED = {"enable_tensor_transport", "tensor_transport"}
 
 
 def _merge(base: _T, given: Mapping[str, Any], what: str) -> _T:
@@ -301,11 +252,14 @@ def _merge(base: _T, given: Mapping[str, Any], what: str) -> _T:
         if value is not None or defaults[name] is not None:  # None: back to the default
             _CHECKS[name](name, value)
     changed: dict[str, Any] = dict(given)
-    for name in ("resources", "concurrency_groups"):
+    for name in ("resources", "label_selector", "concurrency_groups"):
         if changed.get(name) is not None:
             changed[name] = dict(changed[name])  # the caller may go on changing its own
-    if isinstance(changed.get("retry_exceptions"), list):
-        changed["retry_exceptions"] = tuple(changed["retry_exceptions"])
+    for name in ("retry_exceptions", "gpu_ids"):
+        if isinstance(changed.get(name), list):
+            changed[name] = tuple(changed[name])
+    if changed.get("fallback_strategy") is not None:
+        changed["fallback_strategy"] = copy.deepcopy(changed["fallback_strategy"])
     return replace(base, **changed)
 
 
@@ -318,6 +272,7 @@ def actor_options(base: ActorOptions, given: Mapping[str, Any]) -> ActorOptions:
     merged = _merge(base, given, "actors")
     if merged.get_if_exists and merged.name is None:
         raise ValueError("get_if_exists=True needs a name")
+    merged.check_together()
     return merged
 
 
@@ -327,7 +282,9 @@ def function_options(base: FunctionOptions, given: Mapping[str, Any]) -> Functio
     Raises:
         ValueError: an unknown option or an impossible value. TypeError: a wrong type.
     """
-    return _merge(base, given, "remote functions")
+    merged = _merge(base, given, "remote functions")
+    merged.check_together()
+    return merged
 
 
 def method_options(base: MethodOptions, given: Mapping[str, Any]) -> MethodOptions:

@@ -11,7 +11,17 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-__all__ = ["PREFIX", "RESULT_PREFIX", "ActorKeys", "actor_queue", "task_name", "worker_label"]
+from .need import Need
+
+__all__ = [
+    "PREFIX",
+    "RESULT_PREFIX",
+    "ActorKeys",
+    "actor_queue",
+    "gpu_queue",
+    "task_name",
+    "worker_label",
+]
 
 PREFIX = "ca"
 #: Celery's own result keys (``celery.backends.base.KeyValueStoreBackend.task_keyprefix``).
@@ -23,6 +33,9 @@ SESSIONS = f"{PREFIX}:sessions"  # ZSET session -> expiry in store milliseconds
 NAMES = f"{PREFIX}:names"  # HASH "<namespace>\x1f<name>" -> actor id
 ACTORS = f"{PREFIX}:actors"  # HASH actor id -> actor queue, living actors only
 NEEDS = f"{PREFIX}:needs"  # HASH need label -> JSON need
+GROUPS = f"{PREFIX}:groups"  # SET of placement groups
+GROUP_NAMES = f"{PREFIX}:groups:names"  # HASH name -> placement group
+GROUPS_WAITING = f"{PREFIX}:groups:waiting"  # LIST of those that wait for their place, oldest first
 DEAD_LETTERS = f"{PREFIX}:dead-letters"  # LIST of JSON records, newest first
 BELL = f"{PREFIX}:bell"  # channel: "something waits for a node"
 CALLERS = f"{PREFIX}:callers:"  # HASH per caller: shared queue -> last accepted sequence
@@ -51,6 +64,25 @@ def shared_queue(need: str) -> str:
     return f"{PREFIX}.tasks.{need}"
 
 
+def gpu_queue(count: int = 1, accelerator_type: str = "") -> str:
+    """Return the queue of calls that need whole GPUs and one CPU: for a Celery task of yours.
+
+    ``task.apply_async(queue=gpu_queue(1))`` runs on a node with a free device, in a process that
+    is shown this device only. A node started with ``-A`` finds the task by its name.
+
+    Args:
+        count: devices, on one node.
+        accelerator_type: their type, such as ``"H100"``; '' any.
+
+    Raises:
+        ValueError: no whole number of at least one.
+    """
+    if count < 1 or count != int(count):
+        raise ValueError(f"count must be a whole number of devices, at least 1; got {count!r}")
+    need = Need.of(cpus=1, gpus=count, accelerator=accelerator_type, custom={})
+    return shared_queue(need.label)
+
+
 def need_of_queue(queue: str) -> str:
     """Return the need label of a shared queue."""
     return queue.removeprefix(shared_queue(""))
@@ -59,6 +91,21 @@ def need_of_queue(queue: str) -> str:
 def creation_queue(need: str) -> str:
     """Return the queue on which creations of actors with this need wait."""
     return f"{PREFIX}.create.{need}"
+
+
+def saving_key(need: str) -> str:
+    """Return the name of the node run that keeps free what a need waits for."""
+    return f"{PREFIX}:saving:{need}"
+
+
+def group_key(group_id: str) -> str:
+    """Return the record of a placement group."""
+    return f"{PREFIX}:group:{group_id}"
+
+
+def job_groups_key(session: str) -> str:
+    """Return the set of placement groups that end with this driver."""
+    return f"{PREFIX}:job:{session}:groups"
 
 
 def call_prefix(session: str) -> str:

@@ -14,6 +14,7 @@ from . import records, routing
 from .buffers import Buffers
 from .calls import Calls, Target
 from .cancellation import Canceller
+from .capacity import Capacity
 from .config import Address, KeyRing
 from .current_call import WorkerFacts
 from .directory import Creator
@@ -26,6 +27,7 @@ from .results import Results
 from .serialization import Sealer
 from .store import Mux, Store
 from .store.wire import pack
+from .waiting import WaitingWork
 
 __all__ = ["RESULT_SECONDS", "Runtime", "current", "is_current", "set_current"]
 
@@ -106,6 +108,9 @@ class Runtime:
         #: Ends the actor in this process from inside one of its calls; None: there is no actor.
         self.exit_actor: Callable[[str], None] | None = None
         self.creator = Creator()
+        self.capacity = Capacity(self.store)
+        self.waiting = self.calls.waiting = WaitingWork(self.capacity)
+        self.waiting.mux = self.mux
 
     def template(
         self, target: Target, task: str, code: str = "", retries: int = 0, **more: Any
@@ -127,6 +132,7 @@ class Runtime:
         self.results.flush_unwatched()
         self.buffers.let_go()
         self.results.report_unmet()
+        self.waiting.tick()
         self.results.renew()
         if self._on_tick is not None:
             self._on_tick()

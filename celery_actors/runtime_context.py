@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from . import directory, routing, runtime
+from . import directory, registry, routing, runtime
 from .current_call import WorkerFacts, current_call
 from .handle import ActorHandle
 
@@ -118,11 +118,15 @@ class RuntimeContext:
         return {"GPU": [str(device) for device in get_gpu_ids()]}
 
     def get_node_labels(self) -> dict[str, str]:
-        """Return {}: nodes carry no labels; custom resources say what a node has."""
-        return {}
+        """Return the labels of this process's node, its own names among them."""
+        node_id = self.get_node_id()
+        found = {node.node_id: node.labels for node in registry.records(self._runtime.store)}
+        return found.get(node_id, {})
 
-    def get_placement_group_id(self) -> None:
-        """Return None: there are no placement groups."""
+    def get_placement_group_id(self) -> str | None:
+        """Return the id of the placement group that this process runs in, or None."""
+        worker = self._worker
+        return worker.group or None if worker is not None else None
 
     @property
     def runtime_env(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from . import environment, routing, runtime
+from . import environment, registry, routing, runtime
 from .assignment import LogBatch
 from .cluster_context import ClusterContext
 from .config import Address, KeyRing, resolve_keys
@@ -28,9 +28,9 @@ from .init_arguments import (
     set_up_logging,
     wanted_address,
 )
-from .inventory import described
+from .labels import check_labels
 from .node.recovery import end_session, node_lost
-from .options import check_gpus, check_number, check_resources
+from .resource_options import check_gpus, check_number, check_resources
 from .runtime import RESULT_SECONDS, Runtime
 from .store import Scripts, Store
 
@@ -86,10 +86,7 @@ class _Session:
         if self.runtime is None:
             return
         store = self.runtime.store
-        missing = {
-            node_id for node_id in described(store)
-            if not store.run("EXISTS", routing.lease_key(node_id))
-        }  # fmt: skip
+        missing = {node.node_id for node in registry.records(store) if not node.alive}
         for node_id in self._overdue(missing):
             node_lost(store, node_id, self.runtime.result_seconds)
         if self.local is not None and self.local.node.poll() is not None:
@@ -129,6 +126,8 @@ def init(
     num_cpus: float | None = None,
     num_gpus: int | None = None,
     resources: Mapping[str, float] | None = None,
+    memory: float | None = None,
+    labels: Mapping[str, str] | None = None,
     namespace: str | None = None,
     runtime_env: Mapping[str, Any] | None = None,
     job_config: Any = None,
@@ -155,6 +154,8 @@ def init(
         num_cpus: processors of a started node; None: those found.
         num_gpus: GPUs of a started node; None: those found.
         resources: other resources of a started node, by name.
+        memory: bytes of memory that a started node gives to work; None: what is found.
+        labels: labels of a started node, for ``label_selector``.
         namespace: where names of actors are looked up; None: one of this driver's own.
         runtime_env: the environment of this driver's actors and functions: ``env_vars``,
             ``working_dir``, ``py_modules``, ``excludes``, ``worker_process_setup_hook``.
@@ -176,7 +177,7 @@ def init(
         rays_own: taken so that Ray's programs run, and without effect, because what they tune is
             not here: ``include_dashboard``, ``dashboard_host``, ``dashboard_port`` (Flower is the
             dashboard), ``object_store_memory`` (values live in shared memory as they need and in
-            the store), ``labels``, ``logging_config``, ``enable_resource_isolation``,
+            the store), ``logging_config``, ``enable_resource_isolation``,
             ``system_reserved_cpu``, ``system_reserved_memory``, and private ones (``_temp_dir``,
             ``_system_config``, …).
 
@@ -202,7 +203,7 @@ def init(
         if wanted is not None:
             found = newest_address() if wanted == "auto" else Address.parse(wanted)
             given = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": resources,
-                     "storage": storage}  # fmt: skip
+                     "memory": memory, "labels": labels, "storage": storage}  # fmt: skip
             if refused := [name for name, value in given.items() if value is not None]:
                 raise ConfigurationError(
                     f"{', '.join(refused)} describe a cluster that init() starts, but "
@@ -210,7 +211,9 @@ def init(
                 )
             ring = resolve_keys(found, keys=keys, key_file=key_file, insecure=insecure)
             return _join(found, ring, None, namespace, log_to_driver, result_seconds, env)
-        words = _node_words(num_cpus, num_gpus, resources, task_events, result_seconds)
+        words = _node_words(num_cpus, num_gpus, resources, memory, labels)
+        words += ["--result-seconds", str(result_seconds)]
+        words += ["--task-events"] if task_events else []
         with _progress("starting a local cluster"):
             local = start_local(words, storage=storage)
         try:
@@ -223,9 +226,9 @@ def init(
 
 def _node_words(
     num_cpus: float | None, num_gpus: int | None, resources: Mapping[str, float] | None,
-    task_events: bool, result_seconds: int,
+    memory: float | None, labels: Mapping[str, str] | None,
 ) -> list[str]:  # fmt: skip
-    words = ["--result-seconds", str(result_seconds)]
+    words: list[str] = []
     if num_cpus is not None:
         check_number("num_cpus", num_cpus)
         words += ["--num-cpus", str(num_cpus)]
@@ -235,7 +238,13 @@ def _node_words(
     if resources is not None:
         check_resources("resources", resources)
         words += ["--resources", json.dumps(dict(resources))]
-    return words + (["--task-events"] if task_events else [])
+    if memory is not None:
+        check_number("memory", memory)
+        words += ["--memory", str(int(memory))]
+    if labels is not None:
+        check_labels("labels", labels)
+        words += ["--labels", json.dumps(dict(labels))]
+    return words
 
 
 @contextlib.contextmanager
@@ -272,7 +281,7 @@ def _join(
     record = {"path": path, "namespace": context.namespace}
     context.store.run("SET", routing.session_key(context.session), json.dumps(record))
     context.store.scripts.begin_session(routing.SESSIONS, context.session, SESSION_MS)
-    node_id = local.node_id if local else next(iter(described(context.store)), "")
+    node_id = local.node_id if local else next(iter(context.store.hash(routing.NODES)), "")
     session.context = ClusterContext(
         address.celery_url, context.namespace, node_id, context.session, context, shutdown
     )

@@ -28,12 +28,14 @@ class SharedLoop(Loop):
         self, runtime: Runtime, mailbox: Mailbox, executor: Executor, host: Host,
         load: Callable[[Prepared], Callee], give_back: Callable[[int], None],
         lend: Callable[[bool], None], resident: bool,
+        default_calls: int,
     ) -> None:  # fmt: skip
         super().__init__(runtime, mailbox, executor, host)
         self._load = load
         self._give_back = give_back
         self._lend = lend
         self._resident = resident
+        self._default_calls = default_calls  # of a message that says nothing of it
         self._served: Counter[str] = Counter()  # calls by the function's content hash
         self._waits = ""  # the call that waits for its arguments
         self._typical = TAKE_SECONDS  # smoothed seconds of a call
@@ -77,9 +79,10 @@ class SharedLoop(Loop):
         begun = time.monotonic()
         self._execute(prepared, callee)
         self._typical += 0.2 * (time.monotonic() - begun - self._typical)
-        if limit := prepared.message.options.max_calls:
-            self._served[prepared.message.tag.code] += 1
-            if self._served[prepared.message.tag.code] >= limit:
+        tag = prepared.message.tag
+        if limit := prepared.message.options.max_calls if tag.code else self._default_calls:
+            self._served[tag.code] += 1
+            if self._served[tag.code] >= limit:
                 self._host.stopping = True  # another process takes the next call
 
     def _refuse(self, raw: bytes, error: Exception) -> None:

@@ -14,10 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from . import directory, runtime
+from . import directory, registry, runtime
 from .errors import ActorDiedError
 from .handle import ActorHandle
-from .inventory import described
 from .remote import remote
 from .session import ClusterContext, init, is_initialized, shutdown
 
@@ -143,7 +142,8 @@ def _pid_of(actor: ActorHandle[Any], timeout: float) -> int:
         return record if record.state == "ALIVE" and runs_here(record) else None
 
     def runs_here(record: directory.ActorRecord) -> bool:
-        host = described(store).get(record.incarnation, {}).get("hostname", socket.gethostname())
+        listed = {node.node_id: node.about for node in registry.records(store)}
+        host = listed.get(record.incarnation, {}).get("hostname", socket.gethostname())
         if host != socket.gethostname():
             raise RuntimeError(f"the process of {actor!r} is on {host}, out of reach of this one")
         return _runs(int(record.meta["pid"]))

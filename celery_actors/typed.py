@@ -9,10 +9,20 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Protocol, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Protocol,
+    TypeVar,
+    cast,
+    final,
+    overload,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import AsyncIterator, Coroutine, Iterator
     from typing import TypeAlias
 
     # The default is what lets people write ActorClass[T]. Python has it from 3.13.
@@ -22,6 +32,7 @@ if TYPE_CHECKING:
     from .function import RemoteFunction
     from .handle import ActorHandle
     from .object_ref import ObjectRef
+    from .object_ref_generator import ObjectRefGenerator
 
     Init = ParamSpec("Init", default=...)
     _V = TypeVar("_V")
@@ -49,6 +60,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 X = TypeVar("X")
+Y = TypeVar("Y")
 #: The function or class behind a ``.remote``, as a ``Callable`` that returns what ``.remote`` does.
 Shape_co = TypeVar("Shape_co", covariant=True)
 
@@ -130,6 +142,11 @@ class CallOn(Protocol[T_co]):
         /, *args: P.args, **kwargs: P.kwargs
     ) -> ObjectRef[R]: ...
     @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, method: Callable[Concatenate[T_co, P], Iterator[Y] | AsyncIterator[Y]],
+        /, *args: P.args, **kwargs: P.kwargs
+    ) -> ObjectRefGenerator[Y]: ...
+    @overload
     def __call__(self, method: Callable[[T_co, A], R], a: V[A], /) -> ObjectRef[R]: ...
     @overload
     def __call__(self, method: Callable[[T_co, A, B], R], a: V[A], b: V[B], /) -> ObjectRef[R]: ...
@@ -151,7 +168,21 @@ class CallOn(Protocol[T_co]):
 # fmt: on
 
 
+@final
+class _Unknown:
+    """What nothing is but ``Any``: a function that may return anything is no generator."""
+
+
 class _FunctionCall(Protocol):
+    @overload
+    def __get__(
+        self, instance: RemoteFunction[Callable[P, _Unknown]], owner: Any, /
+    ) -> Submit[Callable[P, ObjectRef[Any]]]: ...
+    @overload
+    def __get__(
+        self, instance: RemoteFunction[Callable[P, Iterator[Y]]], owner: Any, /
+    ) -> Submit[Callable[P, ObjectRefGenerator[Y]]]: ...
+    @overload
     def __get__(
         self, instance: RemoteFunction[Callable[P, R]], owner: Any, /
     ) -> Submit[Callable[P, ObjectRef[R]]]: ...

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
-import json
 import logging
 import os
 import socket
-import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -29,17 +26,18 @@ from .errors import (
     RayError,
     RuntimeEnvSetupError,
 )
-from .executor import Callee, Executor, Prepared
+from .executor import Callee, Executor
 from .host_process import HostProcess
 from .inflight import InFlight
 from .mailbox import Mailbox
 from .methods import ActorTraits, own_options
+from .node_face import run_face
 from .runners import AsyncRunner, ThreadRunner
 from .runtime import Runtime
 from .shared_loop import SharedLoop
-from .signatures import name_of
+from .shared_worker import SharedWorker
 from .store import Fence
-from .worker_env import WorkerEnv
+from .worker_env import WorkerEnv, adopt
 
 __all__ = ["run_worker"]
 
@@ -54,6 +52,8 @@ def run_worker(
     settings: NodeSettings, assignment: Assignment, control: socket.socket, progress: int
 ) -> int:
     """Run one worker to its end and return the exit status. The main thread runs user code."""
+    if assignment.queues is not None:
+        return run_face(settings, assignment, control)
     process = HostProcess(settings, assignment, control, progress)
     try:
         context = process.set_up()
@@ -82,17 +82,6 @@ def _was_killed(process: HostProcess) -> bool:
     return "killed" in meta
 
 
-def _adopt(context: Runtime, job: str) -> None:
-    """Work for this driver from now on: its modules can be imported, its names are found."""
-    context.job = context.holdings.holder = job
-    raw = context.store.get(routing.session_key(job)) if job else None
-    if raw is not None:
-        driver = json.loads(raw)
-        sys.path.extend(entry for entry in driver["path"] if entry not in sys.path)
-        importlib.invalidate_caches()
-        context.namespace = driver["namespace"]
-
-
 class _Hosted:
     """One actor in this process: its class, its arguments, its instance."""
 
@@ -101,7 +90,7 @@ class _Hosted:
         self.process = process
         self.context = context
         self.label = mine.meta["class"]
-        _adopt(context, mine.meta.get("job", ""))
+        adopt(context, mine.meta.get("job", ""))
         context.namespace = mine.meta["namespace"]
         free = bool(mine.meta.get("free"))
         context.creator = Creator(mine.actor_id, outlives_driver=free)
@@ -348,43 +337,14 @@ def _resolve(context: Runtime, args: Any, kwargs: Any) -> tuple[list[Any], dict[
 
 def _run_shared(process: HostProcess, context: Runtime) -> int:
     mine = process.assignment
-    keys = mine.keys
-    functions: dict[str, Callable[..., Any]] = {}
-    env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
-
-    def load(prepared: Prepared) -> Callee:
-        tag = prepared.message.tag
-        if tag.job and tag.job != context.job:
-            _adopt(context, tag.job)
-        function = functions.get(tag.code)
-        if function is None:
-            if not tag.code:
-                raise RayError(
-                    f"{prepared.message.task} was sent without code; call it by .remote()"
-                )
-            env.ensure()
-            function = functions[tag.code] = code.load_code(
-                tag.code, context.fetch_code, context.sealer
-            )
-            process.function_names[tag.code] = name_of(function)
-        return Callee(function, prepared.message.task)
-
-    def give_back(keep: int) -> None:
-        need = "" if mine.resident else routing.need_of_queue(mine.queue)
-        names = [keys.queue, keys.meta, mine.queue]
-        context.store.scripts.give_back(names, mine.epoch, mine.owner, keep, need, routing.BELL)
-
-    def lend(blocked: bool) -> None:
-        process.tell(blocked=blocked)
-
+    worker = SharedWorker(process, context)
     process.tell(ready=True)
     process.start_celery()
     mailbox = process.mailbox(mine.queue)
-    executor = _executor(process, context, mine.queue)
-    loop = SharedLoop(context, mailbox, executor, process, load, give_back, lend, mine.resident)
-    process.knows = loop.knows
-    status = _serve(loop, mailbox)
-    give_back(0)
+    # Calls may have been passed on from the queue of one node: they are signed for any.
+    owner = routing.shared_queue(mine.need.anywhere.label)
+    status = _serve(worker.loop(mailbox, _executor(process, context, owner)), mailbox)
+    worker.give_back(0)
     return status
 
 

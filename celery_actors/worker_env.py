@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import sys
@@ -11,11 +12,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import code, environment, packages
+from . import code, environment, packages, routing
 from .errors import RayError, RuntimeEnvSetupError
 from .runtime import Runtime
 
-__all__ = ["WorkerEnv"]
+__all__ = ["WorkerEnv", "adopt"]
+
+
+def adopt(context: Runtime, job: str) -> None:
+    """Work for this driver from now on: its modules can be imported, its names are found."""
+    context.job = context.holdings.holder = job
+    raw = context.store.get(routing.session_key(job)) if job else None
+    if raw is not None:
+        driver = json.loads(raw)
+        sys.path.extend(entry for entry in driver["path"] if entry not in sys.path)
+        importlib.invalidate_caches()
+        context.namespace = driver["namespace"]
 
 
 class WorkerEnv:

@@ -26,9 +26,9 @@ class Result(Protocol):
         """Name each expectation that the figures do not meet."""
 
 
-def run(main: Callable[[], Result]) -> None:
+def run(main: Callable[[], Result], num_gpus: int | None = None) -> None:
     """Run `main` on a cluster of its own, print its result, exit with 1 if it missed something."""
-    ca.init(num_cpus=CPUS)
+    ca.init(num_cpus=CPUS, num_gpus=num_gpus)
     try:
         result = main()
     finally:

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -62,9 +62,13 @@ EARLY_EVENTS = 1_000
 class _TaskSource:
     """Stands where Celery keeps its kombu consumer: names the queue, consumes nothing."""
 
-    def __init__(self, queue: str) -> None:
-        self.queues = [Queue(queue, routing_key=queue, no_declare=True)]
+    def __init__(self, queues: Sequence[str]) -> None:
+        self.serve(queues)
         self.on_message: Any = None
+
+    def serve(self, queues: Sequence[str]) -> None:
+        """Name the queues."""
+        self.queues = [Queue(queue, routing_key=queue, no_declare=True) for queue in queues]
 
     def consume(self) -> None:
         """Consuming is the mailbox's work, in the main thread."""
@@ -91,7 +95,7 @@ class MailboxTasks(bootsteps.StartStopStep):
 
     def start(self, c: Any) -> None:
         """Tell the rest of the worker which queue it serves."""
-        c.task_consumer = _TaskSource(c.controller.mailbox_queue)
+        c.task_consumer = _TaskSource(c.controller.mailbox_queues)
         c.qos = _Qos()
         c.qos_global = False
 
@@ -160,7 +164,7 @@ class ActiveCall:
 class _Worker(Worker):
     """Celery's worker program, without what belongs to a program of its own."""
 
-    mailbox_queue = ""
+    mailbox_queues: Sequence[str] = ()
     flush_events: Callable[[], None]
 
     def on_before_init(self, quiet: bool = False, **_options: Any) -> None:
@@ -178,12 +182,12 @@ class CeleryWorker:
     """One Celery worker, beside the main thread that serves its queue."""
 
     def __init__(
-        self, app: Celery, hostname: str, queue: str, *, task_events: bool,
+        self, app: Celery, hostname: str, queues: Sequence[str], *, task_events: bool,
         on_shutdown: Callable[[], None],
     ) -> None:  # fmt: skip
         self._app = app
         self.hostname = hostname
-        self._queue = queue
+        self._queues = queues
         self._task_events = task_events
         self._on_shutdown = on_shutdown
         self._active: dict[str, ActiveCall] = {}
@@ -206,13 +210,22 @@ class CeleryWorker:
                 heartbeat_interval=HEARTBEAT_SECONDS, loglevel="WARNING", optimization=None,
                 consumer_cls=MailboxConsumer, queues=[],
             )  # fmt: skip
-            worker.mailbox_queue = self._queue
+            worker.mailbox_queues = self._queues
             worker.flush_events = self._flush_events
             worker.start()
         except Exception:
             logger.exception("the Celery side of %s ended", self.hostname)
         if state.should_stop is not False or state.should_terminate:
             self._on_shutdown()
+
+    def serve(self, queues: Sequence[str]) -> None:
+        """Name other queues from now on."""
+        self._queues = queues
+        if self._worker is not None:
+            self._worker.mailbox_queues = queues  # for the next connection
+            source = getattr(getattr(self._worker, "consumer", None), "task_consumer", None)
+            if source is not None:
+                source.serve(queues)
 
     def stop(self) -> None:
         """Say good-bye to watchers and end the thread."""

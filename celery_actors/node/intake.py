@@ -2,83 +2,180 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
-import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from .. import gpu, routing
+from .. import routing
 from ..assignment import Assignment
+from ..gpu import Devices
+from ..need import UNIT, Need
 from ..options import FunctionOptions
-from ..placement import UNIT, Allocation, Ledger, Need
-from ..store import Store
+from ..placement import Grant, Ledger, NodeView
+from ..store import Store, Waiting
 from .process import WorkerProcess
+from .reservations import Reservations
+from .saving import GROUP, Saving
+from .stranded import Stranded
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "sent_by_others"]
 
 #: Workers that may be starting at once; more would only share the same processors.
 STARTING = 4
 #: Seconds for which more workers than CPUs are kept: the next blocking `get` may need them.
 SURPLUS_SECONDS = 1.0
+#: Seconds for which a worker of functions may go on where an actor with the same need waits.
+TURN_SECONDS = 1.0
 _RESIDENT = FunctionOptions().need
+_PREFIXES = (routing.creation_queue(""), routing.shared_queue(""))
+
+
+def sent_by_others(me: NodeView) -> list[Need]:
+    """Return the needs that plain Celery clients may publish to, by ``gpu_queue``: its devices."""
+    devices = len(me.total.devices)
+    kinds = ["", *sorted(set(filter(None, me.total.kinds.values())))]
+    return [
+        Need.of(cpus=1, gpus=count, accelerator=kind, custom={})
+        for kind in kinds for count in range(1, devices + 1)
+    ]  # fmt: skip
 
 
 class Intake:
     """Claims actors and starts shared workers as far as the resources go."""
 
     def __init__(
-        self, store: Store, incarnation: str, ledger: Ledger,
-        workers: Callable[[], Collection[WorkerProcess]],
-        start: Callable[[Assignment, Allocation | None], None],
+        self, store: Store, me: NodeView, devices: Devices, reservations: Reservations,
+        stranded: Stranded, sent: Sequence[Need], workers: Callable[[], Collection[WorkerProcess]],
+        start: Callable[[Assignment, Grant | None], None],
     ) -> None:  # fmt: skip
         self._store = store
-        self._incarnation = incarnation
-        self._ledger = ledger
+        self._me = me
+        self._incarnation = me.node_id
+        self._ledger = me.free
+        self._devices = devices
+        self._reservations = reservations
+        self._stranded = stranded
         self._workers = workers
         self._start = start
+        self._saving = Saving(store, me.node_id, self._without_calls)
+        self._needs: dict[str, Need] = {}
+        self._others = sent
+        # What plain Celery clients may send, who register nothing.
+        self._sent = [word for need in sent for word in (need.label, need.encode())]
+        self._calls_next: set[str] = set()  # kinds of which an actor was served last
+        self._begun: dict[str, tuple[int, str]] = {}  # worker -> its last call, and of what kind
         self._surplus_since = 0.0
+        self._awaited = 0  # CPU units that requests wait for until workers have ended
+        self._room_comes = False  # workers are ending for the request that is looked at
 
     def look(self) -> None:
         """Take what waits and fits."""
+        groups, waiting = self._store.scripts.look(
+            routing.NEEDS, routing.GROUPS_WAITING, _PREFIXES, self._sent
+        )
+        self._awaited = 0
+        self._needs = {
+            each.label: self._needs.get(each.label) or Need.decode(each.need) for each in waiting
+        }
+        self._calls_next &= self._needs.keys()
+        self._reservations.look(groups, self._make_room, self._may_reserve)
+        self._note_progress()
+        self._saving.look(self._needs, self._reservations.saved)
+        if (group := self._saving.group) is not None and not self._ledger.fits(group):
+            self._retire_for(group, "")
+        for each in self._saving.in_order(waiting):
+            self._serve(each, self._needs[each.label])
         self._fill_resident()
-        for label, amounts in self._store.hash(routing.NEEDS).items():
-            need = Need.of_label(label, json.loads(amounts))
-            while self._starting() < STARTING and self._claim_actor(label, need):
-                pass
-            if label != _RESIDENT.label:
-                self._serve_shared(label, need)
+
+    def _serve(self, waiting: Waiting, need: Need) -> None:
+        label = waiting.label
+        ledgers = list(self._ledgers(need))
+        if not ledgers:
+            self._saving.forget(label)
+            self._stranded.see_to(label, need)
+            return
+        queue = routing.shared_queue(label)
+        # Those that start, and those that are about to take their next call or to end.
+        coming = sum(w.assignment.queue == queue and not w.busy for w in self._workers())
+        actors = waiting.actors
+        calls = 0 if label == _RESIDENT.label else max(0, waiting.calls - coming)
+        full = self._room_comes = False
+        while (actors or calls) and self._starting() < STARTING and not full:
+            # They wait in two queues, so they take turns: neither kind keeps the other from
+            # starting where more and more of it come.
+            if actors and not (calls and label in self._calls_next):
+                full = not self._claim_actor(label, need, ledgers)
+                actors -= not full
+                turn = self._calls_next.add
+            else:
+                full = not self._start_for_call(label, need, ledgers)
+                calls -= not full
+                turn = self._calls_next.discard
+            if not full:
+                turn(label)
+        if full and actors and label not in self._calls_next:
+            self._end_turn(queue)
+        if full and need.otherwise == "full" and not self._room_comes:
+            self._stranded.pass_on(label, need)
+
+    def _ledgers(self, need: Need) -> Iterator[Ledger]:
+        """Return the books that a need could be met from: the node's, or those of its group."""
+        if need.bundle:
+            yield from self._reservations.ledgers(need)
+        elif self._me.could_hold(need):
+            yield self._ledger
+
+    def _may_reserve(self, need: Need) -> bool:
+        """Tell whether a placement group may have so much now, or would take what is saved."""
+        return self._saving.allows(GROUP, need, self._ledger)
 
     def _starting(self) -> int:
         return sum(not worker.ready for worker in self._workers())
 
-    def _claim_actor(self, label: str, need: Need) -> bool:
-        if not need.amounts and self._ledger.total.get("CPU", 0) == 0:
-            return False  # Ray: an actor without a stated need is placed on a node that has a CPU
-        allocation = self._ledger.acquire(need)
-        if allocation is None:
+    def _grant(self, label: str, need: Need, ledgers: list[Ledger]) -> Grant | None:
+        """Grant a need for one request, unless it has to wait."""
+        for ledger in ledgers:
+            ours = ledger is self._ledger
+            if ours and not (
+                self._saving.allows(label, need, ledger) and self._make_room(need, label)
+            ):
+                continue
+            allocation = ledger.acquire(need)
+            if allocation is not None:
+                self._saving.served(label)
+                return Grant(ledger, allocation)
+        self._saving.passed_over(label)
+        return None
+
+    def _claim_actor(self, label: str, need: Need, ledgers: list[Ledger]) -> bool:
+        grant = self._grant(label, need, ledgers)
+        if grant is None:
             return False
         owner = f"{self._incarnation}|{secrets.token_hex(4)}"
-        claim = self._store.scripts.claim(
-            routing.creation_queue(label), routing.owned_key(self._incarnation),
-            routing.lease_key(self._incarnation), owner, routing.PREFIX,
-        )  # fmt: skip
+        names = [routing.creation_queue(label), routing.owned_key(self._incarnation),
+                 routing.lease_key(self._incarnation), routing.DEAD_LETTERS]  # fmt: skip
+        claim = self._store.scripts.claim(names, owner, routing.PREFIX)
         if claim is None:
-            self._ledger.release(allocation)
+            grant.release()
             return False
         meta = claim.meta
         name = meta.get("name", "").partition("\x1f")[2] or None
         assignment = Assignment(
             worker_id=f"a-{claim.actor_id}-{owner[-8:]}", queue=claim.queue, epoch=claim.epoch,
             owner=owner, session=self._new_session(), position=int(meta["ap"]),
-            actor_id=claim.actor_id, meta=meta,
+            actor_id=claim.actor_id, meta=meta, need=need,
             label=routing.worker_label(meta["class"], name, claim.actor_id),
-            environ=_environment(need, allocation), env=need.env, resources=need.plain,
-            devices=tuple(gpu.names(allocation.gpu_ids)),
+            environ=self._environment(need, grant), devices=self._names(grant),
         )  # fmt: skip
-        self._start(assignment, allocation)
+        self._start(assignment, grant)
         return True
+
+    def _start_for_call(self, label: str, need: Need, ledgers: list[Ledger]) -> bool:
+        grant = self._grant(label, need, ledgers)
+        if grant is not None:
+            self._start_shared(need, grant)
+        return grant is not None
 
     def _new_session(self) -> str:
         """Return a name for a process; should this node be lost, others end what it holds."""
@@ -86,12 +183,88 @@ class Intake:
         self._store.run("SADD", routing.sessions_key(self._incarnation), session)
         return session
 
+    # -- workers that are kept ready -------------------------------------------------------
+
+    def _resident(self) -> list[WorkerProcess]:
+        return [worker for worker in self._workers() if worker.is_resident]
+
+    def _make_room(self, need: Need, label: str = "") -> bool:
+        """Tell whether a need can be met now; else have workers end that are in the way.
+
+        Idle ones, and for a kind that the node saves for also those that take one call after the
+        other. As soon as enough of them have ended, the node looks again, and the need is met. The
+        ledger does not know resident workers: what is free there they use, a CPU each, and a busy
+        one ends with the call that it runs.
+        """
+        if not self._ledger.fits(need):
+            self._retire_for(need, label)
+            return False
+        if not need.cpus:
+            return True
+        left = self._ledger.free["CPU"] - need.cpus - self._awaited
+        running = [worker for worker in self._resident() if not worker.blocked]
+        excess = len(running) - max(0, left) // UNIT
+        if excess <= 0:
+            return True
+        self._awaited += need.cpus
+        self._room_comes = True
+        staying = sorted(
+            (worker for worker in running if not worker.retiring),
+            key=lambda worker: (worker.busy, worker.ready, worker.born),
+        )
+        for worker in staying[: max(0, excess - (len(running) - len(staying)))]:
+            worker.retire()
+        return False
+
+    def _retire_for(self, need: Need, label: str) -> None:
+        """Have workers of functions end, if that makes room: busy ones with the call they run.
+
+        None that has run no call yet, or each kind would end the other's; and none of the same
+        kind: it is about to take the next call.
+        """
+        books, chosen = self._ledger.copy(), []
+        saved, queue = self._saving.is_for(label), routing.shared_queue(label)
+        for worker in self._workers():
+            grant, mine = worker.grant, worker.assignment
+            may_end = worker.note()[0] > 0 and (saved or not worker.busy)
+            ours = grant is not None and grant.ledger is self._ledger and not mine.actor_id
+            if grant and ours and may_end and mine.queue != queue:
+                books.release(grant.allocation)
+                chosen.append(worker)
+                if books.fits(need):
+                    self._awaited += need.cpus
+                    self._room_comes = True
+                    for one in chosen:
+                        one.retire()
+                    return
+
+    def _end_turn(self, queue: str) -> None:
+        """Have a worker of functions end whose turn is over: an actor with the same need waits."""
+        mine = [each for each in self._workers() if each.assignment.queue == queue]
+        oldest = min(mine, key=lambda worker: worker.born, default=None)
+        if oldest is not None and time.monotonic() - oldest.born > TURN_SECONDS:
+            oldest.retire()
+
+    def _note_progress(self) -> None:
+        """Note of which kinds a call has begun: a worker takes one after the other by itself."""
+        begun = {
+            worker.assignment.worker_id: (worker.note()[0], worker.assignment.need.label)
+            for worker in self._workers() if worker.grant and not worker.assignment.actor_id
+        }  # fmt: skip
+        for worker_id, (position, label) in begun.items():
+            if self._begun.get(worker_id, (position,))[0] != position:
+                self._saving.served(label)
+        self._begun = begun
+
     def _fill_resident(self) -> None:
         """Keep one worker ready for each free CPU, one more for each that waits in a `get`."""
-        resident = [w for w in self._workers() if w.is_resident and not w.retiring]
+        everyone = self._resident()
+        resident = [worker for worker in everyone if not worker.retiring]
         blocked = sum(worker.blocked for worker in resident)
-        wanted = max(0, self._ledger.free.get("CPU", 0)) // UNIT + blocked
-        for number in range(len(resident), wanted):
+        ending = sum(worker.retiring and not worker.blocked for worker in everyone)
+        free = self._ledger.free.get("CPU", 0) - self._awaited - self._saving.cpus(self._ledger)
+        wanted = max(0, free) // UNIT + blocked
+        for number in range(len(resident), wanted - ending):
             self._start_shared(_RESIDENT, None, lent=number >= wanted - blocked)
         if len(resident) <= wanted:
             self._surplus_since = 0.0
@@ -101,46 +274,62 @@ class Intake:
         if now - self._surplus_since > SURPLUS_SECONDS:
             idle = sorted((w for w in resident if not w.blocked and w.ready), key=lambda w: w.born)
             for worker in idle[wanted - blocked :]:
-                worker.retiring = True
-                worker.signal(signal.SIGTERM)
+                worker.retire()
 
-    def _serve_shared(self, label: str, need: Need) -> None:
-        """Start workers for calls of a kind that none are kept ready for."""
-        queue = routing.shared_queue(label)
-        waiting = int(self._store.run("LLEN", queue))
-        serving = sum(w.assignment.queue == queue and not w.ready for w in self._workers())
-        while serving < waiting and self._starting() < STARTING:
-            allocation = self._ledger.acquire(need)
-            if allocation is None:
-                return
-            self._start_shared(need, allocation)
-            serving += 1
+    def open_queues(self) -> tuple[str, ...]:
+        """Return the queues of plain needs that could be served now: what Celery's tools show."""
+        free = Ledger(self.free(), self._ledger.gpus, self._ledger.kinds)
+        needs = [Need(), _RESIDENT, *self._others]
+        labels = [need.label for need in needs if self._me.could_hold(need) and free.fits(need)]
+        return tuple(queue for label in labels for queue in (
+            routing.shared_queue(label), routing.creation_queue(label)
+        ))  # fmt: skip
 
-    def _start_shared(
-        self, need: Need, allocation: Allocation | None, *, lent: bool = False
-    ) -> None:
-        resident = allocation is None
+    def _without_calls(self) -> Ledger:
+        """Return the books as they would be if no function call ran."""
+        books = self._ledger.copy()
+        for worker in self._workers():
+            grant = worker.grant
+            if grant and grant.ledger is self._ledger and not worker.assignment.actor_id:
+                books.release(grant.allocation)
+                if worker.has_lent:
+                    books.take_cpus(grant.allocation)
+        return books
+
+    def free(self) -> dict[str, int]:
+        """Return what is free, less what resident workers use that run a call."""
+        free = dict(self._ledger.free)
+        busy = sum(worker.busy and not worker.blocked for worker in self._resident())
+        if busy:
+            free["CPU"] = free.get("CPU", 0) - busy * UNIT
+        return free
+
+    def _start_shared(self, need: Need, grant: Grant | None, *, lent: bool = False) -> None:
+        resident = grant is None
         worker_id = f"w-{secrets.token_hex(6)}"
         owner = f"{self._incarnation}|{worker_id}"
         queue = routing.shared_queue(need.label)
         words = ("ep", "1", "own", owner, "ap", 0, "go", 0, "source", queue, "st", "alive",
-                 "resident", "1" if resident else "0")  # fmt: skip
+                 "resident", "1" if resident else "0", "needs", need.encode())  # fmt: skip
         self._store.run("SADD", routing.owned_key(self._incarnation), worker_id)
         self._store.run("HSET", routing.worker_keys(worker_id).meta, *words)
         assignment = Assignment(
             worker_id=worker_id, queue=queue, epoch="1", owner=owner,
-            session=self._new_session(), resident=resident,
-            lent=lent,
+            session=self._new_session(), resident=resident, lent=lent, need=need,
             label=f"tasks-{need.label}-{worker_id[-4:]}", meta={"class": "task"},
-            environ=_environment(need, allocation), env=need.env, resources=need.plain,
-            devices=tuple(gpu.names(allocation.gpu_ids)) if allocation else (),
+            environ=self._environment(need, grant), devices=self._names(grant),
         )  # fmt: skip
-        self._start(assignment, allocation)
+        self._start(assignment, grant)
 
+    # -- devices ---------------------------------------------------------------------------
 
-def _environment(need: Need, allocation: Allocation | None) -> dict[str, str]:
-    """Return the variables of a worker: its devices, and threads for the CPUs it holds."""
-    environ = gpu.environment(allocation.gpu_ids) if allocation else {}
-    if "OMP_NUM_THREADS" not in os.environ:
-        environ["OMP_NUM_THREADS"] = str(max(1, need.cpus // UNIT))
-    return environ
+    def _names(self, grant: Grant | None) -> tuple[int | str, ...]:
+        return tuple(self._devices.names(grant.allocation.gpu_ids)) if grant is not None else ()
+
+    def _environment(self, need: Need, grant: Grant | None) -> dict[str, str]:
+        """Return the variables of a worker: its devices, and threads for the CPUs it holds."""
+        ids = grant.allocation.gpu_ids if grant is not None else ()
+        environ = self._devices.environment(ids)
+        if "OMP_NUM_THREADS" not in os.environ:
+            environ["OMP_NUM_THREADS"] = str(max(1, need.cpus // UNIT))
+        return environ

@@ -16,7 +16,7 @@ from typing import Any
 from .. import routing
 from ..assignment import PROGRESS_BYTES, Assignment, LogBatch
 from ..broker.remains import control_remains
-from ..placement import Allocation
+from ..placement import Grant
 from ..store import Store
 from .output import Output
 from .zygote import ZygoteLink
@@ -34,7 +34,7 @@ class WorkerProcess:
     control: socket.socket
     progress: int  # descriptor of a page in which it notes the position of the running call
     outputs: list[Output]
-    allocation: Allocation | None
+    grant: Grant | None
     pid: int = 0
     ready: bool = False
     blocked: bool = False
@@ -51,8 +51,31 @@ class WorkerProcess:
 
     def note(self) -> tuple[int, int, bool]:
         """Return what it noted: position and further tries of the last call, hard limit reached."""
-        position, tries, limit = struct.unpack("<qqd", os.pread(self.progress, PROGRESS_BYTES, 0))
+        position, tries, limit = struct.unpack("<qqd", os.pread(self.progress, 24, 0))
         return position, tries, 0 < limit <= time.monotonic()
+
+    @property
+    def is_face(self) -> bool:
+        """True for the process that stands for the node."""
+        return self.assignment.queues is not None
+
+    @property
+    def busy(self) -> bool:
+        """True while it runs a call."""
+        return os.pread(self.progress, 8, 24) != bytes(8)
+
+    def began(self, pid: int) -> None:
+        """Note that its process runs; one that was to retire before is told now."""
+        self.pid = pid
+        for output in self.outputs:
+            output.pid = pid
+        if self.retiring:
+            self.signal(signal.SIGTERM)
+
+    def retire(self) -> None:
+        """Have it end with the call that it runs, or as soon as it has started."""
+        self.retiring = True
+        self.signal(signal.SIGTERM)
 
     def hear(self) -> dict[str, Any] | None:
         """Return the next word of the worker; None at the end of its line."""
@@ -106,7 +129,7 @@ class WorkerProcess:
 def launch(
     zygote: ZygoteLink,
     assignment: Assignment,
-    allocation: Allocation | None,
+    grant: Grant | None,
     publish: Callable[[str, LogBatch], None],
 ) -> WorkerProcess:
     """Ask the fork server for a worker."""
@@ -124,4 +147,4 @@ def launch(
     theirs.close()
     os.close(out_write)
     os.close(err_write)
-    return WorkerProcess(assignment, ours, progress, outputs, allocation)
+    return WorkerProcess(assignment, ours, progress, outputs, grant)

@@ -11,7 +11,7 @@ import logging
 import signal
 from dataclasses import dataclass
 
-from .. import directory, records, routing
+from .. import directory, groups, records, routing
 from ..errors import (
     ActorUnavailableError,
     DeadLetterError,
@@ -130,11 +130,11 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
     need = meta["need"]
     outcome = store.scripts.release(
         [keys.queue, keys.meta, keys.parked, routing.owned_key(actor.incarnation),
-         routing.creation_queue(need), routing.BELL, keys.begun],
+         routing.creation_queue(need), routing.BELL, keys.begun, routing.NEEDS],
         epoch=meta["ep"], owner=meta["own"], position=position, settled=len(begun),
         restart=restart, cause=lost.cause, init_failed=lost.init_failed, need=need,
         actor_id=actor.actor_id, ttl=ttl, answers=answers, returned=returned[::-1], aside=aside,
-        creation=directory.creation_message(actor.actor_id, keys.queue, need, actor.class_name),
+        creation=directory.creation_message(actor.actor_id, keys.queue, actor.class_name),
     )  # fmt: skip
     if isinstance(outcome, str):
         discard(store, ended)
@@ -220,7 +220,8 @@ def shared_lost(store: Store, worker_id: str, owner: str, lost: Lost, ttl: int) 
                 returned.append(again)
         source = meta["source"]
         need = "" if meta["resident"] == "1" else routing.need_of_queue(source)
-        names = [keys.queue, keys.meta, source, routing.owned_key(owner.partition("|")[0])]
+        names = [keys.queue, keys.meta, source, routing.owned_key(owner.partition("|")[0]),
+                 routing.NEEDS]  # fmt: skip
         done = store.scripts.recover(
             names, epoch=meta["ep"], owner=owner, seen=len(taken), worker_id=worker_id, need=need,
             bell=routing.BELL, ttl=ttl, answers=answers, returned=returned[::-1],
@@ -280,13 +281,13 @@ def node_lost(store: Store, incarnation: str, ttl: int) -> None:
             actor_lost(store, owned, record.keys.queue, record.meta["own"], lost, ttl)
     for session in store.texts("SMEMBERS", routing.sessions_key(incarnation)):
         session_lost(store, incarnation, session, ttl)
+    groups.lost(store, incarnation)
     store.run("HDEL", routing.NODES, incarnation)
-    if store.run("HLEN", routing.NODES) == 0:
-        for label in store.hash(routing.NEEDS):
-            # Whoever sends such work announces it again.
-            queues = (routing.creation_queue(label), routing.shared_queue(label))
-            if not any(store.run("EXISTS", queue) for queue in queues):
-                store.run("HDEL", routing.NEEDS, label)
+    if store.run("HLEN", routing.NODES) == 0:  # nobody else looks whether anything waits
+        store.scripts.look(
+            routing.NEEDS, routing.GROUPS_WAITING, (routing.creation_queue(""),
+            routing.shared_queue("")),
+        )  # fmt: skip
     store.run("UNLINK", routing.owned_key(incarnation), routing.kill_key(incarnation),
               routing.asks_key(incarnation))  # fmt: skip
 
@@ -306,5 +307,6 @@ def end_session(store: Store, session: str, ttl: int) -> None:
             cause = "the driver that created it ended"
             directory.end(store, actor_id, record.keys.queue, cause, ttl)
     leave(store, session, ttl)
+    groups.end_job(store, session)  # now that no further group can be made
     store.run("ZREM", routing.SESSIONS, session)
     store.run("UNLINK", job, routing.session_key(session), routing.CALLERS + session)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import socket
 from collections.abc import Sequence
@@ -16,12 +15,7 @@ from .shared_folder import open_folder
 from .supervisor import Supervisor, SupervisorOptions
 from .zygote import set_title, start_zygote
 
-__all__ = ["available_cpus", "run_node"]
-
-
-def available_cpus() -> int:
-    """Return the processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+__all__ = ["run_node"]
 
 
 def run_node(
@@ -33,6 +27,7 @@ def run_node(
     preload: Sequence[str],
     task_events: bool,
     result_seconds: int,
+    user_app: str = "",
 ) -> int:
     """Run a node until it is told to stop; return the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -41,7 +36,15 @@ def run_node(
     node_id = f"{host}-{secrets.token_hex(4)}"
     with package_cache() as cache, open_folder(node_id) as shared:
         settings = NodeSettings(
-            address, ring, node_id, host, task_events, result_seconds, own_ip(address), cache
+            address,
+            ring,
+            node_id,
+            host,
+            task_events,
+            result_seconds,
+            own_ip(address),
+            cache,
+            user_app=user_app,
         )
         zygote = start_zygote(settings, preload)
         return Supervisor(settings, options, zygote, shared).run()

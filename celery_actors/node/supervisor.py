@@ -12,24 +12,25 @@ import logging
 import os
 import selectors
 import signal
-import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from .. import routing
+from .. import directory, routing
 from ..assignment import Assignment, LogBatch, NodeSettings
-from ..errors import ClusterUnreachableError
-from ..placement import Allocation, Ledger
-from ..shared_memory import SharedFolder, host_id
+from ..errors import GROUP_REMOVED, ClusterUnreachableError
+from ..gpu import Devices
+from ..placement import Grant, Ledger
+from ..shared_memory import SharedFolder
 from ..store import Scripts, Store, StoreError, Wire
 from ..store.wire import PUSH, pack
 from .buffer_server import BufferServer
-from .intake import Intake
+from .intake import Intake, sent_by_others
 from .output import Output
+from .presence import Presence, view_of
 from .process import WorkerProcess, launch
 from .recovery import (
     Lost,
@@ -40,6 +41,8 @@ from .recovery import (
     session_lost,
     shared_lost,
 )
+from .reservations import Reservations
+from .stranded import Stranded
 from .zygote import ZygoteLink
 
 __all__ = ["Supervisor", "SupervisorOptions"]
@@ -71,8 +74,10 @@ class SupervisorOptions:
     """What a node has."""
 
     num_cpus: float
-    num_gpus: int
+    devices: Devices
     resources: dict[str, float]
+    memory: int = 0  # bytes
+    labels: dict[str, str] = field(default_factory=dict)
     lifeline: int | None = None  # a pipe whose end says that the driver is gone
     ready: int | None = None  # a pipe to write one line to when the node serves
 
@@ -87,15 +92,23 @@ class Supervisor:
         self._settings = settings
         self._options = options
         self._zygote = zygote
-        self._shared = shared
         self._buffers = BufferServer(settings, shared) if shared is not None else None
         self._store = Store(settings.address)
         self._ttl = settings.result_seconds
         self._incarnation = settings.node_id
-        self._ledger = Ledger.of(options.num_cpus, options.num_gpus, options.resources)
         self._workers: dict[str, WorkerProcess] = {}
+        me = view_of(
+            settings, options.devices, num_cpus=options.num_cpus, memory=options.memory,
+            resources=options.resources, labels=options.labels,
+        )  # fmt: skip
+        self._stranded = Stranded(self._store, self._incarnation, self._ttl)
+        self._reservations = Reservations(self._store, me, self._free, self._end_in)
         self._intake = Intake(
-            self._store, self._incarnation, self._ledger, self._workers.values, self._start
+            self._store, me, options.devices, self._reservations, self._stranded,
+            sent_by_others(me), self._workers.values, self._start,
+        )  # fmt: skip
+        self._presence = Presence(
+            settings, me, self._intake, self._reservations, self._workers, shared
         )
         self._selector = selectors.DefaultSelector()
         self._bells: Wire | None = None
@@ -197,6 +210,7 @@ class Supervisor:
                 self._connect_bells()
             alive = self._tick()
         except _STORE_TROUBLE as error:
+            self._presence.not_told()
             alive = time.monotonic() - self._renewed < PATIENCE_SECONDS
             logger.warning("%s", error)
         if not alive:
@@ -208,8 +222,10 @@ class Supervisor:
             routing.lease_key(self._incarnation), routing.NODES,
             routing.kill_key(self._incarnation), routing.SESSIONS,
         ]  # fmt: skip
+        if not self._stop and (face := self._presence.face()) is not None:
+            self._start(face, None)
         alive, kills, dead, sessions = self._store.scripts.tick(
-            names, self._incarnation, LEASE_MS, self._describe(), first, routing.lease_key("")
+            names, self._incarnation, LEASE_MS, self._presence.news(), first, routing.lease_key("")
         )
         if not alive:
             return False
@@ -230,14 +246,18 @@ class Supervisor:
         self._look()
         return True
 
-    def _describe(self) -> str:
-        return json.dumps({
-            "host": self._settings.host, "pid": os.getpid(), "total": self._ledger.total,
-            "free": {name: max(0, left) for name, left in self._ledger.free.items()},
-            "workers": len(self._workers), "ip": self._settings.ip,
-            "hostname": socket.gethostname(), "host_id": host_id(),
-            "folder": str(self._shared.path) if self._shared is not None else "",
-        })  # fmt: skip
+    def _free(self) -> dict[str, int]:
+        return self._intake.free()
+
+    def _end_in(self, books: Ledger) -> bool:
+        """End what runs on a reservation that is over; tell whether something still does."""
+        inside = [w for w in self._workers.values() if w.grant and w.grant.ledger is books]
+        for worker in inside:
+            mine = worker.assignment
+            if mine.actor_id:
+                directory.end(self._store, mine.actor_id, mine.queue, GROUP_REMOVED, self._ttl)
+            worker.signal(signal.SIGKILL)
+        return bool(inside)
 
     def _kill_actor(self, actor_id: str) -> None:
         mine = [w for w in self._workers.values() if w.assignment.actor_id == actor_id]
@@ -267,8 +287,8 @@ class Supervisor:
 
     # -- workers ---------------------------------------------------------------------------
 
-    def _start(self, assignment: Assignment, allocation: Allocation | None) -> None:
-        worker = launch(self._zygote, assignment, allocation, self._publish)
+    def _start(self, assignment: Assignment, grant: Grant | None) -> None:
+        worker = launch(self._zygote, assignment, grant, self._publish)
         self._workers[assignment.worker_id] = worker
         self._watch(worker.control, lambda: self._on_word(worker))
         for output in worker.outputs:
@@ -285,6 +305,8 @@ class Supervisor:
         word = worker.hear()
         if word is None:
             self._unwatch(worker.control)
+        elif "drain" in word:
+            self._stop, self._reason = True, str(word["drain"])
         elif "blocked" in word or "ready" in word:
             self._lend(worker)
             self._look()
@@ -294,11 +316,12 @@ class Supervisor:
 
         Resident workers hold no allocation: the intake counts those that wait.
         """
-        if worker.allocation is None or worker.blocked == worker.has_lent:
+        grant = worker.grant
+        if grant is None or worker.blocked == worker.has_lent:
             return
         worker.has_lent = worker.blocked
-        change = self._ledger.lend_cpus if worker.blocked else self._ledger.take_cpus
-        change(worker.allocation)
+        change = grant.ledger.lend_cpus if worker.blocked else grant.ledger.take_cpus
+        change(grant.allocation)
 
     def _publish(self, job: str, batch: LogBatch) -> None:
         batch.node = self._settings.host
@@ -321,10 +344,7 @@ class Supervisor:
             self._unwatch(self._zygote)
             self._workers.clear()  # they end with it
         elif "started" in word:
-            worker = self._workers[str(word["started"])]
-            worker.pid = int(word["pid"])
-            for output in worker.outputs:
-                output.pid = worker.pid
+            self._workers[str(word["started"])].began(int(word["pid"]))
         else:
             worker = self._workers.pop(str(word["ended"]))
             self._ended(worker, int(word["status"]))
@@ -343,11 +363,11 @@ class Supervisor:
             cause = f"its node {self._settings.host} was stopped ({self._reason})"
         lost = Lost(cause, position, bool(worker.init_failed), bool(worker.left), tries)
         os.close(worker.progress)
-        if worker.allocation is not None:
+        if worker.grant is not None:
             if worker.has_lent:
-                self._ledger.take_cpus(worker.allocation)
-            self._ledger.release(worker.allocation)
-        if self._abandoned:
+                worker.grant.ledger.take_cpus(worker.grant.allocation)
+            worker.grant.release()
+        if self._abandoned or worker.is_face:
             return
         mine = worker.assignment
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .client import Store
 from .mux import WAITS, Mux
-from .scripts import Answer, Claim, Fence, Scripts
+from .scripts import Answer, Claim, Fence, Scripts, Waiting
 from .wire import StoreError, StoreFullError, StoreUnreachableError, Wire
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "StoreError",
     "StoreFullError",
     "StoreUnreachableError",
+    "Waiting",
     "Wire",
 ]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from .wire import pack
 
-__all__ = ["Answer", "Claim", "Fence", "Scripts"]
+__all__ = ["Answer", "Claim", "Fence", "Scripts", "Waiting"]
 
 Word = bytes | str | int | float
 Run = Callable[..., Any]
@@ -46,6 +46,15 @@ class Claim:
     epoch: str
     spec: bytes
     meta: dict[str, str]
+
+
+class Waiting(NamedTuple):
+    """A need under which something waits: label, JSON, number of actors and of calls."""
+
+    label: str
+    need: bytes
+    actors: int
+    calls: int
 
 
 #: Parts of other scripts.
@@ -101,11 +110,9 @@ class Scripts:
         reply = self._eval("create", keys, *words)
         return None if int(reply[0]) == 0 else _text(reply[1])
 
-    def claim(
-        self, creation_queue: str, owned: str, lease: str, owner: str, prefix: str
-    ) -> Claim | None:
+    def claim(self, keys: Sequence[str], owner: str, prefix: str) -> Claim | None:
         """Become the owner of the oldest waiting actor of one creation queue."""
-        reply = self._eval("claim", [creation_queue, owned, lease], owner, prefix)
+        reply = self._eval("claim", keys, owner, prefix)
         if not reply:
             return None
         actor_id, queue, epoch, spec, flat = reply
@@ -114,6 +121,45 @@ class Scripts:
         else:
             meta = {_text(flat[i]): _text(flat[i + 1]) for i in range(0, len(flat), 2)}
         return Claim(_text(actor_id), _text(queue), _text(epoch), spec, meta)
+
+    def nodes(self, nodes: str, lease_prefix: str) -> list[tuple[str, bytes, bool]]:
+        """Return (id, description, whether it lives) of every node run."""
+        flat = self._eval("nodes", [nodes], lease_prefix)
+        return [
+            (_text(flat[i]), bytes(flat[i + 1]), bool(flat[i + 2])) for i in range(0, len(flat), 3)
+        ]
+
+    def look(
+        self, needs: str, groups: str, prefixes: tuple[str, str], sent: Iterable[str] = ()
+    ) -> tuple[int, list[Waiting]]:
+        """Return how many placement groups wait, and the needs under which something waits.
+
+        ``sent``: label and JSON of each need that may wait without being registered.
+        """
+        groups_waiting, *flat = self._eval("look", [needs, groups], *prefixes, *sent)
+        return int(groups_waiting), [
+            Waiting(_text(flat[i]), bytes(flat[i + 1]), int(flat[i + 2]), int(flat[i + 3]))
+            for i in range(0, len(flat), 4)
+        ]
+
+    def pass_on(self, keys: Sequence[str], *words: Word) -> int:
+        """Move what waits under one need behind what waits under another."""
+        return int(self._eval("pass_on", keys, *words))
+
+    def refuse(
+        self, queue: str, messages: Sequence[bytes], ttl: int, answers: Sequence[Answer]
+    ) -> int:
+        """Answer the oldest calls of a shared queue; 0, or -11 where it has moved on."""
+        words = (messages[0], messages[-1], ttl, len(answers), *flatten(answers))
+        return int(self._eval("refuse", [queue], *words))
+
+    def group(self, step: str, keys: Sequence[str], *words: Word) -> int:
+        """Take one step in the life of a placement group, such as ``group_create``."""
+        return int(self._eval(step, keys, *words))
+
+    def save_for(self, key: str, incarnation: str, milliseconds: int) -> bool:
+        """Tell whether this node is the one that keeps free what a need waits for."""
+        return bool(self._eval("save_for", [key], incarnation, milliseconds))
 
     def mark(self, meta: str, epoch: str, owner: str, fields: dict[str, Word]) -> bool:
         """Write fields of a record while (epoch, owner) holds it; False when fenced."""

@@ -2,6 +2,7 @@
 own, on real input."""
 
 import hashlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -64,6 +65,46 @@ def test_a_network_actor_learns_real_digits_by_remote_calls():
     assert trained["accuracies"][0] < 0.3, "an untrained network should know nothing"
     assert trained["accuracies"][-1] > 0.85
     assert trained["losses"][-1] < trained["losses"][0]
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None,
+    reason="needs PyTorch: `make gpu` installs it and runs this",
+)
+def test_networks_learn_at_once_on_devices_of_their_own():
+    trained = figures_of("neural_net_gpu")
+
+    networks = trained["networks"]
+    assert len(networks) == 4
+    ids = [device for network in networks for device in network["gpu_ids"]]
+    assert len(ids) == len(set(ids)) == 4
+    assert [network["visible"] for network in networks] == [str(device) for device in ids]
+    assert min(network["accuracy"] for network in networks) > 0.85
+    on_gpus = [network for network in networks if network["uuid"]]
+    assert len(on_gpus) == min(4, len(trained["uuids"]))
+    assert (trained["memory"] is None) == (not on_gpus)
+
+
+def test_the_example_of_pytorch_says_how_to_get_it():
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.modules['torch'] = None; import examples.neural_net_gpu",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert run.returncode == 1
+    assert "make gpu" in run.stderr
+    assert "celery-actors[torch]" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.slow

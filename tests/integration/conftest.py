@@ -32,6 +32,13 @@ def single_cpu(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module", params=STORES)
+def with_gpus(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster with four CPUs and four logical GPUs."""
+    with running(request.param, cpus=4, gpus=4) as found:
+        yield found
+
+
+@pytest.fixture(scope="module", params=STORES)
 def watched(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A cluster that sends an event for every call."""
     with running(request.param, task_events=True) as found:

@@ -219,12 +219,14 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(kind: str, *, cpus: int = 2, task_events: bool = False) -> Iterator[Cluster]:
+def running(
+    kind: str, *, cpus: int = 2, gpus: int = 0, task_events: bool = False
+) -> Iterator[Cluster]:
     """Start and join a cluster, on either store; on leaving, look for what it left behind."""
     shared = shared_memory()
     if kind == "valkey":
         others = {*family(os.getpid())}  # this process, and what other fixtures have started
-        context = ca.init(num_cpus=cpus, task_events=task_events)
+        context = ca.init(num_cpus=cpus, num_gpus=gpus, task_events=task_events)
         folder = Path(context.address.removeprefix("redis+socket://")).parent
         pids = [pid for pid in family(os.getpid()) if pid not in others]
         try:
@@ -237,7 +239,7 @@ def running(kind: str, *, cpus: int = 2, task_events: bool = False) -> Iterator[
         assert shared_memory() == shared
         return
     with redis_server() as server:
-        words = ["--task-events"] if task_events else []
+        words = ["--num-gpus", str(gpus), *(["--task-events"] if task_events else [])]
         with node_on(server, *words, cpus=cpus) as node:
             context = ca.init(server.url, keys=server.key)
             try:

@@ -225,9 +225,9 @@ def test_no_call_runs_in_a_driver_that_asks_whether_it_was_cancelled(cluster: Cl
         ca.get_runtime_context().is_canceled()
 
 
-def test_labels_and_placement_groups_are_empty(cluster: Cluster):
+def test_a_driver_has_the_labels_of_its_node_and_no_placement_group(cluster: Cluster):
     context = ca.get_runtime_context()
-    assert context.get_node_labels() == {}
+    assert context.get_node_labels() == {"ray.io/node-id": context.get_node_id()}
     assert context.get_placement_group_id() is None
     assert context.runtime_env_string == context.get_runtime_env_string() == "{}"
 
@@ -236,8 +236,10 @@ def test_nodes_and_resources_have_the_shape_that_rays_programs_read(cluster: Clu
     (node,) = ca.nodes()
     assert node["Alive"] is True
     assert node["alive"] is True
-    assert node["Resources"] == {"CPU": 2.0}
+    assert node["Resources"] == ca.cluster_resources()
+    assert node["Resources"]["CPU"] == 2.0
+    assert node["Resources"]["node:127.0.0.1"] == 1.0
+    assert node["Resources"]["memory"] > 2**30
     assert node["NodeManagerAddress"] == "127.0.0.1"
     assert {"NodeID", "NodeManagerHostname", "NodeName", "Labels"} <= set(node)
-    assert ca.cluster_resources() == {"CPU": 2.0}
     assert all(isinstance(amount, float) for amount in ca.available_resources().values())

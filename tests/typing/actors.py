@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar, assert_type
 
 import celery_actors as ca
-from celery_actors import ActorClass, ActorHandle, ObjectRef, remote
+from celery_actors import ActorClass, ActorHandle, ObjectRef, ObjectRefGenerator, remote
 
 T = TypeVar("T")
 
@@ -25,6 +26,12 @@ class Counter:
     @ca.method(num_returns=1)
     def marked(self, word: str) -> list[str]:
         return [word]
+
+    def count(self, up_to: int) -> Iterator[int]:
+        yield from range(up_to)
+
+    async def count_slowly(self, up_to: int) -> AsyncIterator[str]:
+        yield str(up_to)
 
     @staticmethod
     def about(topic: str) -> str:
@@ -66,6 +73,12 @@ def a_call_of_an_async_method_gives_its_value(
     assert_type(counter.call(Counter.later, 2), ObjectRef[str])
     assert_type(counter.call(Counter.later, number), ObjectRef[str])
     assert_type(counter.call(Counter.later, by=2), ObjectRef[str])
+
+
+def a_call_of_a_generator_gives_references_one_by_one(counter: ActorHandle[Counter]) -> None:
+    assert_type(counter.call(Counter.count, 3), ObjectRefGenerator[int])
+    assert_type(counter.call(Counter.count_slowly, 3), ObjectRefGenerator[str])
+    counter.call(Counter.count, "3")  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def a_wrong_call_is_refused(counter: ActorHandle[Counter], word: ObjectRef[str]) -> None:

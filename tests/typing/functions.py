@@ -6,10 +6,10 @@ Each line that must be refused carries one comment for each checker: a lost erro
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, ParamSpec, TypeVar, assert_type
 
-from celery_actors import ObjectRef, remote
+from celery_actors import ObjectRef, ObjectRefGenerator, get, remote
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -105,6 +105,33 @@ def functions_of_every_making_are_understood(words: Callable[[int], str]) -> Non
     assert_type(remote(functools.partial(pow, 2)).remote(3), ObjectRef[int])
 
 
+def a_generator_gives_references_one_by_one(number: ObjectRef[int]) -> None:
+    @remote
+    def squares(count: int) -> Iterator[str]:
+        for n in range(count):
+            yield str(n * n)
+
+    @remote(num_cpus=1)
+    def halves(count: int) -> Generator[float, None, None]:
+        yield count / 2
+
+    assert_type(squares.remote(3), ObjectRefGenerator[str])
+    assert_type(squares.remote(number), ObjectRefGenerator[str])
+    assert_type(halves.options(name="h").remote(3), ObjectRefGenerator[float])
+    for ref in squares.remote(3):
+        assert_type(ref, ObjectRef[str])
+        assert_type(get(ref), str)
+    squares.remote("3")  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
 def functions_without_annotations_take_anything(anything: Any) -> None:
     sizes = remote(anything)
     sizes.remote(1, 2, three=3)
+
+
+def a_function_that_returns_anything_gives_a_reference() -> None:
+    @remote
+    def load(path: str) -> Any:
+        return path
+
+    assert_type(load.remote("a"), ObjectRef[Any])  # type: ignore[assert-type]  # mypy: Any

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from celery_actors import groups
 from celery_actors.config import Address, KeyRing
 from celery_actors.serialization import Sealer
 from celery_actors.store import Store
@@ -35,3 +36,10 @@ def store(address: Address) -> Iterator[Store]:
     yield client
     client.run("FLUSHDB")
     client.close()
+
+
+@pytest.fixture
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no attempt to place a group, and no pause after one, be over by itself."""
+    monkeypatch.setattr(groups, "ANSWER_MS", 60_000)
+    monkeypatch.setattr(groups, "PAUSE_MS", 60_000)

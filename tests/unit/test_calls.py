@@ -20,8 +20,8 @@ from celery_actors.errors import (
     SerializationError,
 )
 from celery_actors.messages import decode_body, decode_envelope
+from celery_actors.need import Need
 from celery_actors.object_ref import ObjectRef
-from celery_actors.placement import Need
 from celery_actors.runtime import Runtime
 from celery_actors.store import Store
 from tests.unit.store.records import StoredActor
@@ -206,8 +206,8 @@ def test_a_caller_waits_for_the_store_when_too_much_is_not_acknowledged(
 def test_work_with_a_need_of_its_own_rings_for_it(runtime: Runtime, store: Store) -> None:
     need = Need((("ssd", 10_000),))
     queue = routing.shared_queue(need.label)
-    target = runtime.calls.shared(queue, "function f", need)
-    assert runtime.calls.shared(queue, "function f", need) is target
+    target = runtime.calls.shared("function f", need, registered=True)
+    assert runtime.calls.shared("function f", need, registered=True) is target
     assert target.owner == queue
 
     send(runtime, target)

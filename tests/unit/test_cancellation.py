@@ -13,10 +13,12 @@ from celery_actors import routing
 from celery_actors.config import Address, KeyRing
 from celery_actors.errors import TaskCancelledError
 from celery_actors.object_ref import ObjectRef
+from celery_actors.options import FunctionOptions
 from celery_actors.runtime import Runtime
 from celery_actors.store import Store
 
-QUEUE = routing.shared_queue("cpu1")
+NEED = FunctionOptions().need
+QUEUE = routing.shared_queue(NEED.label)
 TAKEN = "taken-by-a-worker"
 
 
@@ -37,7 +39,7 @@ def wait_until(state: Callable[[], Any], what: str) -> None:
 
 def send(runtime: Runtime, store: Store) -> ObjectRef[Any]:
     """Send one function call and let a worker take it."""
-    target = runtime.calls.shared(QUEUE, "double", None)
+    target = runtime.calls.shared("double", NEED, registered=False)
     ref: ObjectRef[Any] = runtime.calls.submit(target, runtime.template(target, "double"), [2], {})
     runtime.calls.settle()
     assert store.run("LMOVE", QUEUE, TAKEN, "RIGHT", "LEFT")

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from celery_actors.need import Need
 from celery_actors.options import (
     ActorOptions,
     FunctionOptions,
     actor_options,
     function_options,
 )
-from celery_actors.placement import Need
 
 
 def of_actor(**given: Any) -> ActorOptions:

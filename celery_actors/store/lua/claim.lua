@@ -1,15 +1,26 @@
 -- Take the oldest waiting creation from one queue and become the actor's owner, in one step.
 -- KEYS 1 creation queue (LIST)   2 what this node run owns (SET)   3 lease of this node run
+--      4 dead letters (LIST)
 -- ARGV 1 owner "<incarnation>|<nonce>"  2 key prefix of actors
 -- Returns {} nothing waits, or {actor id, queue, epoch, spec, meta as a flat list}
+-- A message that asks for no actor is set aside.
 -- Calls that a former owner had moved out of line go back to the front of the queue, in order.
 if redis.call('EXISTS', KEYS[3]) == 0 then return {} end
 while true do
   local message = redis.call('RPOP', KEYS[1])
   if not message then return {} end
-  local actor = cjson.decode(message)['headers']['ca_create']
-  local base = ARGV[2] .. ':{' .. actor[2] .. '}:' .. actor[1]
-  local meta = redis.call('HMGET', base .. ':m', 'st', 'ep', 'own', 'ap')
+  local read, envelope = pcall(cjson.decode, message)
+  local headers = read and type(envelope) == 'table' and envelope['headers']
+  local actor = type(headers) == 'table' and headers['ca_create']
+  local base, meta = '', {}
+  if type(actor) == 'table' and actor[2] then
+    base = ARGV[2] .. ':{' .. actor[2] .. '}:' .. actor[1]
+    meta = redis.call('HMGET', base .. ':m', 'st', 'ep', 'own', 'ap')
+  else
+    redis.call('LPUSH', KEYS[4], cjson.encode({queue = KEYS[1], message = message,
+      reason = 'this is no creation of an actor'}))
+    redis.call('LTRIM', KEYS[4], 0, 999)
+  end
   if (meta[1] == 'pending' or meta[1] == 'restarting') and meta[3] == '' then
     local now = redis.call('TIME')
     local epoch = math.max(tonumber(meta[2]) + 1, now[1] * 1000 + math.floor(now[2] / 1000))

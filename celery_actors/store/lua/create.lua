@@ -13,7 +13,7 @@ if ARGV[3] ~= '' then
   redis.call('HSET', KEYS[3], ARGV[3], ARGV[1])
 end
 redis.call('HSET', KEYS[1], 'st', 'pending', 'ep', 0, 'own', '', 'ap', 0, 'go', 0, 'restarts', 0,
-  'need', ARGV[6], 'queue', ARGV[2], 'name', ARGV[3], unpack(ARGV, 9))
+  'need', ARGV[6], 'needs', ARGV[7], 'queue', ARGV[2], 'name', ARGV[3], unpack(ARGV, 9))
 redis.call('SET', KEYS[2], ARGV[4])
 redis.call('HSET', KEYS[6], ARGV[1], ARGV[2])
 redis.call('HSET', KEYS[8], ARGV[6], ARGV[7])

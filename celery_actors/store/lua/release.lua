@@ -1,7 +1,7 @@
 -- An actor's process is gone: settle or return the calls that had started, then restart it or
 -- declare it dead. Only for the (epoch, owner) that held it.
 -- KEYS 1 mailbox  2 meta  3 out of line  4 what the node run owns (SET)  5 creation queue  6 bell
---      7 begun (SET)
+--      7 begun (SET)  8 needs (HASH)
 -- ARGV 1 epoch  2 owner  3 position  4 calls to take from the mailbox (the oldest)
 --      5 '1' a restart is allowed  6 cause  7 '1' __init__ raised  8 creation message  9 need label
 --      10 actor id  11 result lifetime  12 number of results  13 number of messages to put back
@@ -10,7 +10,7 @@
 --      position out of line and its message for the next run, or '' to drop it
 -- Returns 'restarting', 'dead', or -10 fenced / -11 moved on.
 --@include post_results
-local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'ap', 'restarts')
+local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'ap', 'restarts', 'needs')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return -10 end
 local pos, taken = tonumber(ARGV[3]), tonumber(ARGV[4])
 if tonumber(meta[3]) ~= pos then return -11 end
@@ -34,6 +34,7 @@ if ARGV[5] == '1' then
   redis.call('HSET', KEYS[2], 'st', 'restarting', 'own', '', 'ap', ap,
     'restarts', tonumber(meta[4]) + 1, 'cause', ARGV[6])
   redis.call('LPUSH', KEYS[5], ARGV[8])
+  redis.call('HSET', KEYS[8], ARGV[9], meta[5])
   redis.call('PUBLISH', KEYS[6], ARGV[9])
   return 'restarting'
 end

@@ -1,12 +1,12 @@
 -- A node's heartbeat: renew its lease, list what needs attention.
 -- KEYS 1 lease  2 nodes (HASH)  3 kills (SET)  4 sessions (ZSET)
--- ARGV 1 incarnation  2 lease in milliseconds  3 description  4 '1' this is the first tick
+-- ARGV 1 incarnation  2 lease in milliseconds  3 description or '' where it is the same  4 '1' this is the first tick
 --      5 prefix of lease keys
 -- Returns {alive, actors to kill, dead node runs, expired sessions}; alive 0: another node took
 -- over this run's actors (its entry in nodes is gone), so it must end its processes.
 if ARGV[4] ~= '1' and redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return {0, {}, {}, {}} end
 redis.call('SET', KEYS[1], '1', 'PX', ARGV[2])
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[2], ARGV[1], ARGV[3]) end
 local dead = {}
 for _, incarnation in ipairs(redis.call('HKEYS', KEYS[2])) do
   if redis.call('EXISTS', ARGV[5] .. incarnation) == 0 then dead[#dead + 1] = incarnation end

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from celery_actors import directory, routing
-from celery_actors.config import KeyRing
 from celery_actors.errors import ActorDiedError, ClusterUnreachableError
-from celery_actors.messages import MessageTemplate, decode_envelope
+from celery_actors.messages import decode_envelope
+from celery_actors.need import Need
 from celery_actors.node.recovery import (
     Lost,
     actor_lost,
@@ -21,47 +21,12 @@ from celery_actors.node.recovery import (
     node_lost,
     shared_lost,
 )
-from celery_actors.placement import Need
 from celery_actors.serialization import Sealer
 from celery_actors.store import Store, Wire
+from tests.unit.node.outcomes import GARBAGE, RING, call, numbers, outcomes, text_of
 from tests.unit.store.records import NODE, TTL, StoredActor, start_node
 
 QUEUE = routing.shared_queue("none")
-GARBAGE = "no message at all"
-RING = KeyRing((b"\x01" * 32,))
-
-
-def call(number: int, retries: int = 0) -> str:
-    """Return the message of a call that may be run again so many times."""
-    template = MessageTemplate(
-        task="Counter.add", queue="q", caller="caller-1", job="job-1", origin="1@driver",
-        max_retries=retries,
-    )  # fmt: skip
-    return template.build(f"call-{number}".encode(), number, b'"[[],{},{}]"').decode()
-
-
-def outcomes(store: Store) -> dict[str, str]:
-    """Return the error of every answered call, by number."""
-    found = {}
-    for key in sorted(store.texts("KEYS", routing.RESULT_PREFIX + "*")):
-        record = json.loads(store.get(key) or b"{}")
-        found[key.removeprefix(f"{routing.RESULT_PREFIX}call-")] = record["result"]["exc_type"]
-    return found
-
-
-def text_of(store: Store, number: int) -> str:
-    """Return what the error of a call says."""
-    record = json.loads(store.get(routing.result_key(f"call-{number}")) or b"{}")
-    (text,) = record["result"]["exc_message"]
-    return str(text)
-
-
-def numbers(messages: list[str]) -> list[str]:
-    """Return the numbers of calls; a message that is none stands for itself."""
-    return [
-        found if found == GARBAGE else decode_envelope(found.encode()).headers.id[5:]
-        for found in messages
-    ]
 
 
 def cancel(store: Store, number: int) -> None:

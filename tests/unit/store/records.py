@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from celery_actors import directory, routing
-from celery_actors.placement import Need
+from celery_actors.need import Need
 from celery_actors.store import Answer, Claim, Store
 from celery_actors.store.scripts import flatten
 
@@ -80,10 +80,9 @@ class StoredActor:
 
     def claim(self, incarnation: str = NODE, nonce: str = "n1") -> Claim | None:
         """Become the owner as a node does."""
-        claim = self.store.scripts.claim(
-            self.creations, routing.owned_key(incarnation), routing.lease_key(incarnation),
-            f"{incarnation}|{nonce}", routing.PREFIX,
-        )  # fmt: skip
+        names = [self.creations, routing.owned_key(incarnation), routing.lease_key(incarnation),
+                 routing.DEAD_LETTERS]  # fmt: skip
+        claim = self.store.scripts.claim(names, f"{incarnation}|{nonce}", routing.PREFIX)
         if claim is not None:
             self.epoch, self.owner = claim.epoch, f"{incarnation}|{nonce}"
         return claim
@@ -128,12 +127,12 @@ class StoredActor:
     def release(self, position: int, answered: Sequence[Answer], **changed: Any) -> str | int:
         """Let the node report that the actor's process is gone."""
         names = [self.keys.queue, self.keys.meta, self.keys.parked, routing.owned_key(NODE),
-                 self.creations, routing.BELL, self.keys.begun]  # fmt: skip
+                 self.creations, routing.BELL, self.keys.begun, routing.NEEDS]  # fmt: skip
         given: dict[str, Any] = {
             "epoch": self.epoch, "owner": self.owner, "position": position,
             "settled": len(answered), "restart": True, "cause": "killed", "init_failed": False,
             "creation": directory.creation_message(
-                self.actor_id, self.keys.queue, "none", "Counter"),
+                self.actor_id, self.keys.queue, "Counter"),
             "need": "none", "actor_id": self.actor_id, "ttl": TTL,
             "answers": answered, "returned": [], "aside": [],
         }  # fmt: skip

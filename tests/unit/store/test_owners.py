@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from celery_actors import routing
@@ -262,3 +264,19 @@ def test_a_living_actor_is_not_buried(actor: StoredActor, store: Store) -> None:
     assert store.hash(routing.ACTORS) == {"actor-1": actor.keys.queue}
     assert store.hash(routing.NAMES) != {}
     assert actor.submit(4, "d") == [0, 1]
+
+
+def test_a_message_that_asks_for_no_actor_is_set_aside(store: Store) -> None:
+    actor = StoredActor(store)
+    start_node(store)
+    for stray in ("no JSON", "[]", '{"headers": {}}', '{"headers": {"ca_create": "x"}}'):
+        store.run("LPUSH", actor.creations, stray)
+    actor.create()
+
+    assert actor.claim() is not None
+
+    letters = [json.loads(text) for text in store.texts("LRANGE", routing.DEAD_LETTERS, 0, -1)]
+    assert [letter["message"] for letter in letters][::-1] == [
+        "no JSON", "[]", '{"headers": {}}', '{"headers": {"ca_create": "x"}}',
+    ]  # fmt: skip
+    assert {letter["queue"] for letter in letters} == {actor.creations}

@@ -9,16 +9,19 @@ from typing import Any
 import pytest
 
 from celery_actors import routing
+from celery_actors.need import Need
 from celery_actors.node.recovery import Lost, shared_lost
 from celery_actors.store import Answer, Store
 from tests.unit.store.records import NODE, TTL, answers, messages_on, results
 
-QUEUE = routing.shared_queue("cpu0.5")
+HALF = Need.of(cpus=0.5, custom={})
+NEED = HALF.encode()
+QUEUE = routing.shared_queue(HALF.label)
 
 
 def submit(store: Store, first: int, *calls: str, need: str = "", caller: str = "c1") -> Any:
     names = [QUEUE, routing.CALLERS + caller, routing.BELL, routing.NEEDS]
-    return store.scripts._eval("submit_shared", names, first, TTL, need, '[["CPU",5000]]', *calls)
+    return store.scripts._eval("submit_shared", names, first, TTL, need, NEED, *calls)
 
 
 def waiting(store: Store) -> list[str]:
@@ -45,7 +48,7 @@ class StoredWorker:
         return self.store.texts("LRANGE", self.keys.queue, 0, -1)[::-1]
 
     def start(self) -> StoredWorker:
-        fields = ("ep", self.epoch, "own", self.owner, "ap", 0, "go", 0)
+        fields = ("ep", self.epoch, "own", self.owner, "ap", 0, "go", 0, "needs", NEED)
         self.store.run("HSET", self.keys.meta, *fields)
         self.store.run("SADD", routing.owned_key(NODE), self.worker_id)
         return self
@@ -58,11 +61,11 @@ class StoredWorker:
         )  # fmt: skip
 
     def give_back(self, keep: int, need: str = "") -> int:
-        names = (self.keys.queue, self.keys.meta, QUEUE)
+        names = (self.keys.queue, self.keys.meta, QUEUE, routing.NEEDS)
         return self.store.scripts.give_back(names, self.epoch, self.owner, keep, need, routing.BELL)
 
     def recover(self, seen: int, answered: Sequence[Answer], returned: Sequence[bytes]) -> int:
-        names = [self.keys.queue, self.keys.meta, QUEUE, routing.owned_key(NODE)]
+        names = [self.keys.queue, self.keys.meta, QUEUE, routing.owned_key(NODE), routing.NEEDS]
         return self.store.scripts.recover(
             names, epoch=self.epoch, owner=self.owner, seen=seen, worker_id=self.worker_id,
             need="", bell=routing.BELL, ttl=TTL, answers=answered, returned=returned,
@@ -103,7 +106,7 @@ def test_a_need_of_its_own_is_registered_and_rung_for(store: Store) -> None:
     bell = store.subscribe(routing.BELL)
     submit(store, 1, "a", need="cpu0.5")
     assert messages_on(bell, 1) == ["cpu0.5"]
-    assert store.hash(routing.NEEDS) == {"cpu0.5": '[["CPU",5000]]'}
+    assert store.hash(routing.NEEDS) == {"cpu0.5": NEED}
 
 
 def test_calls_for_resident_workers_ring_for_nobody(store: Store) -> None:
@@ -163,6 +166,7 @@ def test_giving_back_rings_for_the_need(worker: StoredWorker, store: Store) -> N
     bell = store.subscribe(routing.BELL)
     worker.give_back(keep=0, need="cpu0.5")
     assert messages_on(bell, 1) == ["cpu0.5"]
+    assert store.hash(routing.NEEDS) == {"cpu0.5": NEED}
 
 
 # -- recover ---------------------------------------------------------------------------------
@@ -205,4 +209,5 @@ def test_recovery_rings_for_the_need_also_for_half_a_cpu(
     bell = store.subscribe(routing.BELL)
     shared_lost(store, worker.worker_id, worker.owner, Lost("killed", progress=0), TTL)
     assert messages_on(bell, 1) == ["cpu0.5"]
+    assert store.hash(routing.NEEDS) == {"cpu0.5": NEED}
     assert waiting(store) == ["a", "b", "c", "d", "e"]

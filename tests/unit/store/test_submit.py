@@ -5,7 +5,7 @@ import json
 import pytest
 
 from celery_actors import routing
-from celery_actors.placement import Need
+from celery_actors.need import Need
 from celery_actors.store import Store
 from tests.unit.store.records import StoredActor, messages_on
 
@@ -117,4 +117,4 @@ def test_creation_rings_for_its_need(store: Store) -> None:
     bell = store.subscribe(routing.BELL)
     StoredActor(store).create()
     assert messages_on(bell, 1) == [Need().label]
-    assert store.hash(routing.NEEDS) == {Need().label: "[]"}
+    assert store.hash(routing.NEEDS) == {Need().label: Need().encode()}

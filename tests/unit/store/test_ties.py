@@ -10,7 +10,7 @@ import pytest
 
 from celery_actors import directory, routing, tokens
 from celery_actors.messages import outline
-from celery_actors.placement import Need
+from celery_actors.need import Need
 from celery_actors.store import Store
 from tests.unit.store.records import StoredActor, start_node
 

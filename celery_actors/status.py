@@ -1,0 +1,135 @@
+"""What ``celery_actors status`` shows: nodes, their devices and who holds them, actors, groups."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from . import directory, groups, inventory, registry
+from .need import UNIT, described
+from .store import Store
+
+__all__ = ["collect", "show"]
+
+
+def collect(store: Store) -> dict[str, Any]:
+    """Return the state of a cluster as plain values: what ``--json`` prints."""
+    return {
+        "nodes": {
+            node.node_id: {
+                **node.about, "alive": node.alive, "devices": inventory.devices_of(node),
+            }
+            for node in registry.records(store)
+        },
+        "actors": [_actor(actor) for actor in directory.actors(store)],
+        "placement_groups": [
+            {
+                "placement_group_id": group.group_id, "name": group.name, "state": group.state,
+                "strategy": group.strategy, "bundles": [need.plain for need in group.bundles],
+                "nodes": [group.placed(index) for index in range(len(group.bundles))],
+            }
+            for group in groups.everything(store)
+        ],
+    }  # fmt: skip
+
+
+def _actor(actor: directory.ActorRecord) -> dict[str, Any]:
+    return {
+        "actor_id": actor.actor_id, "class_name": actor.class_name, "state": actor.state,
+        "name": actor.meta.get("name", "").partition("\x1f")[2],
+        "namespace": actor.meta.get("namespace", ""), "node_id": actor.meta.get("node", ""),
+        "pid": int(actor.meta.get("pid", 0)), "num_restarts": int(actor.meta["restarts"]),
+        "queue": actor.meta["queue"], "needs": actor.meta.get("need", ""),
+    }  # fmt: skip
+
+
+def show(state: Mapping[str, Any], address: str) -> None:
+    """Print it as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    # A pipe has no width: whole lines are what a script or a pager wants.
+    console = Console(width=None if sys.stdout.isatty() else 250)
+
+    def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        rows = list(rows)
+        if rows:
+            found = Table(title=title, title_justify="left", box=None, pad_edge=False)
+            for column in columns:
+                found.add_column(column, overflow="fold")
+            for row in rows:
+                found.add_row(*row)
+            console.print(found)
+
+    nodes, actors = state["nodes"], state["actors"]
+    console.print(f"{_count(nodes, 'node')}, {_count(actors, 'actor')} at {address}")
+    table(
+        "Nodes",
+        ("node", "state", "has", "free", "workers", "labels"),
+        (
+            (
+                node_id, "alive" if node["alive"] else "lost", _amounts(node["total"]),
+                _amounts(node["free"]), str(node["workers"]), _labels(node["labels"]),
+            )
+            for node_id, node in nodes.items()
+        ),
+    )  # fmt: skip
+    table(
+        "Devices",
+        ("node", "device", "type", "free", "held by"),
+        (
+            (
+                node_id, str(device["id"]), device["type"] or "-", f"{device['free']:g}",
+                ", ".join(
+                    f"{holder['worker']} ({holder['share']:g}, pid {holder['pid']})"
+                    for holder in device["holders"]
+                ) or "-",
+            )
+            for node_id, node in nodes.items() for device in node["devices"]
+        ),
+    )  # fmt: skip
+    table(
+        "Placement groups",
+        ("group", "name", "state", "strategy", "bundles"),
+        (
+            (
+                group["placement_group_id"][:8], group["name"] or "-", group["state"],
+                group["strategy"],
+                "; ".join(
+                    f"{_plain(bundle)} on {node or 'no node yet'}"
+                    for bundle, node in zip(group["bundles"], group["nodes"], strict=True)
+                ),
+            )
+            for group in state["placement_groups"]
+        ),
+    )  # fmt: skip
+    table(
+        "Actors",
+        ("actor", "state", "node", "pid", "restarts", "needs"),
+        (
+            (
+                f"{actor['class_name']}({actor['name'] or actor['actor_id'][:8]})", actor["state"],
+                actor["node_id"] or "-", str(actor["pid"] or "-"), str(actor["num_restarts"]),
+                actor["needs"],
+            )
+            for actor in actors
+        ),
+    )  # fmt: skip
+
+
+def _count(things: Sequence[Any] | Mapping[str, Any], what: str) -> str:
+    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
+
+
+def _amounts(units: Mapping[str, int]) -> str:
+    return described(tuple(registry.shown(units).items()))
+
+
+def _plain(amounts: Mapping[str, float]) -> str:
+    return described([(name, round(amount * UNIT)) for name, amount in amounts.items()])
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    own = {name: text for name, text in labels.items() if not name.startswith("ray.io/")}
+    return ", ".join(f"{name}={text}" for name, text in own.items()) or "-"
