@@ -51,6 +51,17 @@ _DRAIN_SECONDS = 30.0
 _STORE_TROUBLE = (ClusterUnreachableError, StoreError)
 
 
+class _Cancellation(msgspec.Struct):
+    queues: list[str]  # where the call may be
+    cancel: str  # the call's id
+    force: bool
+    recursive: bool
+    channel: str  # where to answer
+
+
+_decode_cancellation = msgspec.json.Decoder(_Cancellation).decode
+
+
 @dataclass(frozen=True, slots=True)
 class SupervisorOptions:
     """What a node has."""
@@ -178,9 +189,9 @@ class Supervisor:
         words = {reply[2] for reply in pushes if isinstance(reply, PUSH) and reply[0] == b"message"}
         for word in words:
             if word.startswith(b"flush:"):
-                self._flush_output(word[6:].decode())
+                self._flush_output(word[6:].decode(errors="replace"))
             elif word.startswith(b"{"):
-                self._cancel(msgspec.json.decode(word))
+                self._cancel(word)
         if b"kill" in words:
             self._safe_tick()
         elif words:
@@ -252,11 +263,16 @@ class Supervisor:
         if not mine:
             self._store.run("SREM", routing.kill_key(self._incarnation), actor_id)
 
-    def _cancel(self, word: dict[str, Any]) -> None:
+    def _cancel(self, raw: bytes) -> None:
         """Pass a cancellation on to the workers that may have the call."""
+        try:
+            word = _decode_cancellation(raw)
+        except msgspec.MsgspecError as error:
+            logger.warning("a word to this node is not what belongs there: %s", error)
+            return
         for worker in self._workers.values():
-            if worker.assignment.queue in word["queues"]:
-                worker.tell(word)
+            if worker.assignment.queue in word.queues:
+                worker.tell(msgspec.to_builtins(word))
 
     def _look(self) -> None:
         if self._stop:

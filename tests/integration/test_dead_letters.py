@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import celery_actors as ca
-from tests.integration.actors import double
+from tests.integration.actors import Counter, double
 from tests.integration.strangers import Bomb, Target, assert_refused, message, sealed
 from tests.integration.support import Cluster, wait_until
 
@@ -87,3 +87,14 @@ def test_garbage_on_the_shared_queue_does_not_stop_its_workers(cluster: Cluster,
         wait_until(lambda: client.get("celery-task-meta-shared-1"), "an answer")
         assert json.loads(client.get("celery-task-meta-shared-1"))["status"] == "FAILURE"
     assert not trap.exists()
+
+
+@pytest.mark.parametrize("word", [b"{", b'{"queues": 7}', b'{"cancel": "x"}', b"{}", b"flush:\xff"])
+def test_garbage_on_the_bell_ends_no_node(cluster: Cluster, word: bytes):
+    before = ca.nodes()[0]["pid"]
+    with cluster.client() as client:
+        assert client.publish("ca:bell", word)
+
+    assert ca.get(Counter.remote().add.remote(), timeout=10) == 1
+    assert ca.nodes()[0]["pid"] == before
+    assert ca.nodes()[0]["Alive"]
