@@ -25,6 +25,7 @@ from .serialization import Blob, Sealer
 from .several import Several
 from .store import Answer, Mux, Store
 from .store.wire import pack
+from .watchdog import Watchdog
 
 __all__ = ["Latch", "Results"]
 
@@ -481,6 +482,7 @@ class Results:
             return self._wait_for(latch, deadline)
 
     def _wait_for(self, latch: Latch, deadline: float | None) -> bool:
+        watchdog = Watchdog(self.watchdog) if self.watchdog is not None else None
         while True:
             step = time.monotonic() + SILENCE_SECONDS
             until = step if deadline is None else min(step, deadline)
@@ -489,8 +491,8 @@ class Results:
             if deadline is not None and time.monotonic() >= deadline:
                 return latch.done()
             # Look after nodes that died with nobody left to notice, and for lost pushes.
-            if self.watchdog is not None:
-                self.watchdog()
+            if watchdog is not None:
+                watchdog.look()
             self.refetch()
 
     def wait_stored(self, refs: Sequence[ObjectRef[Any]]) -> bool:

@@ -230,8 +230,8 @@ class Supervisor:
             for incarnation in dead:
                 logger.warning("node %s is lost; taking over what it owned", incarnation)
                 node_lost(self._store, incarnation, self._ttl)
-        for session in sessions:
-            end_session(self._store, session, self._ttl)
+            for session in sessions:
+                end_session(self._store, session, self._ttl)
         self._look()
         return True
 

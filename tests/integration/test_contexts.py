@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import socket
 import textwrap
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 import celery_actors as ca
 from tests.integration.actors import Counter, double
+from tests.integration.gates import Gate
 from tests.integration.support import (
     Server,
     client_of,
@@ -156,6 +159,34 @@ def test_a_lost_store_ends_every_wait(server: Server):
                 ca.get(counter.add.remote(), timeout=60)
         finally:
             ca.shutdown()
+
+
+def test_a_store_that_stands_still_holds_up_no_get(gate: Gate):
+    with ca.init(num_cpus=1):
+        actor = Counter.remote()
+        running = actor.hold.remote(gate.path)
+        gate.wait_reached()
+        below = psutil.Process().children(recursive=True)
+        (store,) = [process for process in below if process.name().startswith("valkey")]
+        outcome: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                ca.get(running, timeout=4)
+            except ca.GetTimeoutError as error:
+                outcome.append(error)
+
+        store.suspend()
+        try:
+            waiting = threading.Thread(target=wait)
+            waiting.start()
+            wait_until(lambda: outcome, "the get has ended with its time", 10)
+            waiting.join()
+        finally:
+            store.resume()
+        gate.open()
+
+        assert ca.get([running, actor.add.remote()], timeout=20) == ["passed", 1]
 
 
 def test_a_fork_of_the_driver_leaves_its_cluster_alone(tmp_path: Path):

@@ -49,15 +49,17 @@ class AsyncClock(Clock):
 def test_a_call_for_later_starts_when_it_is_due_and_holds_nobody_back(cluster: Cluster, kind: str):
     cls = ca.remote(AsyncClock) if kind == "async" else ca.remote(Clock).options(**KINDS[kind])
     clock = cls.remote()
-    ca.get(clock.pid.remote(), timeout=10)
-    began = time.time()
-    third = clock.note.options(countdown=0.6).remote(3)
-    second = clock.note.options(eta=datetime.now(UTC) + timedelta(seconds=0.3)).remote(2)
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    far = [clock.note.options(countdown=3600).remote(3), clock.note.options(eta=ahead).remote(4)]
 
-    assert ca.get(clock.note.remote(1), timeout=10) < began + 0.3
+    assert ca.get(clock.note.remote(1), timeout=10)
+    began = time.time()
+    second = clock.note.options(eta=datetime.now(UTC) + timedelta(seconds=0.3)).remote(2)
     assert ca.get(second, timeout=10) >= began + 0.3
-    assert ca.get(third, timeout=10) >= began + 0.6
-    assert ca.get(clock.read.remote(), timeout=10) == [1, 2, 3]
+    assert ca.get(clock.note.options(countdown=0.3).remote(5), timeout=10) >= began + 0.6
+    assert not ca.wait(far, timeout=0)[0]
+    assert ca.get(clock.read.remote(), timeout=10) == [1, 2, 5]
+    ca.kill(clock)
 
 
 def test_a_moment_that_is_over_or_a_countdown_of_nought_means_now(cluster: Cluster):

@@ -10,11 +10,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.integration.gates import Gate
 from tests.integration.support import (
     Server,
+    client_of,
     driver_keys,
     family,
     is_alive,
@@ -90,6 +92,48 @@ def test_the_folder_goes_even_when_driver_and_node_are_killed_together(gate: Gat
         driver.wait(20)
         wait_all_gone(below, "everything that the driver started has ended")
         wait_until(lambda: not folder.exists(), "the private folder is removed")
+
+
+PATIENT = """
+import json, sys
+import celery_actors as ca
+from celery_actors import session
+from tests.integration.actors import Counter
+
+session.SESSION_MS, session.RENEW_SECONDS = 2_000, 0.5
+context = ca.init(num_cpus=1)
+actor = Counter.remote()
+print(json.dumps(dict(address=context.address, node=context.node_id)), flush=True)
+for _ in range(2):
+    print(ca.get(actor.add.remote(), timeout=20), flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_driver_that_stood_still_with_its_node_keeps_its_actors(tmp_path: Path):
+    """As when a laptop sleeps: all leases are over when everybody wakes."""
+    with running_script(tmp_path, PATIENT) as driver:
+        report = report_of(driver)
+        assert driver.stdout is not None
+        assert driver.stdin is not None
+        assert driver.stdout.readline() == "1\n"
+        members = [psutil.Process(pid) for pid in family(driver.pid)]
+        frozen = [one for one in members if not one.name().startswith(("sh", "valkey"))]
+        lease = f"ca:node:{report['node']}"
+        with contextlib.closing(client_of(report["address"])) as client:
+            assert client.exists(lease)
+
+            for one in frozen:
+                one.suspend()
+            wait_until(lambda: not client.exists(lease), "the node's lease is over")
+            for one in frozen[1:]:
+                one.resume()
+            wait_until(lambda: client.exists(lease), "the node has looked around again")
+        frozen[0].resume()
+
+        driver.stdin.write("\n")
+        driver.stdin.flush()
+        assert driver.stdout.readline() == "2\n"
 
 
 def _words(pid: int) -> list[str]:
