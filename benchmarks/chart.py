@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from html import escape
 
-from benchmarks.measures import BASE, BY_NAME, MEASURES, Measure
+from benchmarks.measures import BASE, MEASURES, Measure
 from benchmarks.results import Results
 from benchmarks.systems import System
 

@@ -54,7 +54,12 @@ SYSTEMS = (
         setup="`init(num_cpus=2, num_gpus=1)` and `celery_actors worker --num-cpus 2 --num-gpus 1` "
         "on its server; the GPUs are logical ones",
         only_measures=(
-            "device_actors", "idle_cpu", "idle_commands", "waiting_cpu", "waiting_commands", "join",
+            "device_actors",
+            "idle_cpu",
+            "idle_commands",
+            "waiting_cpu",
+            "waiting_commands",
+            "join",
         ),
     ),
     System(

@@ -312,6 +312,8 @@ class Stress:
             started = [each for each in self._actors if is_done(each.ref)]
         among = started if started and number % 5 else self._actors
         chosen = among[number % len(among)]
+        if chosen not in started and how != "restart":
+            how = "kill"  # else it would start only to end, and fewer and fewer others come to it
         if how == "exit":
             chosen.actor.leave.remote()
         elif how != "drop":
