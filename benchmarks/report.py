@@ -35,11 +35,11 @@ submitted, then all of their results are fetched, again and again. {actors} acto
 once; each counts as created when it has answered one call and as ended when its process is gone.
 Private memory is what an actor's process alone holds (`Private_Clean` and `Private_Dirty`, in units
 of 10⁶ bytes), the median of these actors. Arrays of 100 MB are put and got again in the driver, one
-by one. Actors with a share of a device are created ten times {actors} and ended again, each time so
-many as use up the devices of both nodes; the time is for all of it. A node's processor time is that
-of all of its processes, its commands are those that they send to the store, and both are taken over
-some seconds. Init is the time of the call that brings a system up in a fresh process, import the
-time of the import before it.
+by one. Actors with a share of a device are created ten times {actors} and ended again, each time
+so many as use up the devices of both nodes; the time is for all of it. A node's processor time is
+that of all of its processes, its commands are those that they send to the store, and both are taken
+over some seconds. Init is the time of the call that brings a system up in a fresh process, import
+the time of the import before it.
 
 Systems take turns. In each round every system is started alone, measured and stopped, and the order
 moves on by one each round: idle processes of one system would otherwise take processor time from

@@ -61,13 +61,25 @@ def run_worker(
             return _run_actor(process, context)
         return _run_shared(process, context)
     except FencedError as error:
-        logger.warning("%s: %s; this process ends", assignment.label, error)
+        if not _was_killed(process):
+            logger.warning("%s: %s; this process ends", assignment.label, error)
         return EXIT_FENCED
     except ClusterUnreachableError as error:
         logger.error("%s: %s", assignment.label, error)  # noqa: TRY400 - the message says it all
         return EXIT_FENCED
     finally:
         process.close()
+
+
+def _was_killed(process: HostProcess) -> bool:
+    """Tell whether the actor was ended on purpose: its process met the fence before the signal."""
+    if process.runtime is None or not process.assignment.actor_id:
+        return False
+    try:
+        meta = process.runtime.store.hash(process.assignment.keys.meta)
+    except RayError:
+        return False  # the store cannot say
+    return "killed" in meta
 
 
 class _Hosted:

@@ -306,10 +306,12 @@ class Stress:
 
     def _end(self, how: str, number: int) -> None:
         """End an actor: most often one that has started, so that others come to their turn."""
+        waiting = [each.ref for each in self._actors if not is_done(each.ref)]
+        if len(waiting) == ACTORS:
+            self._wait_for_progress(waiting)
+        elif len(waiting) > ACTORS / 2:  # devices are to be in use: let one more start, if one can
+            ca.wait(waiting, timeout=0.3)
         started = [each for each in self._actors if is_done(each.ref)]
-        if not started and len(self._actors) >= ACTORS:
-            self._wait_for_progress([each.ref for each in self._actors])
-            started = [each for each in self._actors if is_done(each.ref)]
         among = started if started and number % 5 else self._actors
         chosen = among[number % len(among)]
         if chosen not in started and how != "restart":

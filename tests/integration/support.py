@@ -308,10 +308,16 @@ def running_script(
     try:
         yield process
     finally:
-        for pid in family(process.pid)[::-1]:
-            with contextlib.suppress(ProcessLookupError):
+        below = family(process.pid)[1:]
+        process.kill()
+        try:
+            # What it started ends with it and clears up. Were that killed, too, its folders would
+            # be there until the next node starts: in the middle of another test.
+            wait_all_gone(below, "what a killed program had started has ended")
+        finally:
+            for pid in filter(is_alive, below):
                 os.kill(pid, signal.SIGKILL)
-        process.communicate()
+            process.communicate()
 
 
 def session_of(context: ca.ClusterContext) -> Any:

@@ -24,7 +24,10 @@ from tests.integration.support import Cluster
         ({"num_cpus": 64}, r"needs 64 CPUs .*the largest node has 4: .*--num-cpus 64`"),
         ({"resources": {"ssd": 1}}, r"needs 1 of ssd .*has 0: .*--resources '\{\"ssd\": 1\}'`"),
         ({"memory": 2**60}, r"GiB of memory on one node; the largest node has .* GiB: .*--memory"),
-        ({"accelerator_type": "H200"}, "needs a device of type H200 on one node, and no node has"),
+        (
+            {"accelerator_type": "H200"},
+            "needs a device of type H200 on one node, and there is",
+        ),
         ({"label_selector": {"zone": "b"}}, r"no node has them: .*worker --labels zone=b`"),
     ],
 )

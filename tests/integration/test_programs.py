@@ -198,6 +198,36 @@ def test_a_script_that_forgets_to_shut_down_ends_clean(tmp_path: Path):
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_an_actor_that_was_killed_does_not_warn_of_another_owner(tmp_path: Path):
+    done = run_script(
+        tmp_path,
+        f"""
+import os, pathlib, signal, psutil
+import celery_actors as ca
+from tests.integration.actors import Counter
+from tests.integration.gates import Gate
+from tests.integration.support import is_alive, wait_until
+
+ca.init(num_cpus=1)
+gate = Gate(pathlib.Path({str(tmp_path)!r}))
+actor = Counter.remote()
+running = actor.hold.remote(gate.path)
+pid = gate.wait_reached()
+node = ca.nodes()[0]["pid"]
+os.kill(node, signal.SIGSTOP)  # it ends the process only later
+ca.kill(actor)
+gate.open()
+wait_until(lambda: not is_alive(pid), "the process has met the fence")
+os.kill(node, signal.SIGCONT)
+try:
+    ca.get(running)
+except ca.ActorDiedError:
+    print("died")
+""",
+    )
+    assert (done.stdout, done.stderr) == ("died\n", "")
+
+
 def test_a_script_that_raises_ends_with_its_own_traceback(tmp_path: Path):
     run = run_script(tmp_path, "import celery_actors as ca\nca.init(num_cpus=1)\n1 / 0\n")
 
