@@ -292,8 +292,8 @@ class Stress:
     def _options(self, step: Step) -> dict[str, Any]:
         strategy: Any = step.strategy
         if strategy == "soft":
-            nodes = [node["NodeID"] for node in ca.nodes() if node["Alive"]]
-            strategy = NodeAffinitySchedulingStrategy(nodes[step.number % len(nodes)], soft=True)
+            names = [node["NodeID"] for node in ca.nodes()] or ["gone"]  # dead ones, too
+            strategy = NodeAffinitySchedulingStrategy(names[step.number % len(names)], soft=True)
         return {
             "num_gpus": step.gpus, "num_cpus": step.cpus, "scheduling_strategy": strategy,
             "wait_for_resources": True,
