@@ -17,7 +17,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import code, routing, runtime
@@ -73,6 +73,7 @@ class HostProcess:
         self._alarms_changed = threading.Condition()
         self._types: dict[str, Any] = {}
         self.function_names: dict[str, str] = {}  # content hash -> name of a loaded function
+        self._go = threading.Event()  # the node has given us what our work needs
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._job = assignment.meta.get("job", "")
         self._label = assignment.meta.get("class", "worker")
@@ -126,6 +127,27 @@ class HostProcess:
         """End the process: a call asked for it."""
         self.crashed = request
         self.wake()
+
+    @contextlib.contextmanager
+    def awaiting(self) -> Iterator[None]:
+        """Around a wait for arguments, before user code runs: the node has our resources meanwhile.
+
+        Raises:
+            SystemExit: the node ends. The call has not begun: another process takes it.
+        """
+        mine = self.assignment
+        if not mine.need.amounts or (mine.resident and not mine.actor_id):
+            yield
+            return
+        self._go.clear()
+        self.tell(awaits=True)
+        try:
+            yield
+        finally:
+            self.tell(awaits=False)
+            while not self._go.wait(0.2):
+                if self.stopping:
+                    raise SystemExit(0)
 
     def clear_wakeups(self) -> None:
         """Empty the wake-up pipe; look for a word from the supervisor."""
@@ -195,7 +217,11 @@ class HostProcess:
             if not data:
                 return
             try:
-                self._cancel(json.loads(data))
+                word = json.loads(data)
+                if "go" in word:
+                    self._go.set()
+                else:
+                    self._cancel(word)
             except Exception:  # a deaf process could not be told of the next one
                 logger.exception("a cancellation failed")
 

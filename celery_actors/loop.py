@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from . import routing
@@ -55,6 +55,9 @@ class Host(Protocol):
 
     def wake_at(self, when: float) -> None:
         """Make the loop look around at a moment (``time.monotonic``)."""
+
+    def awaiting(self) -> AbstractContextManager[None]:
+        """Stand around a wait for arguments: the node has the resources meanwhile."""
 
     def clear_wakeups(self) -> None:
         """Forget wake-ups seen so far."""

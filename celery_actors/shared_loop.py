@@ -70,7 +70,7 @@ class SharedLoop(Loop):
         waiting = [ref for ref in prepared.refs if not ref.ready]
         if waiting and not self._runtime.results.wait_stored(waiting):
             self._waits = prepared.message.call_id
-            with self._blocking():
+            with self._blocking() if self._resident else self._awaiting():
                 self._runtime.results.wait(
                     waiting, len(waiting), None, fail_fast=True,
                     unless=lambda: self._executor.is_cancelled(prepared.message),
@@ -101,6 +101,13 @@ class SharedLoop(Loop):
                     self._mailbox.backlog = True
         except FencedError:
             return  # the main thread meets it too, and ends
+
+    @contextmanager
+    def _awaiting(self) -> Iterator[None]:
+        """Around a wait for the arguments of a call that has not begun."""
+        self._relieve()
+        with self._host.awaiting():
+            yield
 
     @contextmanager
     def _blocking(self) -> Iterator[None]:

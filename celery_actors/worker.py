@@ -111,7 +111,8 @@ class _Hosted:
         if spec is None:
             raise RayError("the creation record is not in the store any more")
         args, kwargs = context.sealer.open(spec, spec_context(mine.actor_id))
-        args, kwargs = _resolve(context, args, kwargs)
+        args, kwargs = _resolve(self.process, context, args, kwargs)
+        self.process.tell(begun=True)
         if not inspect.iscoroutinefunction(cls.__init__):
             self.instance = cls(*args, **kwargs)
             return None
@@ -321,13 +322,16 @@ def _inherited(process: HostProcess, context: Runtime) -> int:
     return int(context.store.run("LLEN", mine.keys.queue))
 
 
-def _resolve(context: Runtime, args: Any, kwargs: Any) -> tuple[list[Any], dict[str, Any]]:
+def _resolve(
+    process: HostProcess, context: Runtime, args: Any, kwargs: Any
+) -> tuple[list[Any], dict[str, Any]]:
     """Replace references among constructor arguments by their values."""
     from .object_ref import ObjectRef
 
     refs = [value for value in (*args, *kwargs.values()) if isinstance(value, ObjectRef)]
-    if refs:
-        context.results.wait(refs, len(refs), None, fail_fast=True)
+    if refs and not context.results.wait_stored(refs):
+        with process.awaiting():
+            context.results.wait(refs, len(refs), None, fail_fast=True)
 
     def value(given: Any) -> Any:
         return context.results.value(given) if isinstance(given, ObjectRef) else given

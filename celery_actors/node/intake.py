@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 
 from .. import routing
 from ..assignment import Assignment
@@ -27,6 +28,8 @@ STARTING = 4
 SURPLUS_SECONDS = 1.0
 #: Seconds for which a worker of functions may go on where an actor with the same need waits.
 TURN_SECONDS = 1.0
+#: Processes of a node that may wait for arguments without holding what their work needs.
+PARTED_MOST = 16
 _RESIDENT = FunctionOptions().need
 _PREFIXES = (routing.creation_queue(""), routing.shared_queue(""))
 
@@ -39,6 +42,13 @@ def sent_by_others(me: NodeView) -> list[Need]:
         Need.of(cpus=1, gpus=count, accelerator=kind, custom={})
         for kind in kinds for count in range(1, devices + 1)
     ]  # fmt: skip
+
+
+def _same_again(worker: WorkerProcess) -> Need:
+    """Return the need of a worker that waits for what it parted from."""
+    parted = worker.parted
+    assert parted is not None  # noqa: S101 - whoever asks has looked
+    return replace(parted.allocation.need, gpu_ids=parted.allocation.gpu_ids)
 
 
 class Intake:
@@ -61,8 +71,9 @@ class Intake:
         self._saving = Saving(store, me.node_id, self._without_calls)
         self._needs: dict[str, Need] = {}
         self._others = sent
-        # What plain Celery clients may send, who register nothing.
-        self._sent = [word for need in sent for word in (need.label, need.encode())]
+        # What plain Celery clients may send, who register nothing; and what resident workers serve.
+        self._sent = [word for need in (_RESIDENT, *sent) for word in (need.label, need.encode())]
+        self._calls_wait = False  # calls for resident workers
         self._calls_next: set[str] = set()  # kinds of which an actor was served last
         self._begun: dict[str, tuple[int, str]] = {}  # worker -> its last call, and of what kind
         self._surplus_since = 0.0
@@ -78,12 +89,18 @@ class Intake:
         self._needs = {
             each.label: self._needs.get(each.label) or Need.decode(each.need) for each in waiting
         }
+        self._calls_wait = any(each.label == _RESIDENT.label and each.calls for each in waiting)
+        again = {f"again-{worker.assignment.worker_id}": worker for worker in self._workers()
+                 if worker.parted is not None and not worker.awaits}  # fmt: skip
+        self._needs |= {label: _same_again(worker) for label, worker in again.items()}
         self._calls_next &= self._needs.keys()
         self._reservations.look(groups, self._make_room, self._may_reserve)
         self._note_progress()
         self._saving.look(self._needs, self._reservations.saved)
         if (group := self._saving.group) is not None and not self._ledger.fits(group):
             self._retire_for(group, "")
+        for label, worker in again.items():
+            self._give_again(label, worker)
         for each in self._saving.in_order(waiting):
             self._serve(each, self._needs[each.label])
         self._fill_resident()
@@ -97,7 +114,7 @@ class Intake:
             return
         queue = routing.shared_queue(label)
         # Those that start, and those that are about to take their next call or to end.
-        coming = sum(w.assignment.queue == queue and not w.busy for w in self._workers())
+        coming = sum(w.assignment.queue == queue and w.takes_next for w in self._workers())
         actors = waiting.actors
         calls = 0 if label == _RESIDENT.label else max(0, waiting.calls - coming)
         full = self._room_comes = False
@@ -131,7 +148,7 @@ class Intake:
         return self._saving.allows(GROUP, need, self._ledger)
 
     def _starting(self) -> int:
-        return sum(not worker.ready for worker in self._workers())
+        return sum(worker.is_starting for worker in self._workers())
 
     def _grant(self, label: str, need: Need, ledgers: list[Ledger]) -> Grant | None:
         """Grant a need for one request, unless it has to wait."""
@@ -148,22 +165,56 @@ class Intake:
         self._saving.passed_over(label)
         return None
 
+    def part(self, worker: WorkerProcess) -> None:
+        """Take back what a worker holds that waits for an argument, until that is there.
+
+        Work holds nothing before it can run, as in Ray: what makes its argument may need the very
+        same. Its process stays, so only some may; the others keep what they hold.
+        """
+        if not worker.awaits:
+            if worker.parted is None:
+                worker.tell({"go": True})
+            return
+        waiting = sum(each.parted is not None for each in self._workers())
+        if worker.grant is not None and waiting < PARTED_MOST:
+            worker.grant.release()
+            worker.parted, worker.grant = worker.grant, None
+
+    def _give_again(self, label: str, worker: WorkerProcess) -> None:
+        """Give a worker what it parted from: the same devices, which its process was told."""
+        if worker.parted is None:
+            return
+        grant = self._grant(label, self._needs[label], [worker.parted.ledger])
+        if grant is not None:
+            worker.grant, worker.parted = grant, None
+            worker.tell({"go": True})
+
     def _claim_actor(self, label: str, need: Need, ledgers: list[Ledger]) -> bool:
         grant = self._grant(label, need, ledgers)
         if grant is None:
             return False
+        try:
+            started = self._start_actor(label, need, grant)
+        except BaseException:
+            grant.release()
+            raise
+        if not started:
+            grant.release()
+        return started
+
+    def _start_actor(self, label: str, need: Need, grant: Grant) -> bool:
+        session = self._new_session()
         owner = f"{self._incarnation}|{secrets.token_hex(4)}"
         names = [routing.creation_queue(label), routing.owned_key(self._incarnation),
                  routing.lease_key(self._incarnation), routing.DEAD_LETTERS]  # fmt: skip
         claim = self._store.scripts.claim(names, owner, routing.PREFIX)
         if claim is None:
-            grant.release()
             return False
         meta = claim.meta
         name = meta.get("name", "").partition("\x1f")[2] or None
         assignment = Assignment(
             worker_id=f"a-{claim.actor_id}-{owner[-8:]}", queue=claim.queue, epoch=claim.epoch,
-            owner=owner, session=self._new_session(), position=int(meta["ap"]),
+            owner=owner, session=session, position=int(meta["ap"]),
             actor_id=claim.actor_id, meta=meta, need=need,
             label=routing.worker_label(meta["class"], name, claim.actor_id),
             environ=self._environment(need, grant), devices=self._names(grant),
@@ -173,9 +224,14 @@ class Intake:
 
     def _start_for_call(self, label: str, need: Need, ledgers: list[Ledger]) -> bool:
         grant = self._grant(label, need, ledgers)
-        if grant is not None:
+        if grant is None:
+            return False
+        try:
             self._start_shared(need, grant)
-        return grant is not None
+        except BaseException:
+            grant.release()
+            raise
+        return True
 
     def _new_session(self) -> str:
         """Return a name for a process; should this node be lost, others end what it holds."""
@@ -208,11 +264,16 @@ class Intake:
             return True
         self._awaited += need.cpus
         self._room_comes = True
+        ending = sum(worker.retiring for worker in running)
+        # Where calls wait, a fresh worker takes one first: else each kind would end the other's.
         staying = sorted(
-            (worker for worker in running if not worker.retiring),
+            (
+                worker for worker in running
+                if not worker.retiring and not (self._calls_wait and worker.note()[0] == 0)
+            ),
             key=lambda worker: (worker.busy, worker.ready, worker.born),
-        )
-        for worker in staying[: max(0, excess - (len(running) - len(staying)))]:
+        )  # fmt: skip
+        for worker in staying[: max(0, excess - ending)]:
             worker.retire()
         return False
 
@@ -230,6 +291,8 @@ class Intake:
             ours = grant is not None and grant.ledger is self._ledger and not mine.actor_id
             if grant and ours and may_end and mine.queue != queue:
                 books.release(grant.allocation)
+                if worker.has_lent:
+                    books.take_cpus(grant.allocation)
                 chosen.append(worker)
                 if books.fits(need):
                     self._awaited += need.cpus
@@ -262,10 +325,15 @@ class Intake:
         resident = [worker for worker in everyone if not worker.retiring]
         blocked = sum(worker.blocked for worker in resident)
         ending = sum(worker.retiring and not worker.blocked for worker in everyone)
-        free = self._ledger.free.get("CPU", 0) - self._awaited - self._saving.cpus(self._ledger)
+        free = self._ledger.free.get("CPU", 0) - self._awaited
+        if not self._saving.is_for(_RESIDENT.label):
+            free -= self._saving.cpus(self._ledger)
         wanted = max(0, free) // UNIT + blocked
         for number in range(len(resident), wanted - ending):
             self._start_shared(_RESIDENT, None, lent=number >= wanted - blocked)
+            self._saving.served(_RESIDENT.label)
+        if self._calls_wait and not wanted and len(resident) == blocked:
+            self._saving.passed_over(_RESIDENT.label)
         if len(resident) <= wanted:
             self._surplus_since = 0.0
             return

@@ -16,7 +16,7 @@ from typing import Any
 from .. import routing
 from ..assignment import PROGRESS_BYTES, Assignment, LogBatch
 from ..broker.remains import control_remains
-from ..placement import Grant
+from ..placement import Grant, Ledger
 from ..store import Store
 from .output import Output
 from .zygote import ZygoteLink
@@ -37,7 +37,10 @@ class WorkerProcess:
     grant: Grant | None
     pid: int = 0
     ready: bool = False
+    begun: bool = False  # user code runs in it: an actor's constructor, perhaps for long
     blocked: bool = False
+    awaits: bool = False  # an argument is not ready, and no user code runs before it is
+    parted: Grant | None = None  # what it held before it waited so; it gets the same again
     has_lent: bool = False  # it waits in a `get`, and others have its CPUs meanwhile
     retiring: bool = False
     init_failed: str = ""
@@ -53,6 +56,22 @@ class WorkerProcess:
         """Return what it noted: position and further tries of the last call, hard limit reached."""
         position, tries, limit = struct.unpack("<qqd", os.pread(self.progress, 24, 0))
         return position, tries, 0 < limit <= time.monotonic()
+
+    @property
+    def is_starting(self) -> bool:
+        """True until it serves, or until user code runs in it."""
+        return not (self.ready or self.begun or self.awaits or self.parted)
+
+    @property
+    def takes_next(self) -> bool:
+        """True where it is about to take the next call of its queue, or to end."""
+        return not (self.busy or self.blocked or self.awaits or self.parted)
+
+    @property
+    def books(self) -> Ledger | None:
+        """The books that what it holds, or will hold again, is from."""
+        held = self.grant or self.parted
+        return held.ledger if held is not None else None
 
     @property
     def is_face(self) -> bool:
@@ -89,7 +108,9 @@ class WorkerProcess:
         self.ready = self.ready or bool(word.get("ready"))
         self.init_failed = word.get("init_failed", self.init_failed)
         self.left = word.get("left", self.left)
+        self.begun = self.begun or bool(word.get("begun"))
         self.blocked = word.get("blocked", self.blocked)
+        self.awaits = word.get("awaits", self.awaits)
         return word
 
     def tell(self, word: dict[str, Any]) -> None:

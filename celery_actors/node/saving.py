@@ -40,12 +40,15 @@ class Saving:
         self._store = store
         self._incarnation = incarnation
         self._without_calls = without_calls
+        self._first: dict[str, float] = {}  # kind -> since when it waits to be looked at
         self._since: dict[str, float] = {}  # kind -> when it was passed over first
         self._saved = ""
         self._need: Need | None = None
 
     def look(self, needs: Mapping[str, Need], group: tuple[float, Need] | None) -> None:
         """Decide for whom to save; ``group``: a placement group's share here, and since when."""
+        now = time.monotonic()
+        self._first = {label: self._first.get(label, now) for label in needs}
         self._since = {label: when for label, when in self._since.items() if label in needs}
         self._need = None
         waiting = [(when, label, needs[label]) for label, when in self._since.items()]
@@ -67,8 +70,8 @@ class Saving:
         return label == GROUP or self._store.scripts.save_for(key, self._incarnation, _HOLD_MS)
 
     def in_order(self, waiting: Sequence[Waiting]) -> list[Waiting]:
-        """Return the kinds, those that were passed over longest first."""
-        return sorted(waiting, key=lambda each: self._since.get(each.label, float("inf")))
+        """Return the kinds, those that have waited longest since one of them was served first."""
+        return sorted(waiting, key=lambda each: self._first.get(each.label, 0.0))
 
     @property
     def group(self) -> Need | None:
@@ -94,6 +97,8 @@ class Saving:
     def served(self, label: str) -> None:
         """Note that a request was met: the next of its kind begins to wait now."""
         self._since.pop(label, None)
+        if label in self._first:
+            self._first[label] = time.monotonic()
         if self._need is not None and label == self._saved:
             self._need = None
             self._store.run("UNLINK", routing.saving_key(label))

@@ -240,7 +240,7 @@ class Supervisor:
 
     def _end_in(self, books: Ledger) -> bool:
         """End what runs on a reservation that is over; tell whether something still does."""
-        inside = [w for w in self._workers.values() if w.grant and w.grant.ledger is books]
+        inside = [worker for worker in self._workers.values() if worker.books is books]
         for worker in inside:
             mine = worker.assignment
             if mine.actor_id:
@@ -291,6 +291,11 @@ class Supervisor:
             self._unwatch(worker.control)
         elif "drain" in word:
             self._stop, self._reason = True, str(word["drain"])
+        elif "awaits" in word:
+            self._intake.part(worker)
+            self._look()
+        elif "begun" in word:
+            self._look()
         elif "blocked" in word or "ready" in word:
             self._lend(worker)
             self._look()
