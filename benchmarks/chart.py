@@ -117,12 +117,15 @@ def axis(x: Callable[[float], float], low: float, high: float, height: float) ->
 
 
 def legend(systems: list[System]) -> list[str]:
-    """Return one coloured square with a name per system."""
-    parts, left = [], 16.0
+    """Return one coloured square with a name per system, in as many lines as they take."""
+    parts, left, top = [], 16.0, 42
     for system in systems:
+        width = 36 + 6.2 * len(system.title)
+        if left + width > WIDTH:
+            left, top = 16.0, top + 15
         parts.append(
-            f'<rect x="{left:.0f}" y="42" width="11" height="11" fill="{COLOURS[system.name]}"/>'
+            f'<rect x="{left:.0f}" y="{top}" width="11" height="11" fill="{COLOURS[system.name]}"/>'
         )
-        parts.append(text(left + 16, 52, system.title, size=11))
-        left += 36 + 6.2 * len(system.title)
+        parts.append(text(left + 16, top + 10, system.title, size=11))
+        left += width
     return parts

@@ -292,8 +292,8 @@ class Stress:
     def _options(self, step: Step) -> dict[str, Any]:
         strategy: Any = step.strategy
         if strategy == "soft":
-            nodes = [node["NodeID"] for node in ca.nodes() if node["Alive"]]
-            strategy = NodeAffinitySchedulingStrategy(nodes[step.number % len(nodes)], soft=True)
+            names = [node["NodeID"] for node in ca.nodes()] or ["gone"]  # dead ones, too
+            strategy = NodeAffinitySchedulingStrategy(names[step.number % len(names)], soft=True)
         return {
             "num_gpus": step.gpus, "num_cpus": step.cpus, "scheduling_strategy": strategy,
             "wait_for_resources": True,
@@ -306,12 +306,16 @@ class Stress:
 
     def _end(self, how: str, number: int) -> None:
         """End an actor: most often one that has started, so that others come to their turn."""
+        waiting = [each.ref for each in self._actors if not is_done(each.ref)]
+        if len(waiting) == ACTORS:
+            self._wait_for_progress(waiting)
+        elif len(waiting) > ACTORS / 2:  # devices are to be in use: let one more start, if one can
+            ca.wait(waiting, timeout=0.3)
         started = [each for each in self._actors if is_done(each.ref)]
-        if not started and len(self._actors) >= ACTORS:
-            self._wait_for_progress([each.ref for each in self._actors])
-            started = [each for each in self._actors if is_done(each.ref)]
         among = started if started and number % 5 else self._actors
         chosen = among[number % len(among)]
+        if chosen not in started and how != "restart":
+            how = "kill"  # else it would start only to end, and fewer and fewer others come to it
         if how == "exit":
             chosen.actor.leave.remote()
         elif how != "drop":

@@ -19,6 +19,8 @@ from typing import Any
 
 CPUS = 2
 IN_FLIGHT = 1_000
+NODES = 2
+WAVES = 10
 SETTLE_SECONDS = 0.5
 END_TIMEOUT_SECONDS = 60
 NO_OBJECT_STORE = "it has no store of objects beside its messages"
@@ -67,6 +69,11 @@ def rate(step: Callable[[], object], request: Request, *, calls: int = 1) -> flo
         steps += 1
         now = time.perf_counter()
     return steps * calls / (now - begun)
+
+
+def share_of(devices: int, count: int) -> float:
+    """Return the share of a device with which so many actors use up these devices."""
+    return devices / count
 
 
 def large_array() -> Any:
@@ -121,6 +128,15 @@ class Crew:
         with Stopwatch() as ending:
             self.dismiss()
         return count / ending.seconds
+
+    def turnover_rate(self, request: Request) -> float:
+        """Return actors created and ended per second, wave after wave, each ended when gone."""
+        self.dismiss()
+        with Stopwatch() as turnover:
+            for _ in range(WAVES):
+                self.handles, self.pids = self.create(request.count)
+                self.dismiss()
+        return WAVES * request.count / turnover.seconds
 
     def dismiss(self) -> None:
         """End the actors and wait until their processes are gone."""

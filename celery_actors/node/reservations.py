@@ -126,6 +126,7 @@ class Reservations:
             return
         cpus = Need((("CPU", sum(need.cpus for need in needs)),))
         if cpus.cpus and self._me.free.fits(cpus) and not make_room(cpus):
+            self._save(group, plan)
             return  # workers are ending; the plan holds for some seconds
         allocations = bundles.hold(self._me.free, needs)
         if allocations is None:
@@ -176,6 +177,7 @@ class Reservations:
             if plan is not None:
                 begun = groups.begin(self._store, group, plan)
                 if begun:
+                    self._save(group, plan)  # until the nodes have heard of it
                     return begun
                 continue
             unfit.add(group.shape)
@@ -193,11 +195,19 @@ class Reservations:
                 node: [needs[i] for i, at in enumerate(plan) if at == node and not placed[i]]
                 for node in set(plan)
             }
-            if self.saved is None and (mine := shares.get(self._me.node_id)):
-                since = self._line.since[group.group_id]
-                self.saved = (since, _together(mine, self._me.total))
+            self._save(group, plan)
             nodes = [_without(view, shares.get(view.node_id, ())) for view in nodes]
         return begun
+
+    def _save(self, group: groups.Group, plan: Sequence[str]) -> None:
+        """Keep free here what a plan gives this node, for the first group that needs it."""
+        mine = [
+            need for index, (need, node) in enumerate(zip(group.bundles, plan, strict=True))
+            if node == self._me.node_id and not group.placed(index)
+        ]  # fmt: skip
+        if mine and self.saved is None:
+            since = self._line.since[group.group_id]
+            self.saved = (since, _together(mine, self._me.total))
 
     def _own_view(self) -> NodeView:
         free = self._me.free.copy()

@@ -15,7 +15,7 @@ from celery_actors.util.scheduling_strategies import NodeAffinitySchedulingStrat
 from tests.integration.actors import Scribe, held
 from tests.integration.devices import Holder, where
 from tests.integration.gates import Gate
-from tests.integration.support import Server, node_on, wait_until
+from tests.integration.support import Server, family, node_on, wait_all_gone, wait_until
 
 pytestmark = pytest.mark.debian_redis
 
@@ -120,7 +120,9 @@ def test_an_actor_that_restarts_on_another_node_has_that_node_s_devices(server: 
         actor = Holder.options(**wanted).remote()
         before = ca.get(actor.given.remote(), timeout=20)
         with node_on(new_place, "--num-gpus", "2", name="new"):
+            below = family(old.process.pid)
             old.kill()
+            wait_all_gone(below, "the actor's first process is gone")
             after = ca.get(actor.given.remote(), timeout=30)
             ca.kill(actor)
 
