@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
@@ -12,11 +11,11 @@ from .. import routing
 from ..assignment import Assignment
 from ..gpu import Devices
 from ..need import UNIT, Need
-from ..options import FunctionOptions
 from ..placement import Grant, Ledger, NodeView
 from ..store import Store, Waiting
 from .process import WorkerProcess
 from .reservations import Reservations
+from .room import RESIDENT, Room
 from .saving import GROUP, Saving
 from .stranded import Stranded
 
@@ -24,13 +23,8 @@ __all__ = ["Intake", "sent_by_others"]
 
 #: Workers that may be starting at once; more would only share the same processors.
 STARTING = 4
-#: Seconds for which more workers than CPUs are kept: the next blocking `get` may need them.
-SURPLUS_SECONDS = 1.0
-#: Seconds for which a worker of functions may go on where an actor with the same need waits.
-TURN_SECONDS = 1.0
 #: Processes of a node that may wait for arguments without holding what their work needs.
 PARTED_MOST = 16
-_RESIDENT = FunctionOptions().need
 _PREFIXES = (routing.creation_queue(""), routing.shared_queue(""))
 
 
@@ -69,41 +63,38 @@ class Intake:
         self._workers = workers
         self._start = start
         self._saving = Saving(store, me.node_id, self._without_calls)
+        self._room = Room(self._ledger, self._saving, workers)
         self._needs: dict[str, Need] = {}
         self._others = sent
         # What plain Celery clients may send, who register nothing; and what resident workers serve.
-        self._sent = [word for need in (_RESIDENT, *sent) for word in (need.label, need.encode())]
-        self._calls_wait = False  # calls for resident workers
+        self._sent = [word for need in (RESIDENT, *sent) for word in (need.label, need.encode())]
         self._calls_next: set[str] = set()  # kinds of which an actor was served last
-        self._begun: dict[str, tuple[int, str]] = {}  # worker -> its last call, and of what kind
-        self._surplus_since = 0.0
-        self._awaited = 0  # CPU units that requests wait for until workers have ended
-        self._room_comes = False  # workers are ending for the request that is looked at
 
     def look(self) -> None:
         """Take what waits and fits."""
         groups, waiting = self._store.scripts.look(
             routing.NEEDS, routing.GROUPS_WAITING, _PREFIXES, self._sent
         )
-        self._awaited = 0
         self._needs = {
             each.label: self._needs.get(each.label) or Need.decode(each.need) for each in waiting
         }
-        self._calls_wait = any(each.label == _RESIDENT.label and each.calls for each in waiting)
+        self._room.look(
+            calls_wait=any(each.label == RESIDENT.label and each.calls for each in waiting)
+        )
         again = {f"again-{worker.assignment.worker_id}": worker for worker in self._workers()
                  if worker.parted is not None and not worker.awaits}  # fmt: skip
         self._needs |= {label: _same_again(worker) for label, worker in again.items()}
         self._calls_next &= self._needs.keys()
-        self._reservations.look(groups, self._make_room, self._may_reserve)
-        self._note_progress()
+        self._reservations.look(groups, self._room.makes, self._may_reserve)
+        self._room.note_progress()
         self._saving.look(self._needs, self._reservations.saved)
         if (group := self._saving.group) is not None and not self._ledger.fits(group):
-            self._retire_for(group, "")
+            self._room.retire_for(group, "")
         for label, worker in again.items():
             self._give_again(label, worker)
         for each in self._saving.in_order(waiting):
             self._serve(each, self._needs[each.label])
-        self._fill_resident()
+        self._room.fill(lambda lent: self._start_shared(RESIDENT, None, lent=lent))
 
     def _serve(self, waiting: Waiting, need: Need) -> None:
         label = waiting.label
@@ -116,8 +107,8 @@ class Intake:
         # Those that start, and those that are about to take their next call or to end.
         coming = sum(w.assignment.queue == queue and w.takes_next for w in self._workers())
         actors = waiting.actors
-        calls = 0 if label == _RESIDENT.label else max(0, waiting.calls - coming)
-        full = self._room_comes = False
+        calls = 0 if label == RESIDENT.label else max(0, waiting.calls - coming)
+        full = self._room.comes = False
         while (actors or calls) and self._starting() < STARTING and not full:
             # They wait in two queues, so they take turns: neither kind keeps the other from
             # starting where more and more of it come.
@@ -132,8 +123,8 @@ class Intake:
             if not full:
                 turn(label)
         if full and actors and label not in self._calls_next:
-            self._end_turn(queue)
-        if full and need.otherwise == "full" and not self._room_comes:
+            self._room.end_turn(queue)
+        if full and need.otherwise == "full" and not self._room.comes:
             self._stranded.pass_on(label, need)
 
     def _ledgers(self, need: Need) -> Iterator[Ledger]:
@@ -142,6 +133,9 @@ class Intake:
             yield from self._reservations.ledgers(need)
         elif self._me.could_hold(need):
             yield self._ledger
+
+    def _without_calls(self) -> Ledger:
+        return self._room.without_calls()
 
     def _may_reserve(self, need: Need) -> bool:
         """Tell whether a placement group may have so much now, or would take what is saved."""
@@ -155,7 +149,7 @@ class Intake:
         for ledger in ledgers:
             ours = ledger is self._ledger
             if ours and not (
-                self._saving.allows(label, need, ledger) and self._make_room(need, label)
+                self._saving.allows(label, need, ledger) and self._room.makes(need, label)
             ):
                 continue
             allocation = ledger.acquire(need)
@@ -239,139 +233,20 @@ class Intake:
         self._store.run("SADD", routing.sessions_key(self._incarnation), session)
         return session
 
-    # -- workers that are kept ready -------------------------------------------------------
+    # -- what others see -------------------------------------------------------------------
 
-    def _resident(self) -> list[WorkerProcess]:
-        return [worker for worker in self._workers() if worker.is_resident]
-
-    def _make_room(self, need: Need, label: str = "") -> bool:
-        """Tell whether a need can be met now; else have workers end that are in the way.
-
-        Idle ones, and for a kind that the node saves for also those that take one call after the
-        other. As soon as enough of them have ended, the node looks again, and the need is met. The
-        ledger does not know resident workers: what is free there they use, a CPU each, and a busy
-        one ends with the call that it runs.
-        """
-        if not self._ledger.fits(need):
-            self._retire_for(need, label)
-            return False
-        if not need.cpus:
-            return True
-        left = self._ledger.free["CPU"] - need.cpus - self._awaited
-        running = [worker for worker in self._resident() if not worker.blocked]
-        excess = len(running) - max(0, left) // UNIT
-        if excess <= 0:
-            return True
-        self._awaited += need.cpus
-        self._room_comes = True
-        # Where calls wait, a fresh worker takes one first: else each kind would end the other's.
-        choice = [
-            worker for worker in running
-            if worker.retiring or not (self._calls_wait and worker.note()[0] == 0)
-        ]  # fmt: skip
-        # One that was to end took a call meanwhile, and may run for long: an idle one goes first.
-        choice.sort(key=lambda worker: (worker.busy, not worker.retiring, worker.born))
-        for worker in choice[:excess]:
-            if not worker.retiring:
-                worker.retire()
-        return False
-
-    def _retire_for(self, need: Need, label: str) -> None:
-        """Have workers of functions end, if that makes room: busy ones with the call they run.
-
-        None that has run no call yet, or each kind would end the other's; and none of the same
-        kind: it is about to take the next call.
-        """
-        books, chosen = self._ledger.copy(), []
-        saved, queue = self._saving.is_for(label), routing.shared_queue(label)
-        for worker in sorted(self._workers(), key=lambda each: each.busy):
-            grant, mine = worker.grant, worker.assignment
-            may_end = worker.note()[0] > 0 and (saved or not worker.busy)
-            ours = grant is not None and grant.ledger is self._ledger and not mine.actor_id
-            if grant and ours and may_end and mine.queue != queue:
-                books.release(grant.allocation)
-                if worker.has_lent:
-                    books.take_cpus(grant.allocation)
-                chosen.append(worker)
-                if books.fits(need):
-                    self._awaited += need.cpus
-                    self._room_comes = True
-                    for one in chosen:
-                        one.retire()
-                    return
-
-    def _end_turn(self, queue: str) -> None:
-        """Have a worker of functions end whose turn is over: an actor with the same need waits."""
-        mine = [each for each in self._workers() if each.assignment.queue == queue]
-        oldest = min(mine, key=lambda worker: worker.born, default=None)
-        if oldest is not None and time.monotonic() - oldest.born > TURN_SECONDS:
-            oldest.retire()
-
-    def _note_progress(self) -> None:
-        """Note of which kinds a call has begun: a worker takes one after the other by itself."""
-        begun = {
-            worker.assignment.worker_id: (worker.note()[0], worker.assignment.need.label)
-            for worker in self._workers() if worker.grant and not worker.assignment.actor_id
-        }  # fmt: skip
-        for worker_id, (position, label) in begun.items():
-            if self._begun.get(worker_id, (position,))[0] != position:
-                self._saving.served(label)
-        self._begun = begun
-
-    def _fill_resident(self) -> None:
-        """Keep one worker ready for each free CPU, one more for each that waits in a `get`."""
-        everyone = self._resident()
-        resident = [worker for worker in everyone if not worker.retiring]
-        blocked = sum(worker.blocked for worker in resident)
-        ending = sum(worker.retiring and not worker.blocked for worker in everyone)
-        free = self._ledger.free.get("CPU", 0) - self._awaited
-        if not self._saving.is_for(_RESIDENT.label):
-            free -= self._saving.cpus(self._ledger)
-        wanted = max(0, free) // UNIT + blocked
-        for number in range(len(resident), wanted - ending):
-            self._start_shared(_RESIDENT, None, lent=number >= wanted - blocked)
-            self._saving.served(_RESIDENT.label)
-        if self._calls_wait and not wanted and len(resident) == blocked:
-            self._saving.passed_over(_RESIDENT.label)
-            if self._saving.is_for(_RESIDENT.label):
-                self._retire_for(_RESIDENT, _RESIDENT.label)
-        if len(resident) <= wanted:
-            self._surplus_since = 0.0
-            return
-        now = time.monotonic()
-        self._surplus_since = self._surplus_since or now
-        if now - self._surplus_since > SURPLUS_SECONDS:
-            idle = sorted((w for w in resident if not w.blocked and w.ready), key=lambda w: w.born)
-            for worker in idle[wanted - blocked :]:
-                worker.retire()
+    def free(self) -> dict[str, int]:
+        """Return what is free, less what resident workers use that run a call."""
+        return self._room.free()
 
     def open_queues(self) -> tuple[str, ...]:
         """Return the queues of plain needs that could be served now: what Celery's tools show."""
-        free = Ledger(self.free(), self._ledger.gpus, self._ledger.kinds)
-        needs = [Need(), _RESIDENT, *self._others]
+        free = Ledger(self._room.free(), self._ledger.gpus, self._ledger.kinds)
+        needs = [Need(), RESIDENT, *self._others]
         labels = [need.label for need in needs if self._me.could_hold(need) and free.fits(need)]
         return tuple(queue for label in labels for queue in (
             routing.shared_queue(label), routing.creation_queue(label)
         ))  # fmt: skip
-
-    def _without_calls(self) -> Ledger:
-        """Return the books as they would be if no function call ran."""
-        books = self._ledger.copy()
-        for worker in self._workers():
-            grant = worker.grant
-            if grant and grant.ledger is self._ledger and not worker.assignment.actor_id:
-                books.release(grant.allocation)
-                if worker.has_lent:
-                    books.take_cpus(grant.allocation)
-        return books
-
-    def free(self) -> dict[str, int]:
-        """Return what is free, less what resident workers use that run a call."""
-        free = dict(self._ledger.free)
-        busy = sum(worker.busy and not worker.blocked for worker in self._resident())
-        if busy:
-            free["CPU"] = free.get("CPU", 0) - busy * UNIT
-        return free
 
     def _start_shared(self, need: Need, grant: Grant | None, *, lent: bool = False) -> None:
         resident = grant is None
