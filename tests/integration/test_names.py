@@ -99,9 +99,10 @@ def test_processes_that_race_for_a_name_get_one_actor(cluster: Cluster):
 
 def test_get_if_exists_ignores_the_arguments_of_a_later_caller(cluster: Cluster):
     options = Counter.options(name="ignored", get_if_exists=True)
-    options.remote(3)
+    first = options.remote(3)  # held: with its last handle the actor ends, and its name is free
 
     assert ca.get(options.remote(50).add.remote(), timeout=10) == 4
+    assert ca.get(first.add.remote(), timeout=10) == 5
     with pytest.raises(TypeError, match="too many"):
         options.remote(1, 2)
 

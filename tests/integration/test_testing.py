@@ -86,10 +86,14 @@ def test_a_paused_worker_does_nothing_and_then_goes_on(cluster: Cluster):
 
 
 def test_an_actor_that_cannot_start_is_not_waited_for_for_ever(cluster: Cluster):
-    stuck = Counter.options(resources={"no such thing": 1}).remote()
+    # Not one that no node could ever hold: that one is refused, a moment sooner or later.
+    everything = Counter.options(num_cpus=2).remote()
+    ca.get(everything.pid.remote(), timeout=10)
+    stuck = Counter.options(num_cpus=2).remote()
     with pytest.raises(TimeoutError, match="to start"):
         kill_worker(stuck, timeout=0.1)
     ca.kill(stuck)
+    ca.kill(everything)
 
 
 def test_a_second_cluster_is_refused_with_words(cluster: Cluster):
