@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+
+import msgspec
 
 from .. import routing
 from ..assignment import Assignment
@@ -20,6 +23,8 @@ from .saving import GROUP, Saving
 from .stranded import Stranded
 
 __all__ = ["Intake", "sent_by_others"]
+
+logger = logging.getLogger(__name__)
 
 #: Workers that may be starting at once; more would only share the same processors.
 STARTING = 4
@@ -75,9 +80,8 @@ class Intake:
         groups, waiting = self._store.scripts.look(
             routing.NEEDS, routing.GROUPS_WAITING, _PREFIXES, self._sent
         )
-        self._needs = {
-            each.label: self._needs.get(each.label) or Need.decode(each.need) for each in waiting
-        }
+        waiting = [each for each in waiting if self._understands(each)]
+        self._needs = {each.label: self._needs[each.label] for each in waiting}
         self._room.look(
             calls_wait=any(each.label == RESIDENT.label and each.calls for each in waiting)
         )
@@ -95,6 +99,16 @@ class Intake:
         for each in self._saving.in_order(waiting):
             self._serve(each, self._needs[each.label])
         self._room.fill(lambda lent: self._start_shared(RESIDENT, None, lent=lent))
+
+    def _understands(self, waiting: Waiting) -> bool:
+        """Tell whether a need can be read; one that cannot is forgotten, and stops no node."""
+        if waiting.label not in self._needs:
+            try:
+                self._needs[waiting.label] = Need.decode(waiting.need)
+            except msgspec.MsgspecError as error:
+                logger.warning("the need %s is not what belongs there: %s", waiting.label, error)
+                self._store.run("HDEL", routing.NEEDS, waiting.label)
+        return waiting.label in self._needs
 
     def _serve(self, waiting: Waiting, need: Need) -> None:
         label = waiting.label

@@ -98,3 +98,16 @@ def test_garbage_on_the_bell_ends_no_node(cluster: Cluster, word: bytes):
     assert ca.get(Counter.remote().add.remote(), timeout=10) == 1
     assert ca.nodes()[0]["pid"] == before
     assert ca.nodes()[0]["Alive"]
+
+
+def test_a_need_that_cannot_be_read_ends_no_node(cluster: Cluster):
+    before = ca.nodes()[0]["pid"]
+    with cluster.client() as client:
+        client.hset("ca:needs", "garbage", "{")
+        client.lpush("ca.tasks.garbage", "x")
+        client.publish("ca:bell", "garbage")
+
+        wait_until(lambda: not client.hexists("ca:needs", "garbage"), "the node has looked at it")
+        client.delete("ca.tasks.garbage")
+    assert ca.get(Counter.remote().add.remote(), timeout=10) == 1
+    assert ca.nodes()[0]["pid"] == before
