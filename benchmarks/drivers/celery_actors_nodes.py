@@ -113,9 +113,13 @@ class System:
     def consumed_queues(self) -> int:
         """Return how many queues the second node consumes, as Celery's own tool sees it."""
         app = Celery(broker=self.address)
-        shown = app.control.inspect(timeout=3).active_queues() or {}
-        own = [queues for worker, queues in shown.items() if worker.endswith("@second")]
-        return len({queue["name"] for queues in own for queue in queues})
+        deadline = time.monotonic() + base.END_TIMEOUT_SECONDS
+        while time.monotonic() < deadline:  # a node that has just started does not answer yet
+            shown = app.control.inspect(timeout=3).active_queues() or {}
+            own = [queues for worker, queues in shown.items() if worker.endswith("@second")]
+            if names := {queue["name"] for queues in own for queue in queues}:
+                return len(names)
+        raise TimeoutError("the second node does not tell Celery which queues it consumes")
 
     def commands(self, seconds: float) -> int:
         """Count the commands that the server gets from its clients."""
