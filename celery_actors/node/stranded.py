@@ -52,7 +52,7 @@ class Stranded:
                 ))  # fmt: skip
         elif need.node == self._incarnation:
             self.pass_on(label, need)
-        elif need.node and need.node not in self._known():
+        elif need.node and self._is_gone(need.node):
             if need.otherwise != "wait":
                 self.pass_on(label, need)
                 return
@@ -76,12 +76,15 @@ class Stranded:
             names, label, other.label, other.encode(), routing.PREFIX, _CHUNK
         )
 
-    def _known(self) -> Collection[str]:
-        """Return the nodes that live or may: the loss of one that has fallen silent is settled."""
-        if time.monotonic() >= self._until:
+    def _is_gone(self, node_id: str) -> bool:
+        """Tell whether a node's loss is settled; one that has fallen silent may still live.
+
+        That a node is there may be a second old. That it is not is looked up: it may just have come.
+        """
+        if time.monotonic() >= self._until or node_id not in self._nodes:
             self._nodes = {record.node_id for record in registry.records(self._store)}
             self._until = time.monotonic() + FRESH_SECONDS
-        return self._nodes
+        return node_id not in self._nodes
 
     def _refuse(self, label: str, cause: str, error: Callable[[str], RayError]) -> None:
         """Answer the oldest calls that wait, and end the oldest actors that wait to be started.

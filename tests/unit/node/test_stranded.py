@@ -275,3 +275,19 @@ def test_a_call_that_cannot_be_read_is_removed_too(store: Store, helper: Strande
     see_to(helper, need)
     assert outcomes(store) == {"1": "TaskUnschedulableError"}
     assert waiting(store, need) == []
+
+
+@pytest.mark.parametrize("otherwise", ["wait", "gone", "full"])
+def test_work_for_a_node_that_has_just_come_is_left_to_it(
+    store: Store, helper: Stranded, clock: Clock, otherwise: Any
+) -> None:
+    see_to(helper, on("n2"))  # a look at who is there, which counts for a second
+    clock.now += 0.1
+    announce(store, node("n3"))
+    need = on("n3", otherwise)
+    send(store, need, 1)
+    create(store, need)
+
+    see_to(helper, need)
+
+    assert waiting(store, need) == [1, "an actor"]
