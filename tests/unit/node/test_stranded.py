@@ -290,4 +290,4 @@ def test_work_for_a_node_that_has_just_come_is_left_to_it(
 
     see_to(helper, need)
 
-    assert waiting(store, need) == [1, "an actor"]
+    assert waiting(store, need) == ["1", "an actor"]
