@@ -162,12 +162,17 @@ def test_a_lost_store_ends_every_wait(server: Server):
 
 
 def test_a_store_that_stands_still_holds_up_no_get(gate: Gate):
-    with ca.init(num_cpus=1):
+    with ca.init(num_cpus=1) as context:
         actor = Counter.remote()
         running = actor.hold.remote(gate.path)
         gate.wait_reached()
-        below = psutil.Process().children(recursive=True)
-        (store,) = [process for process in below if process.name().startswith("valkey")]
+        # Other tests may have a server of their own below this process.
+        socket_path = context.address.removeprefix("redis+socket://")
+        (store,) = [
+            process
+            for process in psutil.Process().children(recursive=True)
+            if process.name().startswith("valkey") and socket_path in " ".join(process.cmdline())
+        ]
         outcome: list[BaseException] = []
 
         def wait() -> None:
