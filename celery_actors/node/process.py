@@ -73,6 +73,13 @@ class WorkerProcess:
         held = self.grant or self.parted
         return held.ledger if held is not None else None
 
+    def hand_back(self, books: Ledger) -> None:
+        """Enter in books that it holds nothing any more: its own, or a copy to try something in."""
+        if self.grant is not None:
+            if self.has_lent:
+                books.take_cpus(self.grant.allocation)
+            books.release(self.grant.allocation)
+
     @property
     def is_face(self) -> bool:
         """True for the process that stands for the node."""

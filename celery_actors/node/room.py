@@ -90,9 +90,7 @@ class Room:
             may_end = worker.note()[0] > 0 and (saved or not worker.busy)
             ours = grant is not None and grant.ledger is self._ledger and not mine.actor_id
             if grant and ours and may_end and mine.queue != queue:
-                books.release(grant.allocation)
-                if worker.has_lent:
-                    books.take_cpus(grant.allocation)
+                worker.hand_back(books)
                 chosen.append(worker)
                 if books.fits(need):
                     self._awaited += need.cpus
@@ -155,9 +153,7 @@ class Room:
         for worker in self._workers():
             grant = worker.grant
             if grant and grant.ledger is self._ledger and not worker.assignment.actor_id:
-                books.release(grant.allocation)
-                if worker.has_lent:
-                    books.take_cpus(grant.allocation)
+                worker.hand_back(books)
         return books
 
     def free(self) -> dict[str, int]:

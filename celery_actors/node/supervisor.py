@@ -367,9 +367,7 @@ class Supervisor:
         lost = Lost(cause, position, bool(worker.init_failed), bool(worker.left), tries)
         os.close(worker.progress)
         if worker.grant is not None:
-            if worker.has_lent:
-                worker.grant.ledger.take_cpus(worker.grant.allocation)
-            worker.grant.release()
+            worker.hand_back(worker.grant.ledger)
         if self._abandoned or worker.is_face:
             return
         self._reconcile.ended(worker, lost)
