@@ -152,10 +152,11 @@ class ActorClass(TypedClass[T, Init]):
             fields={
                 "class": self.__name__,
                 "code": digest,
-                "max_restarts": options.max_restarts,
-                "max_task_retries": options.max_task_retries,
+                "max_restarts": options.restarts,
+                "max_task_retries": options.task_retries,
                 "concurrent": int(self._traits.is_concurrent),
                 "namespace": namespace,
+                "durable": self._traits.durable,
                 "traits": traits.decode(),
             },
         )
@@ -216,10 +217,17 @@ def _traits(cls: type, options: ActorOptions) -> ActorTraits:
             f"{cls.__name__} is async or threaded, so its calls overlap: "
             "allow_out_of_order_execution=False cannot be kept. Leave it out"
         )
+    if options.durable and (overlapping or groups):
+        raise ValueError(
+            f"{cls.__name__} is durable, and its calls would overlap: each commits the state that "
+            "it leaves, so they run one at a time. Leave out durable, or async def, "
+            "max_concurrency and concurrency_groups"
+        )
     return ActorTraits(
-        methods, options.max_task_retries, options.max_pending_calls, options.on_full == "block",
+        methods, options.task_retries, options.max_pending_calls, options.on_full == "block",
         is_async, limit, groups, overlapping or bool(options.allow_out_of_order_execution),
-        options.enable_task_events,
+        options.enable_task_events, "state" if options.durable else "", options.commit_every,
+        options.rollback_on_error,
     )  # fmt: skip
 
 

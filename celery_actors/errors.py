@@ -44,6 +44,7 @@ __all__ = [
     "ReferenceCountingAssertionError",
     "RuntimeEnvSetupError",
     "SerializationError",
+    "StateRefusedError",
     "TaskCancelledError",
     "TaskPlacementGroupRemoved",
     "TaskTimeoutError",
@@ -221,6 +222,14 @@ class ActorUnavailableError(RayActorError):
     """Raised when the actor's process died under a started call and the actor restarts."""
 
 
+class StateRefusedError(RayActorError):
+    """Raised for calls of a durable actor whose class cannot take its stored state.
+
+    The actor stands still and its state is kept. Mend the class, then start the actor again with
+    ``kill(handle, no_restart=False)``.
+    """
+
+
 class ActorAlreadyExistsError(RayError, ValueError):
     """Raised when an actor's name is already taken in its namespace."""
 
@@ -314,6 +323,8 @@ def _rebuild_dual(*words: Any) -> RayTaskError:
 SETUP_FAILED = "its runtime_env could not be set up: "
 #: Begins the cause where no node can ever start it.
 UNSCHEDULABLE = "no node can start it: "
+#: Begins the cause of a standstill: a durable actor's class cannot take its stored state.
+STATE_REFUSED = "its state was refused: "
 #: Begins the cause where its placement group is gone.
 GROUP_REMOVED = "its placement group was removed"
 
@@ -324,7 +335,7 @@ def actor_ended(
     """Return the error of a call to an actor that ended for this cause; ``text`` tells all."""
     for beginning, kind in (
         (SETUP_FAILED, RuntimeEnvSetupError), (UNSCHEDULABLE, ActorUnschedulableError),
-        (GROUP_REMOVED, ActorPlacementGroupRemoved),
+        (GROUP_REMOVED, ActorPlacementGroupRemoved), (STATE_REFUSED, StateRefusedError),
     ):  # fmt: skip
         if cause is not None and cause.startswith(beginning):
             return kind(text)
@@ -353,6 +364,7 @@ _SYSTEM: dict[str, type[RayError]] = {
         RaySystemError,
         ReferenceCountingAssertionError,
         RuntimeEnvSetupError,
+        StateRefusedError,
         TaskCancelledError,
         TaskPlacementGroupRemoved,
         TaskTimeoutError,

@@ -58,6 +58,7 @@ class Outcome(NamedTuple):
     answer: Answer
     remains: Remains | None
     succeeded: bool
+    stopped: bool = False  # it was cancelled or ran out of time in the middle
 
 
 class Started(NamedTuple):
@@ -96,6 +97,8 @@ class Retries:
         self._on_retry = on_retry
         self._before = message.retries
         self.count = 0
+        #: Prepares the next run; returns what to call then.
+        self.before_next: Callable[[Callee], Callee] = lambda callee: callee
 
     def another(self, error: BaseException) -> bool:
         """Count one more run; False where the exception or the limit does not allow it."""
@@ -173,6 +176,7 @@ class Executor:
             except BaseException as error:  # noqa: BLE001 - the user's exception is the result
                 if self.is_cancelled(message) or not retries.another(error):
                     return self.fail(message, error, label)
+                callee = retries.before_next(callee)
                 started = self.start(prepared, label)
             else:
                 return self.finish(message, value, label)
@@ -254,14 +258,16 @@ class Executor:
         if self.is_cancelled(message):
             self.interrupts.forget(message.call_id)
             cancelled = TaskCancelledError(f"{label} was cancelled while it ran")
-            return _with_mark(self.refuse(message, cancelled, label), message)
+            outcome = _with_mark(self.refuse(message, cancelled, label), message)
+            return outcome._replace(stopped=True)
         if isinstance(error, TaskTimeoutError) and not error.args:
             error.args = (f"{label} ran longer than its timeout of {message.timelimit[1]} s",)
         record = records.failure_record(
             error, message.call_id, self._runtime.sealer, label, self._place,
             self._runtime.holdings,
         )  # fmt: skip
-        return Outcome(answer_to(message, record), remains_of(message), False)
+        stopped = isinstance(error, TaskTimeoutError)
+        return Outcome(answer_to(message, record), remains_of(message), False, stopped)
 
     def refuse(self, message: Message, error: Exception, label: str) -> Outcome:
         """Return the outcome of a call that did not start."""

@@ -283,6 +283,11 @@ class ActorKeys:
         """STRING: the signed creation record."""
         return f"{self._base}:s"
 
+    @property
+    def state(self) -> str:
+        """STRING: the signed state of a durable actor."""
+        return f"{self._base}:v"
+
 
 def worker_keys(worker_id: str) -> ActorKeys:
     """Return the keys of a shared worker; its mailbox is the list of calls it has taken."""

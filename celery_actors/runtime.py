@@ -128,7 +128,7 @@ class Runtime:
             self.results.on_push(channel, payload)
 
     def _tick(self) -> None:
-        self.calls.flush()
+        self.calls.tick()
         self.results.flush_unwatched()
         self.buffers.let_go()
         self.results.report_unmet()
@@ -194,7 +194,7 @@ class Runtime:
     def close(self) -> None:
         """Send what is left, then close the connections."""
         try:
-            self.calls.flush()
+            self.calls.tick()
         except RayError as error:
             logger.debug("nothing more can be sent: %s", error)
         self.mux.close()
