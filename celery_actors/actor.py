@@ -14,6 +14,7 @@ from .errors import ActorAlreadyExistsError, ActorHandleNotFoundError
 from .handle import ActorHandle, ActorMethod, Identity
 from .methods import ActorTraits, class_methods, is_async_class
 from .options import ActorOptions, actor_options
+from .recording import step
 from .signatures import Signature
 from .typed import Init, TypedClass, class_call
 
@@ -87,6 +88,9 @@ class ActorClass(TypedClass[T, Init]):
                 pickled. ActorAlreadyExistsError: the name is taken. InsufficientResourcesError: no
                 living node could ever hold it.
         """
+        return step("the creation of an actor", lambda: self._make(args, kwargs))
+
+    def _make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ActorHandle[T]:
         cls = getattr(self, WRAPPED)
         if inspect.isabstract(cls):
             cls(*args, **kwargs)  # Python's own TypeError names the abstract methods
@@ -226,8 +230,8 @@ def _traits(cls: type, options: ActorOptions) -> ActorTraits:
     return ActorTraits(
         methods, options.task_retries, options.max_pending_calls, options.on_full == "block",
         is_async, limit, groups, overlapping or bool(options.allow_out_of_order_execution),
-        options.enable_task_events, "state" if options.durable else "", options.commit_every,
-        options.rollback_on_error,
+        options.enable_task_events, "state" if options.durable is True else options.durable or "",
+        options.commit_every, options.rollback_on_error, options.snapshot_every,
     )  # fmt: skip
 
 
@@ -239,6 +243,10 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
     """
     if not isinstance(name, str):
         raise TypeError(f"an actor's name is a string, not {type(name).__name__}")
+    return step("get_actor", lambda: _find(name, namespace))
+
+
+def _find(name: str, namespace: str | None) -> ActorHandle[Any]:
     context = runtime.current()
     space = namespace or context.namespace
     record = directory.find_named(context.store, space, name) if name else None
@@ -280,9 +288,12 @@ def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
             f"celery_actors.kill() takes an actor handle, not {type(actor).__name__}. To stop a "
             "call, use celery_actors.cancel() with its reference"
         )
+    step("kill", lambda: _end(actor._identity, no_restart=no_restart))
+
+
+def _end(identity: Identity, *, no_restart: bool) -> None:
     context = runtime.current()
     context.calls.flush()
-    identity = actor._identity
     if directory.find(context.store, identity.actor_id, identity.queue) is None:
         raise ActorHandleNotFoundError(
             f"{identity.title} is not known to this cluster: the handle is from another one, or "

@@ -2,9 +2,10 @@
 
 It is the pickle of the instance, so a class's own ``__getstate__``, ``__setstate__`` and
 ``__reduce__`` count. The class itself is left out: a process that starts the actor has it already.
-On the wire: a signature, then a line of JSON (``v``: the class's ``__state_version__``, ``h``: the
-ties of the handles and references within, see ``tokens``), then the pickle. Nothing is unpickled
-before its signature is verified.
+On the wire: a signature, then a line of JSON (``v``: the class's ``__state_version__``, ``n``: the
+calls that it holds the effects of, where they are counted, ``h``: the ties of the handles and
+references within, see ``tokens``), then the pickle. Nothing is unpickled before its signature is
+verified.
 """
 
 from __future__ import annotations
@@ -23,21 +24,31 @@ from .errors import SerializationError, StateRefusedError, UntrustedPayloadError
 from .pickling import Pickler
 from .serialization import Sealer
 
-__all__ = ["STATE_BYTES", "ActorState", "Taken", "ties_of"]
+__all__ = ["SIGNATURE", "STATE_BYTES", "ActorState", "Loaded", "Taken", "ties_of"]
 
 #: The largest state: a server takes 512 MB in one string, and each commit writes the whole.
 STATE_BYTES = 256 * 1024 * 1024
 #: Hexadecimal digits of a signature: 4 bytes that name the key, 32 of the MAC.
-_SIGNATURE = 72
+SIGNATURE = 72
 
 
 class _Header(msgspec.Struct, omit_defaults=True):
     v: int = 0
+    n: int = 0
     h: list[str] = []
 
 
 _encode = msgspec.json.Encoder().encode
 _decode_header = msgspec.json.Decoder(_Header).decode
+
+
+class Loaded(NamedTuple):
+    """What a stored state gives: the instance, the ties of what it refers to, the calls in it."""
+
+    instance: Any
+    ties: list[str]
+    calls: int
+    migrated: bool  # it was of another version
 
 
 class Taken(NamedTuple):
@@ -116,27 +127,27 @@ class ActorState:
             )
         return Taken(data, list(things))
 
-    def sign(self, data: bytes, ties: list[str]) -> bytes:
+    def sign(self, data: bytes, ties: list[str], calls: int = 0) -> bytes:
         """Return a pickled instance as it is stored."""
-        body = b"%b\n%b" % (_encode(_Header(self._version, ties)), data)
+        body = b"%b\n%b" % (_encode(_Header(self._version, calls, ties)), data)
         return self._sealer.tag(self._context, memoryview(body)).encode() + body
 
-    def load(self, stored: bytes) -> tuple[Any, list[str]]:
-        """Return the instance that a stored state holds, and the ties of what it refers to.
+    def load(self, stored: bytes) -> Loaded:
+        """Return the instance that a stored state holds.
 
         Raises:
             StateRefusedError: this class cannot take it. UntrustedPayloadError: it is not signed
                 for this actor.
         """
-        signature, body = stored[:_SIGNATURE], stored[_SIGNATURE:]
+        signature, body = stored[:SIGNATURE], stored[SIGNATURE:]
         self._sealer.check_tag(
             self._context, memoryview(body), signature.decode("ascii", "replace")
         )
         line, _, data = body.partition(b"\n")
         header = _decode_header(line)
-        if header.v != self._version:
-            return self._migrate(data, header.v), header.h
-        return self.restore(data), header.h
+        migrated = header.v != self._version
+        instance = self._migrate(data, header.v) if migrated else self.restore(data)
+        return Loaded(instance, header.h, header.n, migrated)
 
     def restore(self, data: bytes) -> Any:
         """Return the instance that ``take`` has pickled.
@@ -195,6 +206,6 @@ def ties_of(stored: bytes) -> list[str]:
     It is asked when an actor is buried: nothing that a stranger has written may keep it from that.
     """
     try:
-        return _decode_header(stored[_SIGNATURE:].partition(b"\n")[0]).h
+        return _decode_header(stored[SIGNATURE:].partition(b"\n")[0]).h
     except (msgspec.MsgspecError, UntrustedPayloadError):
         return []

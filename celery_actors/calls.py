@@ -12,6 +12,7 @@ from . import routing
 from .buffers import Buffers
 from .contents import collecting
 from .errors import (
+    REPLAY_DIFFERS,
     STATE_REFUSED,
     ActorDiedError,
     PendingCallsLimitExceeded,
@@ -22,6 +23,7 @@ from .holdings import Holdings
 from .messages import MessageTemplate, encode_body, outline
 from .need import Need
 from .object_ref import ObjectRef
+from .recording import step
 from .results import Results
 from .serialization import SEALED, Sealer, encode_plain, is_sealed
 from .store import Mux, Scripts, Step
@@ -171,6 +173,15 @@ class Calls:
             SerializationError: an argument cannot be pickled; nothing was sent.
             PendingCallsLimitExceeded: as many calls are under way as there may be.
         """
+        return step("a call", lambda: self._submit(target, template, args, kwargs))
+
+    def _submit(
+        self,
+        target: Target,
+        template: MessageTemplate,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> Any:
         if target.limit:
             self._make_room(target)
         with target.order:
@@ -425,7 +436,7 @@ class _Acknowledge:
             return RayError(f"the store refused {len(self.ids)} calls to {target.name}: {reply}")
         if reply[0] == -2:
             cause = reply[1].decode() or "it was ended"
-            frozen = cause.startswith(STATE_REFUSED)
+            frozen = cause.startswith((STATE_REFUSED, REPLAY_DIFFERS))
             text = f"{target.name} {'stands still' if frozen else 'is dead'}: {cause}"
             return actor_ended(text, cause, target.actor_id, reply[2] == b"1")
         if reply[0] == -1:

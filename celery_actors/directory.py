@@ -251,6 +251,7 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
     """
     keys = routing.ActorKeys(queue, actor_id)
     bury = [queue, keys.meta, keys.callers, keys.parked, keys.spec, routing.NAMES, routing.ACTORS]
+    durable = (keys.state, keys.journal, keys.steps)
     while True:
         meta = store.hash(keys.meta)
         frozen = meta.get("st") == "frozen"
@@ -276,7 +277,8 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
             continue
         if frozen:
             return
-        ties = ties_of(store.get(keys.state) or b"")
+        kept = [store.get(keys.state) or b"", *store.run("LRANGE", keys.journal, 0, -1)]
+        ties = [tie for stored in kept for tie in ties_of(stored)]
         spec = store.get(keys.spec)
         if spec is not None:
             store.run("UNLINK", keys.spec)
@@ -284,7 +286,7 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
                 store.run(*command)
         job, owner = routing.job_key(meta.get("job", "")), routing.job_key(meta.get("owner", ""))
         if store.scripts.bury(
-            [*bury, job, keys.tokens, owner, keys.state], actor_id, REMEMBER_SECONDS
+            [*bury, job, keys.tokens, owner, *durable], actor_id, REMEMBER_SECONDS
         ):
             # It may never have been started: nobody will ask for it any more.
             asked = creation_message(actor_id, queue, record.class_name)

@@ -8,122 +8,65 @@ what the calls before it have sent.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from .actor_loop import ActorLoop
-from .actor_state import ActorState, Taken
 from .calls import Held
+from .durable_state import Kept
 from .errors import RayError, SerializationError
 from .executor import Callee, Outcome, Prepared, Retries
 from .mailbox import Batch
 from .messages import Message
-from .runtime import Runtime
-from .store import Durable
+from .methods import ActorTraits
+from .recording import Recorder
+from .store import Durable, Step
 from .tokens import Remains, dropping
 
-__all__ = ["DurableLoop", "Kept"]
+__all__ = ["DurableLoop"]
 
 
-class Holder(Protocol):
-    """What has the instance."""
-
-    instance: Any
-
-
-class Kept:
-    """The state of the actor in this process: as its last call left it, and as the store has it."""
-
-    def __init__(
-        self, runtime: Runtime, holder: Holder, state: ActorState, key: str, actor_id: str
-    ) -> None:
-        self._runtime = runtime
-        self._holder = holder
-        self._state = state
-        self._actor_id = actor_id
-        self.key = key
-        self.data = b""  # the pickle, as the last call left it
-        self._things: list[str] = []
-        self._stored = b""
-        self._ties: list[str] = []  # of what the stored state refers to
-
-    def load(self, stored: bytes) -> None:
-        """Make the instance from a stored state.
-
-        Raises:
-            StateRefusedError: its class cannot take it.
-        """
-        self._holder.instance, self._ties = self._state.load(stored)
-
-    def take(self) -> Taken:
-        """Return the state of the instance as it is now.
-
-        Raises:
-            SerializationError: it cannot be pickled.
-        """
-        return self._state.take(self._holder.instance)
-
-    def first(self) -> bytes:
-        """Return the state to store when the actor has just been made or loaded.
-
-        Raises:
-            SerializationError: it cannot be pickled.
-        """
-        self.data, self._things = self.take()
-        state, ties, _ = self.news()
-        self._runtime.holdings.add(ties)
-        self._runtime.calls.settle()
-        return state
-
-    def note(self, taken: Taken) -> None:
-        """Keep the state that a call has left."""
-        self.data, self._things = taken
-
-    def roll_back(self) -> None:
-        """Give the instance the state that the last call before the present one has left."""
-        self._holder.instance = self._state.restore(self.data)
-
-    def news(self) -> tuple[bytes, list[str], list[str]]:
-        """Return what the store does not have yet: the state, ties to add, ties to drop."""
-        if self.data == self._stored:
-            return b"", [], []
-        self._stored = self.data
-        holdings = self._runtime.holdings
-        things = [thing for thing in self._things if thing != holdings.own]
-        before, self._ties = self._ties, holdings.ties(things, "a", self._actor_id)
-        added = [tie for tie in self._ties if tie not in before]
-        dropped = [tie for tie in before if tie not in self._ties]
-        return self._state.sign(self.data, self._ties), added, dropped
+def _ignore(_reply: Any) -> None:
+    pass
 
 
 class DurableLoop(ActorLoop):
     """Runs a durable actor's calls, oldest first."""
 
     def __init__(
-        self, *words: Any, kept: Kept, commit_every: int, rollback_on_error: bool, **named: Any
-    ) -> None:
+        self, *words: Any, kept: Kept, recorder: Recorder, epoch: int, traits: ActorTraits,
+        **named: Any,
+    ) -> None:  # fmt: skip
         super().__init__(*words, **named)
         self._kept = kept
-        self._commit_every = commit_every
-        self._rollback_on_error = rollback_on_error
-        self._made: tuple[Taken, list[Held]] | None = None  # by the call that has just ended
+        self._recorder = recorder
+        self._epoch = epoch
+        self._runs = 0  # of calls in this process
+        self._commit_every = traits.commit_every
+        self._rollback_on_error = traits.rollback_on_error
+        self._made: tuple[Any, list[Held]] | None = None  # by the call that has just ended
         self._held: list[Held] = []  # what ended calls have sent
+        self._over: list[str] = []  # outside steps of calls that have ended
         self._sent: list[Callable[[Any], None]] = []  # who takes the replies to the last commit
+        self._executor.watcher = kept
         self._runtime.calls.before_early = self._before_early
 
     def _run(self, prepared: Prepared, callee: Callee) -> Outcome:
-        calls = self._runtime.calls
+        calls, call_id = self._runtime.calls, prepared.message.call_id
         calls.held = True
+        self._runs += 1
         try:
-            outcome = super()._run(prepared, callee)
+            with self._recorder.call(call_id, (self._epoch, self._runs)):
+                outcome = super()._run(prepared, callee)
         except SystemExit:
             if self._host.leaving:
                 calls.flush()  # the actor ends well: what it has sent counts
             raise
+        self._over += self._recorder.left(call_id)
         if outcome.stopped or (self._rollback_on_error and not outcome.succeeded):
             self._roll_back(callee)
             return outcome
         try:
-            self._made = self._kept.take(), calls.collect()
+            self._made = self._kept.make(), calls.collect()
         except SerializationError as error:
             self._roll_back(callee)
             return self._executor.fail(prepared.message, error, callee.label)
@@ -131,16 +74,19 @@ class DurableLoop(ActorLoop):
 
     def _retries(self, message: Message, callee: Callee) -> Retries:
         retries = super()._retries(message, callee)
-        if self._rollback_on_error:
 
-            def renew(failed: Callee) -> Callee:
+        def before_next(failed: Callee) -> Callee:
+            if self._rollback_on_error:
                 self._roll_back(failed)
-                return self._find(message.method) or failed
+            self._recorder.begin()
+            return self._find(message.method) or failed
 
-            retries.before_next = renew
+        retries.before_next = before_next
         return retries
 
     def _roll_back(self, callee: Callee) -> None:
+        with self._lock:
+            self._commit_locked()
         self._kept.roll_back()
         self._runtime.calls.discard(
             RayError(f"{callee.label} was rolled back, and this call of it was never sent")
@@ -154,9 +100,9 @@ class DurableLoop(ActorLoop):
 
     def _note_finished(self) -> None:
         if self._made is not None:
-            taken, held = self._made
+            made, held = self._made
             self._made = None
-            self._kept.note(taken)
+            self._kept.note(made)
             self._held += held
 
     def _take_batch(self) -> Batch:
@@ -168,15 +114,17 @@ class DurableLoop(ActorLoop):
 
     def _durable(self, remains: list[Remains]) -> tuple[Any, Durable]:
         """Return what ended calls leave, and what is committed with them."""
-        state, added, dropped = self._kept.news()
+        news, keys = self._kept.news(), self._kept.keys
+        steps = [*news.steps]
+        if news.added:
+            steps.append(self._runtime.holdings.adding(news.added))
+        if self._over:
+            steps.append(Step("drop_steps", (keys.steps,), self._over))
+            self._over = []
         held, self._held = self._held, []
-        self._sent = [taker for _, taker in held]
-        steps = [step for step, _ in held]
-        if added:
-            steps.insert(0, self._runtime.holdings.adding(added))
-            self._sent.insert(0, lambda _reply: None)
-        left = dropping([*remains, Remains(ties=dropped)])
-        return left, Durable(self._kept.key, state, steps)
+        self._sent = [*(_ignore for _ in steps), *(taker for _, taker in held)]
+        left = dropping([*remains, Remains(ties=news.dropped)])
+        return left, Durable(keys.state, news.state, [*steps, *(step for step, _ in held)])
 
     def _clear(self) -> None:
         replies, self._mailbox.replies = self._mailbox.replies, []

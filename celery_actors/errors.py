@@ -26,6 +26,7 @@ __all__ = [
     "InsufficientResourcesError",
     "LocalRayletDiedError",
     "NodeDiedError",
+    "NonDeterminismError",
     "NotInitializedError",
     "ObjectFetchTimedOutError",
     "ObjectFreedError",
@@ -230,6 +231,14 @@ class StateRefusedError(RayActorError):
     """
 
 
+class NonDeterminismError(RayActorError):
+    """Raised for calls of a durable actor whose journal gives another result when it runs again.
+
+    The actor stands still; its state and journal are kept. Mend the method, then start the actor
+    again with ``kill(handle, no_restart=False)``.
+    """
+
+
 class ActorAlreadyExistsError(RayError, ValueError):
     """Raised when an actor's name is already taken in its namespace."""
 
@@ -325,6 +334,8 @@ SETUP_FAILED = "its runtime_env could not be set up: "
 UNSCHEDULABLE = "no node can start it: "
 #: Begins the cause of a standstill: a durable actor's class cannot take its stored state.
 STATE_REFUSED = "its state was refused: "
+#: Begins it where the journal of a durable actor gave other results than before.
+REPLAY_DIFFERS = "its calls gave other results when they ran again: "
 #: Begins the cause where its placement group is gone.
 GROUP_REMOVED = "its placement group was removed"
 
@@ -336,6 +347,7 @@ def actor_ended(
     for beginning, kind in (
         (SETUP_FAILED, RuntimeEnvSetupError), (UNSCHEDULABLE, ActorUnschedulableError),
         (GROUP_REMOVED, ActorPlacementGroupRemoved), (STATE_REFUSED, StateRefusedError),
+        (REPLAY_DIFFERS, NonDeterminismError),
     ):  # fmt: skip
         if cause is not None and cause.startswith(beginning):
             return kind(text)
@@ -353,6 +365,7 @@ _SYSTEM: dict[str, type[RayError]] = {
         DeadLetterError,
         LocalRayletDiedError,
         NodeDiedError,
+        NonDeterminismError,
         ObjectFetchTimedOutError,
         ObjectFreedError,
         ObjectLostError,

@@ -72,8 +72,10 @@ class ActorOptions(ResourceOptions):
 
     Without any resource an actor holds no CPU while it runs; with one it holds one CPU.
 
-    ``durable``: the actor's state outlives its process: it is committed with each call's result.
-    That implies ``max_restarts=-1`` and ``max_task_retries=-1`` where they are not given.
+    ``durable``: the actor's state outlives its process. With True or "state" it is committed with
+    each call's result. With "journal" the calls are, and the state after ``snapshot_every`` of
+    them; a recovery runs those since then again, so methods must be deterministic (see ``ctx``).
+    Either implies ``max_restarts=-1`` and ``max_task_retries=-1`` where they are not given.
     ``commit_every``: calls that may be committed together while others wait behind them; a crash
     takes back, and runs again, as many. ``rollback_on_error``: a call that raises leaves the state
     as it was.
@@ -91,9 +93,10 @@ class ActorOptions(ResourceOptions):
     allow_out_of_order_execution: bool | None = None
     max_pending_calls: int = -1
     on_full: Literal["raise", "block"] = "raise"
-    durable: bool | Literal["state"] = False
+    durable: bool | Literal["state", "journal"] = False
     commit_every: int = 1
     rollback_on_error: bool = False
+    snapshot_every: int = 100
     enable_task_events: bool = True
     _labels: Mapping[str, str] | None = None
 
@@ -163,8 +166,8 @@ def _flag(name: str, value: Any) -> None:
 
 
 def _durable(name: str, value: Any) -> None:
-    if not isinstance(value, bool) and value != "state":
-        raise ValueError(f"{name} must be True, False or 'state', got {value!r}")
+    if not isinstance(value, bool) and value not in ("state", "journal"):
+        raise ValueError(f"{name} must be True, False, 'state' or 'journal', got {value!r}")
 
 
 def _lifetime(name: str, value: Any) -> None:
@@ -259,6 +262,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "durable": _durable,
     "commit_every": _positive,
     "rollback_on_error": _flag,
+    "snapshot_every": _positive,
     "name": _text,
     "namespace": _text,
     "get_if_exists": _flag,
@@ -308,10 +312,11 @@ def actor_options(base: ActorOptions, given: Mapping[str, Any]) -> ActorOptions:
     merged = _merge(base, given, "actors")
     if merged.get_if_exists and merged.name is None:
         raise ValueError("get_if_exists=True needs a name")
-    if not merged.durable:
-        for name in ("commit_every", "rollback_on_error"):
-            if getattr(merged, name) != getattr(_PLAIN, name):
-                raise ValueError(f"{name} is for durable actors: give durable=True, too")
+    wants = {"commit_every": "True", "rollback_on_error": "True", "snapshot_every": "'journal'"}
+    for name, wanted in wants.items():
+        fits = merged.durable == "journal" if name == "snapshot_every" else merged.durable
+        if not fits and getattr(merged, name) != getattr(_PLAIN, name):
+            raise ValueError(f"{name} needs durable={wanted}")
     merged.check_together()
     return merged
 

@@ -15,20 +15,23 @@ from typing import Any
 
 from . import code, directory, routing
 from .actor_loop import ActorLoop, Aside
-from .actor_state import ActorState
 from .assignment import Assignment, NodeSettings
 from .concurrent_loop import ConcurrentLoop
 from .directory import Creator, spec_context, traits_context
-from .durable_loop import DurableLoop, Kept
+from .durability import Durability
+from .durable_loop import DurableLoop
 from .errors import (
+    REPLAY_DIFFERS,
     SETUP_FAILED,
     STATE_REFUSED,
     AsyncioActorExit,
     ClusterUnreachableError,
     FencedError,
+    NonDeterminismError,
     RayError,
     RuntimeEnvSetupError,
     StateRefusedError,
+    UntrustedPayloadError,
 )
 from .executor import Callee, Executor
 from .host_process import HostProcess
@@ -48,6 +51,12 @@ __all__ = ["run_worker"]
 logger = logging.getLogger(__name__)
 
 EXIT_DONE, EXIT_INIT_FAILED, EXIT_FENCED = 0, 90, 91
+#: What lets a durable actor stand still, and how the cause begins.
+_FREEZES: dict[type[RayError], str] = {
+    StateRefusedError: STATE_REFUSED,
+    UntrustedPayloadError: STATE_REFUSED,
+    NonDeterminismError: REPLAY_DIFFERS,
+}
 #: Seconds that ``__ray_shutdown__`` may take, as in Ray.
 SHUTDOWN_SECONDS = 30.0
 
@@ -104,7 +113,7 @@ class _Hosted:
         traits = mine.meta["traits"].encode()
         self.traits: ActorTraits = context.sealer.open(traits, traits_context(mine.actor_id))
         self.instance: Any = None
-        self.kept: Kept | None = None  # the state of a durable actor
+        self.durable: Durability | None = None
         self._env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
 
     def create(self) -> Any:
@@ -130,21 +139,21 @@ class _Hosted:
         """Make the instance from its stored state; False where it has none yet."""
         context, mine = self.context, self.process.assignment
         title = directory.ActorRecord(mine.actor_id, mine.meta).title
-        state = ActorState(cls, mine.actor_id, title, context.sealer)
-        self.kept = Kept(context, self, state, mine.keys.state, mine.actor_id)
+        self.durable = Durability.of(context, self, cls, mine, self.traits, title)
         stored = context.store.get(mine.keys.state)
         if stored is None:
             return False
         self.process.tell(begun=True)
-        self.kept.load(stored)
+        self.durable.kept.load(stored)
         return True
 
     def failed(self, error: BaseException) -> int:
         """Report a constructor that raised: the actor has ended before it began."""
-        if isinstance(error, StateRefusedError):
-            logger.error("%s: %s", self.label, error)
-            self.process.tell(frozen=f"{STATE_REFUSED}{error}")
-            return EXIT_INIT_FAILED
+        for kind, why in _FREEZES.items():
+            if self.durable is not None and isinstance(error, kind):
+                logger.error("%s stands still: %s", self.label, error)
+                self.process.tell(frozen=f"{why}{error}")
+                return EXIT_INIT_FAILED
         if isinstance(error, RuntimeEnvSetupError):
             self.process.tell(init_failed=f"{SETUP_FAILED}{error}")
             return EXIT_INIT_FAILED
@@ -159,9 +168,9 @@ class _Hosted:
         fields: dict[str, Any] = {"st": "alive", "pid": os.getpid()}
         fields["node"] = process.settings.node_id
         scripts, fence = self.context.store.scripts, (mine.epoch, mine.owner)
-        if self.kept is not None:
-            keys = (mine.keys.meta, mine.keys.state)
-            owned = scripts.born(keys, self.kept.first(), *fence, fields)
+        if self.durable is not None:
+            state = self.durable.kept.first()
+            owned = scripts.born(self.durable.names, state, *fence, fields)
         else:
             owned = scripts.mark(mine.keys.meta, *fence, fields)
         if not owned:
@@ -243,7 +252,13 @@ def _run_actor(process: HostProcess, context: Runtime) -> int:
     mailbox = process.mailbox("")
     ordered = _ordered_loop(actor, mailbox, executor)
     process.knows = ordered.knows
-    return _leaving(process, lambda: _serve(ordered, mailbox), mailbox)
+
+    def serve() -> None:
+        _serve(ordered, mailbox)
+        if actor.durable is not None:
+            actor.durable.close()
+
+    return _leaving(process, serve, mailbox)
 
 
 def _leaving(process: HostProcess, serve: Callable[[], Any], mailbox: Mailbox) -> int:
@@ -331,11 +346,11 @@ def _ordered_loop(actor: _Hosted, mailbox: Mailbox, executor: Executor) -> Actor
     aside = Aside(context, mine.keys, mine.epoch, mine.owner)
     words = (context, mailbox, executor, process, actor.find, aside)
     inherited = _inherited(process, context)
-    if actor.kept is None:
+    if actor.durable is None:
         return ActorLoop(*words, out_of_order=traits.out_of_order, inherited=inherited)
     return DurableLoop(
-        *words, out_of_order=traits.out_of_order, inherited=inherited, kept=actor.kept,
-        commit_every=traits.commit_every, rollback_on_error=traits.rollback_on_error,
+        *words, out_of_order=traits.out_of_order, inherited=inherited, traits=traits,
+        kept=actor.durable.kept, recorder=actor.durable.recorder, epoch=int(mine.epoch),
     )  # fmt: skip
 
 

@@ -219,6 +219,12 @@ class Scripts:
         flat = [word for pair in fields.items() for word in pair]
         return int(self._eval("born", keys, state, epoch, owner, *flat)) == 0
 
+    def keep_step(
+        self, meta: str, steps: str, epoch: str, owner: str, field: str, value: bytes
+    ) -> bool:
+        """Keep what an outside step of a running call gave; False when fenced."""
+        return int(self._eval("keep_step", [meta, steps], epoch, owner, field, value)) == 0
+
     def release(
         self,
         keys: Sequence[str],

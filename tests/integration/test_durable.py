@@ -380,9 +380,9 @@ def test_what_cannot_be_durable_is_refused_where_it_is_said(cluster: Cluster):
     for cls, options in ((Late, {}), (Many, {"max_concurrency": 2})):
         with pytest.raises(ValueError, match="durable, and its calls would overlap"):
             ca.remote(durable=True, **options)(cls)
-    with pytest.raises(ValueError, match="give durable=True"):
+    with pytest.raises(ValueError, match="commit_every needs durable=True"):
         ca.remote(commit_every=5)(Many)
-    with pytest.raises(ValueError, match="must be True, False or 'state'"):
+    with pytest.raises(ValueError, match="must be True, False, 'state' or 'journal'"):
         ca.remote(durable="always")(Many)
     many = ca.remote(durable=True)(Many).remote()
     with pytest.raises(ValueError, match=r"one by one.*durable.*Return a list"):

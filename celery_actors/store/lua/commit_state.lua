@@ -12,7 +12,10 @@
 --@function submit_shared
 --@function hold
 --@function answer
-local steps = {submit = submit, submit_shared = submit_shared, hold = hold, answer = answer}
+--@function journal
+--@function drop_steps
+local steps = {submit = submit, submit_shared = submit_shared, hold = hold, answer = answer,
+  journal = journal, drop_steps = drop_steps}
 local inner, after = {}, 4 + tonumber(ARGV[3])
 for i = after, #ARGV do inner[#inner + 1] = ARGV[i] end
 local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'ap')

@@ -9,10 +9,13 @@ local meta = redis.call('HMGET', KEYS[2], 'st', 'cause', 'init_failed')
 if not meta[1] then return {-1} end
 local first, count = tonumber(ARGV[2]), #ARGV - 2
 local last = tonumber(redis.call('HGET', KEYS[3], ARGV[1]) or '0')
-if last >= first + count - 1 then return {0, redis.call('LLEN', KEYS[1])} end
-if meta[1] == 'dead' or meta[1] == 'buried' or meta[1] == 'frozen' then
-  return {-2, meta[2] or '', meta[3] or ''}
+if meta[1] == 'frozen' then
+  -- Refused, and the sequence goes on: the actor may live again.
+  redis.call('HSET', KEYS[3], ARGV[1], math.max(last, first + count - 1))
+  return {-2, meta[2], meta[3]}
 end
+if last >= first + count - 1 then return {0, redis.call('LLEN', KEYS[1])} end
+if meta[1] == 'dead' or meta[1] == 'buried' then return {-2, meta[2] or '', meta[3] or ''} end
 if last < first - 1 then return {-3, last} end
 local length
 for i = last - first + 1, count - 1 do
