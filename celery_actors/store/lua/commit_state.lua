@@ -6,16 +6,6 @@
 --      keys, number of words, words; then the words of the inner step
 -- Returns what the inner step returns, with a fifth member: the replies of the steps
 -- Idempotent: a repeat changes no state; calls that a step sends are accepted once.
---@function commit
---@function take
---@function submit
---@function submit_shared
---@function hold
---@function answer
---@function journal
---@function drop_steps
-local steps = {submit = submit, submit_shared = submit_shared, hold = hold, answer = answer,
-  journal = journal, drop_steps = drop_steps}
 local inner, after = {}, 4 + tonumber(ARGV[3])
 for i = after, #ARGV do inner[#inner + 1] = ARGV[i] end
 local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'ap')
@@ -30,20 +20,37 @@ else
 end
 if new and ARGV[2] ~= '' then redis.call('SET', KEYS[5], ARGV[2]) end
 local replies, at = {}, 4
-while at < after do
-  local name, keys, words = ARGV[at], {}, {}
-  at = at + 2
-  for _ = 1, tonumber(ARGV[at - 1]) do keys[#keys + 1], at = ARGV[at], at + 1 end
-  at = at + 1
-  for _ = 1, tonumber(ARGV[at - 1]) do words[#words + 1], at = ARGV[at], at + 1 end
-  -- A repeat sends again, so that the sender hears what became of it; the rest is done.
-  if new or name == 'submit' or name == 'submit_shared' then
-    replies[#replies + 1] = steps[name](keys, words)
-  else
-    replies[#replies + 1] = 0
+if at < after then  -- a commit without steps does not pay for them
+--@function submit
+--@function submit_shared
+--@function hold
+--@function answer
+--@function journal
+--@function drop_steps
+  local steps = {submit = submit, submit_shared = submit_shared, hold = hold, answer = answer,
+    journal = journal, drop_steps = drop_steps}
+  while at < after do
+    local name, keys, words = ARGV[at], {}, {}
+    at = at + 2
+    for _ = 1, tonumber(ARGV[at - 1]) do keys[#keys + 1], at = ARGV[at], at + 1 end
+    at = at + 1
+    for _ = 1, tonumber(ARGV[at - 1]) do words[#words + 1], at = ARGV[at], at + 1 end
+    -- A repeat sends again, so that the sender hears what became of it; the rest is done.
+    if new or name == 'submit' or name == 'submit_shared' then
+      replies[#replies + 1] = steps[name](keys, words)
+    else
+      replies[#replies + 1] = 0
+    end
   end
 end
-local reply = (ARGV[1] == 'take' and take or commit)(KEYS, inner)
+local reply
+if ARGV[1] == 'take' then
+--@function take
+  reply = take(KEYS, inner)
+else
+--@function commit
+  reply = commit(KEYS, inner)
+end
 reply[4] = reply[4] or {}
 reply[5] = replies
 return reply
