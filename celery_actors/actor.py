@@ -227,7 +227,7 @@ def _traits(cls: type, options: ActorOptions) -> ActorTraits:
         methods, options.task_retries, options.max_pending_calls, options.on_full == "block",
         is_async, limit, groups, overlapping or bool(options.allow_out_of_order_execution),
         options.enable_task_events, "state" if options.durable else "", options.commit_every,
-        options.rollback_on_error,
+        options.rollback_on_error, options.idle_timeout,
     )  # fmt: skip
 
 

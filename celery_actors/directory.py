@@ -13,7 +13,7 @@ from . import groups, records, routing
 from .actor_state import ties_of
 from .broker.remains import queue_remains
 from .buffers import free_commands
-from .errors import DeadLetterError, RayError, actor_ended
+from .errors import DeadLetterError, FencedError, RayError, actor_ended
 from .messages import Message, outline
 from .methods import TERMINATE
 from .need import Need
@@ -30,6 +30,7 @@ __all__ = [
     "end_created",
     "end_process",
     "find",
+    "passivate",
     "reap",
     "spec_context",
     "traits_context",
@@ -63,10 +64,14 @@ class ActorRecord:
 
     @property
     def state(self) -> str:
-        """Ray's word for the state; FROZEN where a durable one stands still, see its cause."""
+        """Ray's word for the state; FROZEN where a durable one stands still, see its cause.
+
+        PASSIVE: a durable one has no process until its next call.
+        """
         words = {
             "pending": "PENDING_CREATION", "starting": "PENDING_CREATION", "alive": "ALIVE",
-            "restarting": "RESTARTING", "frozen": "FROZEN", "dead": "DEAD", "buried": "DEAD",
+            "restarting": "RESTARTING", "frozen": "FROZEN",
+            "passive": "PASSIVE", "dead": "DEAD", "buried": "DEAD",
         }  # fmt: skip
         return words[self.meta["st"]]
 
@@ -244,6 +249,21 @@ def wake(store: Store, record: ActorRecord, state: str) -> bool:
     return store.scripts.wake(names, creation, need, state)
 
 
+def passivate(store: Store, record: ActorRecord, incarnation: str, epoch: str, owner: str) -> bool:
+    """Let an idle actor be without a process until its next call; False where one waits.
+
+    Raises:
+        FencedError: another process owns it.
+    """
+    keys = record.keys
+    names = [keys.queue, keys.meta, keys.parked, routing.owned_key(incarnation), routing.PASSIVE]
+    creation = creation_message(record.actor_id, keys.queue, record.class_name)
+    found = store.scripts.passivate(names, epoch, owner, record.actor_id, creation)
+    if found == -10:
+        raise FencedError("another process owns this actor now")
+    return found == 1
+
+
 def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
     """Answer every waiting call of a dead actor, then free its keys. Any process may help.
 
@@ -284,8 +304,9 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
                 store.run(*command)
         job, owner = routing.job_key(meta.get("job", "")), routing.job_key(meta.get("owner", ""))
         if store.scripts.bury(
-            [*bury, job, keys.tokens, owner, keys.state], actor_id, REMEMBER_SECONDS
-        ):
+            [*bury, job, keys.tokens, owner, keys.state, routing.PASSIVE, keys.reminders,
+             routing.REMINDERS], actor_id, REMEMBER_SECONDS,
+        ):  # fmt: skip
             # It may never have been started: nobody will ask for it any more.
             asked = creation_message(actor_id, queue, record.class_name)
             store.run("LREM", routing.creation_queue(meta["need"]), 0, asked)

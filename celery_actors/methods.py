@@ -61,6 +61,7 @@ class ActorTraits:
     durable: str = ""  # what its durability rests on: "state"; empty: it is not durable
     commit_every: int = 1
     rollback_on_error: bool = False
+    idle_timeout: float | None = None  # seconds after which a durable actor's process ends
 
     @property
     def is_concurrent(self) -> bool:

@@ -76,7 +76,8 @@ class ActorOptions(ResourceOptions):
     That implies ``max_restarts=-1`` and ``max_task_retries=-1`` where they are not given.
     ``commit_every``: calls that may be committed together while others wait behind them; a crash
     takes back, and runs again, as many. ``rollback_on_error``: a call that raises leaves the state
-    as it was.
+    as it was. ``idle_timeout``: seconds without a call after which its process ends; its next call
+    starts another one. None: it stays.
     """
 
     runtime_env: Mapping[str, Any] | None = None
@@ -94,6 +95,7 @@ class ActorOptions(ResourceOptions):
     durable: bool | Literal["state"] = False
     commit_every: int = 1
     rollback_on_error: bool = False
+    idle_timeout: Seconds = None
     enable_task_events: bool = True
     _labels: Mapping[str, str] | None = None
 
@@ -259,6 +261,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "durable": _durable,
     "commit_every": _positive,
     "rollback_on_error": _flag,
+    "idle_timeout": _seconds,
     "name": _text,
     "namespace": _text,
     "get_if_exists": _flag,
@@ -309,7 +312,7 @@ def actor_options(base: ActorOptions, given: Mapping[str, Any]) -> ActorOptions:
     if merged.get_if_exists and merged.name is None:
         raise ValueError("get_if_exists=True needs a name")
     if not merged.durable:
-        for name in ("commit_every", "rollback_on_error"):
+        for name in ("commit_every", "rollback_on_error", "idle_timeout"):
             if getattr(merged, name) != getattr(_PLAIN, name):
                 raise ValueError(f"{name} is for durable actors: give durable=True, too")
     merged.check_together()

@@ -15,6 +15,7 @@ from .buffers import Buffers
 from .calls import Calls, Target
 from .cancellation import Canceller
 from .capacity import Capacity
+from .code import CODE_SECONDS
 from .config import Address, KeyRing
 from .current_call import WorkerFacts
 from .directory import Creator
@@ -35,8 +36,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds a result stays for those who do not hold its reference (Celery's `result_expires`).
 RESULT_SECONDS = 24 * 3600
-#: Seconds a class or function stays after a process last stored or loaded it.
-CODE_SECONDS = 7 * 24 * 3600
 
 
 class Runtime:

@@ -139,6 +139,13 @@ class _Hosted:
         self.kept.load(stored)
         return True
 
+    def passivate(self) -> bool:
+        """Leave the actor without a process until its next call; False where one waits already."""
+        process, mine = self.process, self.process.assignment
+        record = directory.ActorRecord(mine.actor_id, mine.meta)
+        node = process.settings.node_id
+        return directory.passivate(self.context.store, record, node, mine.epoch, mine.owner)
+
     def failed(self, error: BaseException) -> int:
         """Report a constructor that raised: the actor has ended before it began."""
         if isinstance(error, StateRefusedError):
@@ -336,6 +343,7 @@ def _ordered_loop(actor: _Hosted, mailbox: Mailbox, executor: Executor) -> Actor
     return DurableLoop(
         *words, out_of_order=traits.out_of_order, inherited=inherited, kept=actor.kept,
         commit_every=traits.commit_every, rollback_on_error=traits.rollback_on_error,
+        idle_timeout=traits.idle_timeout, passivate=actor.passivate,
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 -- Free the name and the keys of a dead actor whose queue is empty.
 -- KEYS 1 queue  2 meta  3 callers  4 parked  5 spec  6 names  7 actors  8 job (SET)  9 tokens (SET)
---      10 what ends with its creator (SET)  11 state (STRING)
+--      10 what ends with its creator (SET)  11 state (STRING)  12 passive actors (SET)
+--      13 reminders (HASH)  14 due times of reminders (ZSET "<queue>|<actor id>|<name>")
 -- ARGV 1 actor id  2 seconds to remember that it died
 -- Returns 1 buried now or before, or not dead at all; 0 not yet (calls remain).
 -- Of an actor that crashed the name stays taken while somebody holds a handle (Ray's rule): then
@@ -14,9 +15,14 @@ local keeps = named and not meta[3] and redis.call('EXISTS', KEYS[9]) == 1
 if named and not keeps then redis.call('HDEL', KEYS[6], meta[2]) end
 redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
 redis.call('UNLINK', KEYS[11])
+for _, name in ipairs(redis.call('HKEYS', KEYS[13])) do
+  redis.call('ZREM', KEYS[14], table.concat({KEYS[1], ARGV[1], name}, '|'))
+end
+redis.call('DEL', KEYS[13])
 redis.call('HDEL', KEYS[7], ARGV[1])
 redis.call('SREM', KEYS[8], ARGV[1])
 redis.call('SREM', KEYS[10], ARGV[1])
+redis.call('SREM', KEYS[12], ARGV[1])
 -- From here on nobody may settle calls in its name: a successor may share its queue.
 redis.call('HSET', KEYS[2], 'st', 'buried', 'own', '')
 if keeps then

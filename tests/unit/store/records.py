@@ -146,7 +146,8 @@ class StoredActor:
         keys = self.keys
         names = [keys.queue, keys.meta, keys.callers, keys.parked, keys.spec, routing.NAMES,
                  routing.ACTORS, routing.job_key("job-1"), keys.tokens,
-                 routing.job_key(""), keys.state]  # fmt: skip
+                 routing.job_key(""), keys.state, routing.PASSIVE, keys.reminders,
+                 routing.REMINDERS]  # fmt: skip
         return self.store.scripts.bury(names, self.actor_id, 100)
 
 
