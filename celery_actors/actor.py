@@ -133,8 +133,9 @@ class ActorClass(TypedClass[T, Init]):
         carried = holdings.carry(things, "s", actor_id)
         detached = options.lifetime == "detached"
         hold = None if detached else holdings.first(routing.ActorKeys(queue, actor_id).thing)
-        place = directory.traits_context(actor_id)
-        traits = context.sealer.seal(self._traits, place, actor_id, inline=True)
+        # Under its content hash, too: many actors of a class share it.
+        traits, record = dump_code(self._traits, context.sealer, f"the class {self.__name__}")
+        context.export(traits, record)
         if holdings.added:
             context.calls.settle()  # the actor may start as soon as it is created
         taken = directory.create(
@@ -157,7 +158,7 @@ class ActorClass(TypedClass[T, Init]):
                 "concurrent": int(self._traits.is_concurrent),
                 "namespace": namespace,
                 "durable": self._traits.durable,
-                "traits": traits.decode(),
+                "traits": traits,
             },
         )
         if taken is None:

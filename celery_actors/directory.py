@@ -33,7 +33,6 @@ __all__ = [
     "passivate",
     "reap",
     "spec_context",
-    "traits_context",
 ]
 
 _REAP_CHUNK = 200
@@ -87,15 +86,11 @@ def spec_context(actor_id: str) -> tuple[str, ...]:
     return ("spec", actor_id)
 
 
-def traits_context(actor_id: str) -> tuple[str, ...]:
-    """Return what an actor's traits are signed for."""
-    return ("traits", actor_id)
-
-
 def creation_message(actor_id: str, queue: str, class_name: str) -> bytes:
     """Return the protocol-2 message that asks a node to start an actor.
 
-    It does not say what the actor needs: it may be passed on to another queue.
+    It does not say what the actor needs: it may be passed on to another queue. A passive actor's is
+    made by ``store/lua/rouse.lua``.
     """
     return json.dumps({
         "body": '[[],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]',
@@ -105,7 +100,7 @@ def creation_message(actor_id: str, queue: str, class_name: str) -> bytes:
         "properties": {"delivery_mode": 2, "priority": 0, "correlation_id": actor_id,
                        "delivery_tag": actor_id, "delivery_info": {
                            "exchange": "", "routing_key": queue}},
-    }).encode()  # fmt: skip
+    }, ensure_ascii=False).encode()  # fmt: skip
 
 
 def last_message(actor_id: str, queue: str, class_name: str) -> bytes:
@@ -256,9 +251,11 @@ def passivate(store: Store, record: ActorRecord, incarnation: str, epoch: str, o
         FencedError: another process owns it.
     """
     keys = record.keys
-    names = [keys.queue, keys.meta, keys.parked, routing.owned_key(incarnation), routing.PASSIVE]
-    creation = creation_message(record.actor_id, keys.queue, record.class_name)
-    found = store.scripts.passivate(names, epoch, owner, record.actor_id, creation)
+    spec = store.get(keys.spec)
+    needed = spec is not None and Sealer.blobs(spec)  # its buffers are freed with the actor
+    names = [keys.queue, keys.meta, keys.parked, routing.owned_key(incarnation), routing.PASSIVE,
+             "" if needed else keys.spec]  # fmt: skip
+    found = store.scripts.passivate(names, epoch, owner, record.actor_id)
     if found == -10:
         raise FencedError("another process owns this actor now")
     return found == 1

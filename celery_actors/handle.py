@@ -75,10 +75,7 @@ class ActorHandle(Generic[T]):
     def of(cls, record: directory.ActorRecord) -> ActorHandle[Any]:
         """Return a handle from the actor's record; it does not keep the actor alive."""
         context = runtime.current()
-        traits = None
-        if record.meta.get("traits"):
-            place = directory.traits_context(record.actor_id)
-            traits = context.sealer.open(record.meta["traits"].encode(), place)
+        traits = context.traits_of(record)
         return cls(
             Identity(record.actor_id, record.meta["queue"], record.class_name, record.title, traits)
         )

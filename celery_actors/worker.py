@@ -18,7 +18,7 @@ from .actor_loop import ActorLoop, Aside
 from .actor_state import ActorState
 from .assignment import Assignment, NodeSettings
 from .concurrent_loop import ConcurrentLoop
-from .directory import Creator, spec_context, traits_context
+from .directory import Creator, spec_context
 from .durable_loop import DurableLoop, Kept
 from .errors import (
     SETUP_FAILED,
@@ -34,7 +34,7 @@ from .executor import Callee, Executor
 from .host_process import HostProcess
 from .inflight import InFlight
 from .mailbox import Mailbox
-from .methods import ActorTraits, own_options
+from .methods import own_options
 from .node_face import run_face
 from .runners import AsyncRunner, ThreadRunner
 from .runtime import Runtime
@@ -101,8 +101,10 @@ class _Hosted:
         context.holdings.own = mine.keys.thing
         if free:
             context.holdings.holder = mine.actor_id
-        traits = mine.meta["traits"].encode()
-        self.traits: ActorTraits = context.sealer.open(traits, traits_context(mine.actor_id))
+        traits = context.traits_of(directory.ActorRecord(mine.actor_id, mine.meta))
+        if traits is None:
+            raise RayError("what the actor's class can do is not in the store any more")
+        self.traits = traits
         self.instance: Any = None
         self.kept: Kept | None = None  # the state of a durable actor
         self._env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)

@@ -1,11 +1,15 @@
 """What wakes actors beside their callers: due reminders, and calls of plain Celery clients.
 
-Every node looks, each tick; who comes second finds nothing left to do.
+Every node looks, each tick; who comes second finds nothing left to do. What actors are made from,
+passive or not, stays in the store as long as nodes look.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from .. import routing
+from ..assignment import Assignment
 from ..code import CODE_SECONDS
 from ..store import Store
 
@@ -13,8 +17,10 @@ __all__ = ["Rouser"]
 
 #: Passive actors that one tick looks at: a thousand of them are seen in ten ticks.
 SWEPT = 100
-#: Reminders that one script sends; there are further ones as long as it finds so many.
+#: Reminders that one tick sends at most, by each node.
 RUNG = 100
+#: Ticks after which what living actors are made from is kept for another while: an hour.
+KEEP_TICKS = 3600
 
 
 class Rouser:
@@ -23,10 +29,17 @@ class Rouser:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._cursor = "0"
+        self._ticks = 0
 
-    def look(self) -> None:
+    def look(self, present: Iterable[Assignment]) -> None:
         """Send the calls of due reminders; wake passive actors whose queue is not empty."""
         scripts = self._store.scripts
         scripts.ring(routing.REMINDERS, RUNG)
         names = [routing.PASSIVE, routing.ACTORS]
         self._cursor, _ = scripts.sweep(names, self._cursor, SWEPT, CODE_SECONDS)
+        self._ticks += 1
+        if self._ticks % KEEP_TICKS == 0:
+            for digest in {
+                each.meta.get(name, "") for each in present for name in ("code", "traits")
+            }:
+                self._store.run("EXPIRE", routing.code_key(digest), CODE_SECONDS)

@@ -242,8 +242,9 @@ class Supervisor:
                 end_session(self._store, session, self._ttl)
         self._look()
         if not self._stop:
-            self._reconcile.look(self._present())
-            self._rouser.look()
+            present = self._present()
+            self._reconcile.look(present)
+            self._rouser.look(present)
         return True
 
     def _present(self) -> list[Assignment]:

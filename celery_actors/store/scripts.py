@@ -256,11 +256,9 @@ class Scripts:
         """Ask for a process for an actor that stands still in this state; False in another."""
         return bool(self._eval("wake", keys, creation, need, state))
 
-    def passivate(
-        self, keys: Sequence[str], epoch: str, owner: str, actor_id: str, creation: bytes
-    ) -> int:
+    def passivate(self, keys: Sequence[str], epoch: str, owner: str, actor_id: str) -> int:
         """Let an actor be without a process until its next call; 1, 0 (a call waits) or -10."""
-        return int(self._eval("passivate", keys, epoch, owner, actor_id, creation))
+        return int(self._eval("passivate", keys, epoch, owner, actor_id))
 
     def sweep(self, keys: Sequence[str], cursor: str, count: int, seconds: int) -> tuple[str, int]:
         """Wake passive actors on whose queue something waits; the next cursor, and how many."""

@@ -10,7 +10,7 @@ local roused = 0
 for _, actor in ipairs(reply[2]) do
   local queue = redis.call('HGET', KEYS[2], actor)
   local key = ARGV[3] .. ':{' .. (queue or '') .. '}:' .. actor .. ':m'
-  local meta = redis.call('HMGET', key, 'st', 'code', 'needs')
+  local meta = redis.call('HMGET', key, 'st', 'code', 'traits', 'needs')
   if meta[1] ~= 'passive' then
     redis.call('SREM', KEYS[1], actor)
   elseif redis.call('LLEN', queue) > 0 then
@@ -18,7 +18,8 @@ for _, actor in ipairs(reply[2]) do
     roused = roused + 1
   else
     redis.call('EXPIRE', ARGV[3] .. ':code:' .. (meta[2] or ''), ARGV[4])
-    local env = string.match(meta[3] or '', '"env":"([^"]+)"')
+    redis.call('EXPIRE', ARGV[3] .. ':code:' .. (meta[3] or ''), ARGV[4])
+    local env = string.match(meta[4] or '', '"env":"([^"]+)"')
     if env then redis.call('EXPIRE', ARGV[3] .. ':env:' .. env, ARGV[4]) end
   end
 end
