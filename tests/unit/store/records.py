@@ -138,6 +138,11 @@ class StoredActor:
         }  # fmt: skip
         return self.store.scripts.release(names, **{**given, **changed})
 
+    def passivate(self, incarnation: str = NODE) -> bool:
+        """Let the owner say that it has been idle for long."""
+        record = directory.ActorRecord(self.actor_id, self.meta)
+        return directory.passivate(self.store, record, incarnation, self.epoch, self.owner)
+
     def kill(self, cause: str = "ray.kill") -> bool:
         words = (self.actor_id, cause, NODE_PREFIX, 100)
         return self.store.scripts.kill(self.keys.meta, routing.NAMES, *words)
