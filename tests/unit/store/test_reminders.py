@@ -264,5 +264,5 @@ def test_an_argument_that_json_cannot_say_is_named(
     args: tuple[Any, ...], kwargs: dict[str, Any], words: str
 ) -> None:
     keys = routing.ActorKeys("queue", "actor-1")
-    with pytest.raises(TypeError, match=f"{words}of reminder 'tick' is a"):
+    with pytest.raises(TypeError, match=f"{words}of reminder 'tick' is of type"):
         reminders.message_of(keys, "Counter.add", "tick", "job-1", 0, args, kwargs)
