@@ -3,10 +3,11 @@
     python -m benchmarks.passive                              # 10,000 actors, 200 activations
     python -m benchmarks.passive --actors 1000 --activations 50
 
-The records are made by the package's own scripts, without processes: a driver creates detached named
-actors, this program claims each as a node does, stores a first state, settles one call, and makes it
-passive. They live in a database of their own on the server of a local cluster. Activations are real:
-an actor whose process has ended is called, and its answer is waited for, one at a time.
+The records are made by the package's own scripts, without processes: a driver creates detached
+named actors, this program claims each as a node does, stores a first state, settles one call, and
+makes it passive. They live in a database of their own on the server of a local cluster.
+Activations are real: an actor whose process has ended is called, and its answer is waited for, one
+at a time.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import os
 import statistics
 import time
 from collections import Counter
+from pathlib import Path
 
 import celery_actors as ca
 from celery_actors import directory, routing, runtime
@@ -23,6 +25,7 @@ from celery_actors.runtime import Runtime
 from celery_actors.store import Scripts
 
 NODE = "benchmark-node"
+NAME = "activated"
 IDLE_SECONDS = 0.2
 
 
@@ -78,13 +81,14 @@ class Records:
     def make(self, number: int) -> None:
         """Make one actor, from its creation to its rest."""
         actor = BasketActor.options(name=f"basket-{number}").remote(f"customer-{number}")
-        scripts, actor_id = self.store.scripts, actor._identity.actor_id
+        scripts = self.store.scripts
         owner = f"{NODE}|{number}"
         names = [routing.creation_queue("none"), routing.owned_key(NODE),
                  routing.lease_key(NODE), routing.DEAD_LETTERS]  # fmt: skip
         claim = scripts.claim(names, owner, routing.PREFIX)
-        assert claim is not None and claim.actor_id == actor_id
-        keys = routing.ActorKeys(claim.queue, actor_id)
+        if claim is None:
+            raise RuntimeError(f"nothing waits in {names[0]}")
+        actor_id, keys = claim.actor_id, routing.ActorKeys(claim.queue, claim.actor_id)
         state = ActorState(Basket, actor_id, "a basket", self.runtime.sealer)
         stored = state.sign(state.take(Basket(f"customer-{number}")).data, [])
         fields = {"st": "alive", "pid": 4_000_000, "node": NODE, "cid": 100_000}
@@ -94,7 +98,8 @@ class Records:
         scripts.commit(claim.queue, keys.meta, claim.epoch, owner, 0, 60, [("", b"", "")])
         del ref
         record = directory.ActorRecord(actor_id, claim.meta)
-        assert directory.passivate(self.store, record, NODE, claim.epoch, owner)
+        if not directory.passivate(self.store, record, NODE, claim.epoch, owner):
+            raise RuntimeError(f"{record.title} has calls that wait")
         self.store.run("UNLINK", routing.claim_key(owner))
 
     def used(self) -> int:
@@ -135,24 +140,22 @@ def measure_memory(address: str, actors: int) -> None:
     records.runtime.close()
 
 
-def _state(actor: ca.ActorHandle[Basket]) -> str:
-    identity = actor._identity
-    record = directory.find(runtime.current().store, identity.actor_id, identity.queue)
-    assert record is not None
-    return record.state
-
-
-def _wait_passive(actor: ca.ActorHandle[Basket], pid: int) -> None:
-    while _state(actor) != "PASSIVE" or os.path.exists(f"/proc/{pid}"):
+def _wait_passive(pid: int) -> None:
+    context = runtime.current()
+    while True:
+        record = directory.find_named(context.store, context.namespace, NAME)
+        ended = not Path(f"/proc/{pid}").exists()
+        if ended and record is not None and record.state == "PASSIVE":
+            return
         time.sleep(0.005)
 
 
 def measure_activation(count: int) -> None:
     """Print how long a call of a passive actor takes until its answer is there."""
-    actor = BasketActor.options(name="activated").remote("somebody")
+    actor = BasketActor.options(name=NAME).remote("somebody")
     taken = []
     for _ in range(count):
-        _wait_passive(actor, ca.get(actor.call(Basket.process)))
+        _wait_passive(ca.get(actor.call(Basket.process)))
         began = time.perf_counter()
         ca.get(actor.call(Basket.add, "apple"))
         taken.append(1000 * (time.perf_counter() - began))

@@ -75,8 +75,8 @@ def message_of(
         plain = encode_plain(value)
         if plain is None:
             raise TypeError(
-                f"argument {place!r} of reminder {name!r} is of type {type(value).__name__}, and only "
-                "what JSON can say is kept that long: None, bool, int, float, str, lists, and "
+                f"argument {place!r} of reminder {name!r} is of type {type(value).__name__}, and "
+                "only what JSON can say is kept that long: None, bool, int, float, str, lists, and "
                 "dictionaries with strings as keys. Let the actor keep the rest in its state"
             )
         encoded.append(plain)
