@@ -39,7 +39,12 @@ class Rouser:
         self._cursor, _ = scripts.sweep(names, self._cursor, SWEPT, CODE_SECONDS)
         self._ticks += 1
         if self._ticks % KEEP_TICKS == 0:
-            for digest in {
-                each.meta.get(name, "") for each in present for name in ("code", "traits")
-            }:
-                self._store.run("EXPIRE", routing.code_key(digest), CODE_SECONDS)
+            self._keep(present)
+
+    def _keep(self, present: Iterable[Assignment]) -> None:
+        made_from = set()
+        for each in present:
+            made_from |= {routing.code_key(each.meta.get(name, "")) for name in ("code", "traits")}
+            made_from.add(routing.env_key(each.env))
+        for key in made_from:
+            self._store.run("EXPIRE", key, CODE_SECONDS)
