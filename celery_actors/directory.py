@@ -13,7 +13,7 @@ from . import groups, records, routing
 from .actor_state import ties_of
 from .broker.remains import queue_remains
 from .buffers import free_commands
-from .errors import DeadLetterError, RayError, actor_ended
+from .errors import DeadLetterError, FencedError, RayError, actor_ended
 from .messages import Message, outline
 from .methods import TERMINATE
 from .need import Need
@@ -30,9 +30,9 @@ __all__ = [
     "end_created",
     "end_process",
     "find",
+    "passivate",
     "reap",
     "spec_context",
-    "traits_context",
 ]
 
 _REAP_CHUNK = 200
@@ -63,10 +63,14 @@ class ActorRecord:
 
     @property
     def state(self) -> str:
-        """Ray's word for the state; FROZEN where a durable one stands still, see its cause."""
+        """Ray's word for the state; FROZEN where a durable one stands still, see its cause.
+
+        PASSIVE: a durable one has no process until its next call.
+        """
         words = {
             "pending": "PENDING_CREATION", "starting": "PENDING_CREATION", "alive": "ALIVE",
-            "restarting": "RESTARTING", "frozen": "FROZEN", "dead": "DEAD", "buried": "DEAD",
+            "restarting": "RESTARTING", "frozen": "FROZEN",
+            "passive": "PASSIVE", "dead": "DEAD", "buried": "DEAD",
         }  # fmt: skip
         return words[self.meta["st"]]
 
@@ -82,15 +86,11 @@ def spec_context(actor_id: str) -> tuple[str, ...]:
     return ("spec", actor_id)
 
 
-def traits_context(actor_id: str) -> tuple[str, ...]:
-    """Return what an actor's traits are signed for."""
-    return ("traits", actor_id)
-
-
 def creation_message(actor_id: str, queue: str, class_name: str) -> bytes:
     """Return the protocol-2 message that asks a node to start an actor.
 
-    It does not say what the actor needs: it may be passed on to another queue.
+    It does not say what the actor needs: it may be passed on to another queue. A passive actor's is
+    made by ``store/lua/rouse.lua``.
     """
     return json.dumps({
         "body": '[[],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]',
@@ -100,7 +100,7 @@ def creation_message(actor_id: str, queue: str, class_name: str) -> bytes:
         "properties": {"delivery_mode": 2, "priority": 0, "correlation_id": actor_id,
                        "delivery_tag": actor_id, "delivery_info": {
                            "exchange": "", "routing_key": queue}},
-    }).encode()  # fmt: skip
+    }, ensure_ascii=False).encode()  # fmt: skip
 
 
 def last_message(actor_id: str, queue: str, class_name: str) -> bytes:
@@ -244,6 +244,23 @@ def wake(store: Store, record: ActorRecord, state: str) -> bool:
     return store.scripts.wake(names, creation, need, state)
 
 
+def passivate(store: Store, record: ActorRecord, incarnation: str, epoch: str, owner: str) -> bool:
+    """Let an idle actor be without a process until its next call; False where one waits.
+
+    Raises:
+        FencedError: another process owns it.
+    """
+    keys = record.keys
+    spec = store.get(keys.spec)
+    needed = spec is not None and Sealer.blobs(spec)  # its buffers are freed with the actor
+    names = [keys.queue, keys.meta, keys.parked, routing.owned_key(incarnation), routing.PASSIVE,
+             "" if needed else keys.spec]  # fmt: skip
+    found = store.scripts.passivate(names, epoch, owner, record.actor_id)
+    if found == -10:
+        raise FencedError("another process owns this actor now")
+    return found == 1
+
+
 def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
     """Answer every waiting call of a dead actor, then free its keys. Any process may help.
 
@@ -286,8 +303,9 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
                 store.run(*command)
         job, owner = routing.job_key(meta.get("job", "")), routing.job_key(meta.get("owner", ""))
         if store.scripts.bury(
-            [*bury, job, keys.tokens, owner, *durable], actor_id, REMEMBER_SECONDS
-        ):
+            [*bury, job, keys.tokens, owner, routing.PASSIVE, keys.reminders, routing.REMINDERS,
+             *durable], actor_id, REMEMBER_SECONDS,
+        ):  # fmt: skip
             # It may never have been started: nobody will ask for it any more.
             asked = creation_message(actor_id, queue, record.class_name)
             store.run("LREM", routing.creation_queue(meta["need"]), 0, asked)

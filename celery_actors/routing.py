@@ -32,6 +32,8 @@ NODES = f"{PREFIX}:nodes"  # HASH incarnation -> JSON description
 SESSIONS = f"{PREFIX}:sessions"  # ZSET session -> expiry in store milliseconds
 NAMES = f"{PREFIX}:names"  # HASH "<namespace>\x1f<name>" -> actor id
 ACTORS = f"{PREFIX}:actors"  # HASH actor id -> actor queue, living actors only
+PASSIVE = f"{PREFIX}:passive"  # SET of durable actors without a process until their next call
+REMINDERS = f"{PREFIX}:reminders"  # ZSET "<queue>|<actor id>|<name>" -> due, store milliseconds
 NEEDS = f"{PREFIX}:needs"  # HASH need label -> JSON need
 GROUPS = f"{PREFIX}:groups"  # SET of placement groups
 GROUP_NAMES = f"{PREFIX}:groups:names"  # HASH name -> placement group
@@ -296,7 +298,16 @@ class ActorKeys:
     @property
     def steps(self) -> str:
         """HASH: what outside steps of calls gave that have not committed."""
+        return f"{self._base}:o"
+
+    @property
+    def reminders(self) -> str:
+        """HASH: name of a reminder -> period, count, id and call of it."""
         return f"{self._base}:r"
+
+    def reminder(self, name: str) -> str:
+        """Return the member of ``REMINDERS`` that stands for a reminder of the actor."""
+        return f"{self.thing}|{name}"
 
 
 def worker_keys(worker_id: str) -> ActorKeys:

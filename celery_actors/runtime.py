@@ -15,13 +15,15 @@ from .buffers import Buffers
 from .calls import Calls, Target
 from .cancellation import Canceller
 from .capacity import Capacity
+from .code import CODE_SECONDS, load_code
 from .config import Address, KeyRing
 from .current_call import WorkerFacts
-from .directory import Creator
+from .directory import ActorRecord, Creator
 from .errors import GetTimeoutError, NotInitializedError, ObjectLostError, RayError
 from .holdings import Holdings
 from .lineage import Lineage
 from .messages import MessageTemplate, decode_meta
+from .methods import ActorTraits
 from .object_ref import ObjectRef
 from .recording import step
 from .results import Results
@@ -36,8 +38,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds a result stays for those who do not hold its reference (Celery's `result_expires`).
 RESULT_SECONDS = 24 * 3600
-#: Seconds a class or function stays after a process last stored or loaded it.
-CODE_SECONDS = 7 * 24 * 3600
 
 
 class Runtime:
@@ -77,6 +77,7 @@ class Runtime:
         self._on_log = on_log
         self._on_tick = on_tick
         self._exported: set[str] = set()
+        self._traits: dict[str, ActorTraits] = {}  # by content hash
         self.worker: WorkerFacts | None = None  # None: a driver
         self.is_cancelled: Callable[[str], bool] = lambda _call_id: False
         self.env: dict[str, Any] = {}  # the runtime environment that calls made here inherit
@@ -197,6 +198,16 @@ class Runtime:
         """Return a stored class or function, which then stays for another while."""
         record = self.store.run("GETEX", routing.code_key(digest), "EX", CODE_SECONDS)
         return None if record is None else bytes(record)
+
+    def traits_of(self, record: ActorRecord) -> ActorTraits | None:
+        """Return what an actor's class can do; None where the store does not know it any more."""
+        digest = record.meta.get("traits", "")
+        if digest not in self._traits:
+            try:
+                self._traits[digest] = load_code(digest, self.fetch_code, self.sealer)
+            except ObjectLostError:
+                return None
+        return self._traits[digest]
 
     def close(self) -> None:
         """Send what is left, then close the connections."""

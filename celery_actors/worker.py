@@ -17,7 +17,7 @@ from . import code, directory, routing
 from .actor_loop import ActorLoop, Aside
 from .assignment import Assignment, NodeSettings
 from .concurrent_loop import ConcurrentLoop
-from .directory import Creator, spec_context, traits_context
+from .directory import Creator, spec_context
 from .durability import Durability
 from .durable_loop import DurableLoop
 from .errors import (
@@ -37,7 +37,7 @@ from .executor import Callee, Executor
 from .host_process import HostProcess
 from .inflight import InFlight
 from .mailbox import Mailbox
-from .methods import ActorTraits, own_options
+from .methods import own_options
 from .node_face import run_face
 from .runners import AsyncRunner, ThreadRunner
 from .runtime import Runtime
@@ -110,8 +110,10 @@ class _Hosted:
         context.holdings.own = mine.keys.thing
         if free:
             context.holdings.holder = mine.actor_id
-        traits = mine.meta["traits"].encode()
-        self.traits: ActorTraits = context.sealer.open(traits, traits_context(mine.actor_id))
+        traits = context.traits_of(directory.ActorRecord(mine.actor_id, mine.meta))
+        if traits is None:
+            raise RayError("what the actor's class can do is not in the store any more")
+        self.traits = traits
         self.instance: Any = None
         self.durable: Durability | None = None
         self._env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
@@ -146,6 +148,15 @@ class _Hosted:
         self.process.tell(begun=True)
         self.durable.kept.load(stored)
         return True
+
+    def passivate(self) -> bool:
+        """Leave the actor without a process until its next call; False where one waits already."""
+        process, mine = self.process, self.process.assignment
+        if self.durable is not None:
+            self.durable.close()
+        record = directory.ActorRecord(mine.actor_id, mine.meta)
+        node = process.settings.node_id
+        return directory.passivate(self.context.store, record, node, mine.epoch, mine.owner)
 
     def failed(self, error: BaseException) -> int:
         """Report a constructor that raised: the actor has ended before it began."""
@@ -351,6 +362,7 @@ def _ordered_loop(actor: _Hosted, mailbox: Mailbox, executor: Executor) -> Actor
     return DurableLoop(
         *words, out_of_order=traits.out_of_order, inherited=inherited, traits=traits,
         kept=actor.durable.kept, recorder=actor.durable.recorder, epoch=int(mine.epoch),
+        passivate=actor.passivate,
     )  # fmt: skip
 
 

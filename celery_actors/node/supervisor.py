@@ -35,6 +35,7 @@ from .process import WorkerProcess, launch
 from .reconcile import Reconcile
 from .recovery import Lost, describe_exit, end_session, node_lost
 from .reservations import Reservations
+from .rouser import Rouser
 from .stranded import Stranded
 from .zygote import ZygoteLink
 
@@ -96,6 +97,7 @@ class Supervisor:
         )  # fmt: skip
         self._stranded = Stranded(self._store, self._incarnation, self._ttl)
         self._reconcile = Reconcile(self._store, self._incarnation, settings.host, self._ttl)
+        self._rouser = Rouser(self._store)
         self._reservations = Reservations(self._store, me, self._free, self._end_in)
         self._intake = Intake(
             self._store, me, options.devices, self._reservations, self._stranded,
@@ -240,8 +242,13 @@ class Supervisor:
                 end_session(self._store, session, self._ttl)
         self._look()
         if not self._stop:
-            self._reconcile.look([worker.assignment for worker in self._workers.values()])
+            present = self._present()
+            self._reconcile.look(present)
+            self._rouser.look(present)
         return True
+
+    def _present(self) -> list[Assignment]:
+        return [worker.assignment for worker in self._workers.values()]
 
     def _free(self) -> dict[str, int]:
         return self._intake.free()
@@ -372,7 +379,7 @@ class Supervisor:
             worker.hand_back(worker.grant.ledger)
         if self._abandoned or worker.is_face:
             return
-        self._reconcile.ended(worker, lost)
+        self._reconcile.ended(worker, lost, self._present())
 
     # -- the end ---------------------------------------------------------------------------
 

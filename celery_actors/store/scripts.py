@@ -85,7 +85,7 @@ class Waiting(NamedTuple):
 
 
 #: Parts of other scripts.
-_INCLUDED = frozenset({"group_mark", "let_go", "post_results"})
+_INCLUDED = frozenset({"group_mark", "let_go", "post_results", "rouse"})
 
 
 def _load() -> dict[str, bytes]:
@@ -261,6 +261,27 @@ class Scripts:
     def wake(self, keys: Sequence[str], creation: bytes, need: str, state: str) -> bool:
         """Ask for a process for an actor that stands still in this state; False in another."""
         return bool(self._eval("wake", keys, creation, need, state))
+
+    def passivate(self, keys: Sequence[str], epoch: str, owner: str, actor_id: str) -> int:
+        """Let an actor be without a process until its next call; 1, 0 (a call waits) or -10."""
+        return int(self._eval("passivate", keys, epoch, owner, actor_id))
+
+    def sweep(self, keys: Sequence[str], cursor: str, count: int, seconds: int) -> tuple[str, int]:
+        """Wake passive actors on whose queue something waits; the next cursor, and how many."""
+        following, roused = self._eval("sweep", keys, cursor, count, routing.PREFIX, seconds)
+        return _text(following), int(roused)
+
+    def remind(self, keys: Sequence[str], *words: Word) -> int:
+        """Keep a reminder; 0, -1 (no such actor) or -2 (it is dead)."""
+        return int(self._eval("remind", keys, *words))
+
+    def forget(self, keys: Sequence[str], name: str, member: str) -> bool:
+        """Forget a reminder; False where there is none."""
+        return bool(self._eval("forget", keys, name, member))
+
+    def ring(self, due: str, count: int) -> int:
+        """Send the calls of reminders that are due; return how many were."""
+        return int(self._eval("ring", [due], routing.PREFIX, count))
 
     def kill(
         self, meta: str, names: str, actor_id: str, cause: str, node_prefix: str, remember: int

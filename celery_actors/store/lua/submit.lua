@@ -5,6 +5,8 @@
 -- Returns {0, queue length}  {-1} no such actor  {-2, cause, init failed} dead or frozen
 --         {-3, last} the caller's sequence has a gap: messages are missing before the first
 -- Idempotent: messages up to the last accepted sequence are skipped.
+-- A passive actor is asked a process for, by what rouse reads from its meta.
+--@include rouse
 local meta = redis.call('HMGET', KEYS[2], 'st', 'cause', 'init_failed')
 if not meta[1] then return {-1} end
 local first, count = tonumber(ARGV[2]), #ARGV - 2
@@ -22,4 +24,5 @@ for i = last - first + 1, count - 1 do
   length = redis.call('LPUSH', KEYS[1], ARGV[3 + i])
 end
 redis.call('HSET', KEYS[3], ARGV[1], first + count - 1)
+if meta[1] == 'passive' then rouse(KEYS[2]) end
 return {0, length}

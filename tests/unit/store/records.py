@@ -138,6 +138,11 @@ class StoredActor:
         }  # fmt: skip
         return self.store.scripts.release(names, **{**given, **changed})
 
+    def passivate(self, incarnation: str = NODE) -> bool:
+        """Let the owner say that it has been idle for long."""
+        record = directory.ActorRecord(self.actor_id, self.meta)
+        return directory.passivate(self.store, record, incarnation, self.epoch, self.owner)
+
     def kill(self, cause: str = "ray.kill") -> bool:
         words = (self.actor_id, cause, NODE_PREFIX, 100)
         return self.store.scripts.kill(self.keys.meta, routing.NAMES, *words)
@@ -146,7 +151,8 @@ class StoredActor:
         keys = self.keys
         names = [keys.queue, keys.meta, keys.callers, keys.parked, keys.spec, routing.NAMES,
                  routing.ACTORS, routing.job_key("job-1"), keys.tokens,
-                 routing.job_key(""), keys.state, keys.journal, keys.steps]  # fmt: skip
+                 routing.job_key(""), routing.PASSIVE, keys.reminders, routing.REMINDERS,
+                 keys.state, keys.journal, keys.steps]  # fmt: skip
         return self.store.scripts.bury(names, self.actor_id, 100)
 
 
