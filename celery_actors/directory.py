@@ -216,7 +216,7 @@ def end(store: Store, actor_id: str, queue: str, cause: str, ttl: int) -> None:
     """End an actor for good: fence its process, answer its calls, free its name."""
     keys = routing.ActorKeys(queue, actor_id)
     words = (actor_id, cause, f"{routing.PREFIX}:node:", REMEMBER_SECONDS)
-    store.scripts.kill(keys.meta, routing.NAMES, *words)
+    store.scripts.kill([keys.meta, routing.NAMES, routing.DYING], *words)
     reap(store, actor_id, queue, ttl)
 
 
@@ -229,13 +229,33 @@ def end_process(store: Store, actor_id: str, queue: str) -> None:
 
 
 def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
-    """Answer every waiting call of a dead actor, then free its keys. Any process may help."""
+    """Answer every waiting call of a dead actor, then free its keys. Any process may help.
+
+    It is among the dying until all of that is done: so others go on where a process has stopped.
+    """
+    meta = _bury(store, actor_id, queue, ttl)
+    if meta.get("st") == "buried" and not store.run("HEXISTS", routing.DYING, actor_id):
+        return
+    if meta.get("st") in {"dead", "buried"}:
+        # It may never have been started: nobody will ask for it any more.
+        asked = creation_message(actor_id, queue, ActorRecord(actor_id, meta).class_name)
+        store.run("LREM", routing.creation_queue(meta["need"]), 0, asked)
+        store.run("UNLINK", *queue_remains(queue))
+        drop(store, json.loads(meta.get("carried", "[]")))
+        end_created(store, actor_id, ttl)
+        if meta.get("free"):
+            leave(store, actor_id, ttl)
+    store.run("HDEL", routing.DYING, actor_id)
+
+
+def _bury(store: Store, actor_id: str, queue: str, ttl: int) -> dict[str, str]:
+    """Answer the calls of a dead actor and free its keys; return what is known of it."""
     keys = routing.ActorKeys(queue, actor_id)
     bury = [queue, keys.meta, keys.callers, keys.parked, keys.spec, routing.NAMES, routing.ACTORS]
     while True:
         meta = store.hash(keys.meta)
         if meta.get("st") != "dead":
-            return
+            return meta
         record = ActorRecord(actor_id, meta)
         store.scripts.unpark(queue, keys.meta, keys.parked, keys.begun, meta["ep"])
         meta = store.hash(keys.meta)
@@ -260,15 +280,7 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
                 store.run(*command)
         job, owner = routing.job_key(meta.get("job", "")), routing.job_key(meta.get("owner", ""))
         if store.scripts.bury([*bury, job, keys.tokens, owner], actor_id, REMEMBER_SECONDS):
-            # It may never have been started: nobody will ask for it any more.
-            asked = creation_message(actor_id, queue, record.class_name)
-            store.run("LREM", routing.creation_queue(meta["need"]), 0, asked)
-            store.run("UNLINK", *queue_remains(queue))
-            drop(store, json.loads(meta.get("carried", "[]")))
-            end_created(store, actor_id, ttl)
-            if meta.get("free"):
-                leave(store, actor_id, ttl)
-            return
+            return meta
 
 
 def end_created(store: Store, actor_id: str, ttl: int) -> None:

@@ -215,31 +215,33 @@ class Supervisor:
     def _tick(self, *, first: bool = False) -> bool:
         names = [
             routing.lease_key(self._incarnation), routing.NODES,
-            routing.kill_key(self._incarnation), routing.SESSIONS,
+            routing.kill_key(self._incarnation), routing.SESSIONS, routing.DYING,
+            routing.gone_key(self._incarnation),
         ]  # fmt: skip
         if not self._stop and (face := self._presence.face()) is not None:
             self._start(face, None)
-        alive, kills, dead, sessions = self._store.scripts.tick(
+        heard = self._store.scripts.tick(
             names, self._incarnation, LEASE_MS, self._presence.news(), first, routing.lease_key("")
         )
-        if not alive:
+        if not heard.alive:
             return False
         now = time.monotonic()
         if now - self._renewed > LEASE_MS / 1000:
             self._steady_since = now
         self._renewed = now
-        for actor_id in kills:
+        for actor_id in heard.kills:
             self._kill_actor(actor_id)
         # After a pause of ours or of the store, others may be as alive as we are and only not
         # have renewed yet: judge them after one whole lease.
         if now - self._steady_since >= LEASE_MS / 1000:
-            for incarnation in dead:
+            for incarnation in heard.dead:
                 logger.warning("node %s is lost; taking over what it owned", incarnation)
                 node_lost(self._store, incarnation, self._ttl)
-            for session in sessions:
+            for session in heard.expired:
                 end_session(self._store, session, self._ttl)
         self._look()
         if not self._stop:
+            self._reconcile.bury(heard.dying)
             self._reconcile.look([worker.assignment for worker in self._workers.values()])
         return True
 
@@ -391,8 +393,8 @@ class Supervisor:
             self._poll(0.2)
         if graceful:
             with contextlib.suppress(*_STORE_TROUBLE):
-                node_lost(self._store, self._incarnation, self._ttl)
                 self._store.run("UNLINK", routing.lease_key(self._incarnation))
+                node_lost(self._store, self._incarnation, self._ttl)
         if self._buffers is not None:
             self._buffers.stop()
         self._zygote.sock.close()

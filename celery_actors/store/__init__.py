@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .client import Store
 from .mux import WAITS, Mux
-from .scripts import Answer, Claim, Fence, Scripts, Waiting
+from .scripts import Answer, Claim, Fence, Scripts, Tick, Waiting
 from .wire import StoreError, StoreFullError, StoreUnreachableError, Wire
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "StoreError",
     "StoreFullError",
     "StoreUnreachableError",
+    "Tick",
     "Waiting",
     "Wire",
 ]

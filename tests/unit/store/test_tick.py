@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celery_actors import routing
-from celery_actors.store import Store
+from celery_actors.store import Store, Tick
 from tests.unit.store.records import NODE, NODE_PREFIX, start_node
 
 OTHER = "node-2"
@@ -12,9 +12,9 @@ LEASE_MS = 60_000
 
 def tick(
     store: Store, incarnation: str = NODE, *, first: bool = False
-) -> tuple[bool, list[str], list[str], list[str]]:
+) -> Tick:
     names = [routing.lease_key(incarnation), routing.NODES, routing.kill_key(incarnation),
-             routing.SESSIONS]  # fmt: skip
+             routing.SESSIONS, routing.DYING, routing.gone_key(incarnation)]  # fmt: skip
     return store.scripts.tick(names, incarnation, LEASE_MS, '{"cpus": 2}', first, NODE_PREFIX)
 
 
@@ -24,7 +24,7 @@ def end_lease(store: Store, incarnation: str) -> None:
 
 
 def test_a_first_tick_makes_a_node_known(store: Store) -> None:
-    assert tick(store, first=True) == (True, [], [], [])
+    assert tick(store, first=True) == (True, [], [], [], {})
     assert store.hash(routing.NODES) == {NODE: '{"cpus": 2}'}
     assert 0 < int(store.run("PTTL", routing.lease_key(NODE))) <= LEASE_MS
 
@@ -40,7 +40,7 @@ def test_a_node_that_was_taken_over_learns_it_and_gets_no_lease(store: Store) ->
     tick(store, first=True)
     end_lease(store, NODE)
     store.run("HDEL", routing.NODES, NODE)
-    assert tick(store) == (False, [], [], [])
+    assert tick(store) == (False, [], [], [], {})
     assert store.run("EXISTS", routing.lease_key(NODE)) == 0
     assert store.hash(routing.NODES) == {}
 
@@ -48,15 +48,15 @@ def test_a_node_that_was_taken_over_learns_it_and_gets_no_lease(store: Store) ->
 def test_a_late_tick_before_the_take_over_is_in_time(store: Store) -> None:
     tick(store, first=True)
     end_lease(store, NODE)
-    assert tick(store) == (True, [], [], [])
+    assert tick(store) == (True, [], [], [], {})
 
 
 def test_a_node_whose_lease_ran_out_is_reported_dead(store: Store) -> None:
     tick(store, first=True)
     tick(store, OTHER, first=True)
-    assert tick(store) == (True, [], [], [])
+    assert tick(store) == (True, [], [], [], {})
     end_lease(store, OTHER)
-    assert tick(store) == (True, [], [OTHER], [])
+    assert tick(store) == (True, [], [OTHER], [], {})
 
 
 def test_actors_to_kill_are_listed(store: Store) -> None:
@@ -72,16 +72,16 @@ def test_a_session_whose_lease_ran_out_is_reported(store: Store) -> None:
     tick(store, first=True)
     store.scripts.begin_session(routing.SESSIONS, "living", 60_000)
     store.scripts.begin_session(routing.SESSIONS, "gone", -1000)
-    assert tick(store) == (True, [], [], ["gone"])
+    assert tick(store) == (True, [], [], ["gone"], {})
 
 
 def test_a_session_that_is_renewed_lives_on(store: Store) -> None:
     tick(store, first=True)
     store.scripts.begin_session(routing.SESSIONS, "late", -1000)
     store.scripts.begin_session(routing.SESSIONS, "late", 60_000)
-    assert tick(store) == (True, [], [], [])
+    assert tick(store) == (True, [], [], [], {})
 
 
 def test_a_lease_alone_does_not_make_a_node(store: Store) -> None:
     start_node(store, OTHER)
-    assert tick(store, first=True) == (True, [], [], [])
+    assert tick(store, first=True) == (True, [], [], [], {})
