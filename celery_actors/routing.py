@@ -32,7 +32,7 @@ NODES = f"{PREFIX}:nodes"  # HASH incarnation -> JSON description
 SESSIONS = f"{PREFIX}:sessions"  # ZSET session -> expiry in store milliseconds
 NAMES = f"{PREFIX}:names"  # HASH "<namespace>\x1f<name>" -> actor id
 ACTORS = f"{PREFIX}:actors"  # HASH actor id -> actor queue, living actors only
-DYING = f"{PREFIX}:dying"  # HASH actor id -> actor queue, of the dead that are not buried yet
+DYING = f"{PREFIX}:dying"  # HASH actor id -> queue: dead and not buried, or just frozen
 NEEDS = f"{PREFIX}:needs"  # HASH need label -> JSON need
 GROUPS = f"{PREFIX}:groups"  # SET of placement groups
 GROUP_NAMES = f"{PREFIX}:groups:names"  # HASH name -> placement group
@@ -283,6 +283,21 @@ class ActorKeys:
     def spec(self) -> str:
         """STRING: the signed creation record."""
         return f"{self._base}:s"
+
+    @property
+    def state(self) -> str:
+        """STRING: the signed state of a durable actor."""
+        return f"{self._base}:v"
+
+    @property
+    def journal(self) -> str:
+        """LIST: the calls since that state, where they are run again after a crash."""
+        return f"{self._base}:j"
+
+    @property
+    def steps(self) -> str:
+        """HASH: what outside steps of calls gave that have not committed."""
+        return f"{self._base}:r"
 
 
 def worker_keys(worker_id: str) -> ActorKeys:

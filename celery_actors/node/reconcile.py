@@ -90,9 +90,10 @@ class Reconcile:
                 session_lost(self._store, self._incarnation, session.name, self._ttl)
 
     def bury(self, dying: Mapping[str, str]) -> None:
-        """Bury the dead, by their queues, that whoever ended them has not: to be called once a tick.
+        """Bury the dead whose burial was left half-way. To be called once a tick.
 
-        Its process may have died on the way, and then nobody else would answer their calls.
+        ``dying``: their queues. Whoever ended them may have died on the way, and then nobody else
+        would answer their calls.
         """
         left = self._dying.look(Orphan(actor_id, queue) for actor_id, queue in dying.items())
         for actor_id, queue in sorted(left)[:BURIALS]:

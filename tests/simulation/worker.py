@@ -13,8 +13,7 @@ from celery_actors.actor_loop import Aside
 from celery_actors.assignment import Assignment
 from celery_actors.directory import answer_to
 from celery_actors.errors import ClusterUnreachableError, FencedError, TaskCancelledError
-from celery_actors.executor import Outcome
-from celery_actors.mailbox import Mailbox
+from celery_actors.mailbox import Batch, Mailbox
 from celery_actors.messages import Message, outline
 from celery_actors.methods import TERMINATE
 from celery_actors.records import error_record
@@ -149,12 +148,12 @@ class Worker(Role):
     def _refill(self) -> Steps[bool]:
         answers, self._answers = self._answers, []
         if self._mailbox.backlog:
-            calls = yield from self._mail(lambda mailbox: mailbox.commit(answers, AHEAD))
+            calls = yield from self._mail(lambda mailbox: mailbox.commit(Batch(answers), AHEAD))
             if calls:
                 self._window.extend(calls)
                 return True
         elif answers:
-            yield from self._mail(lambda mailbox: mailbox.commit_and_peek(answers))
+            yield from self._mail(lambda mailbox: mailbox.commit_and_peek(Batch(answers)))
         calls, woken = yield from self._mail(lambda mailbox: mailbox.peek())
         self._window.extend(calls)
         if woken:
@@ -164,7 +163,7 @@ class Worker(Role):
     def _commit(self) -> Steps[None]:
         if self._answers:
             answers, self._answers = self._answers, []
-            yield from self._mail(lambda mailbox: mailbox.commit(answers, 0))
+            yield from self._mail(lambda mailbox: mailbox.commit(Batch(answers), 0))
 
     # -- calls ---------------------------------------------------------------------------------------
 
@@ -248,8 +247,7 @@ class Worker(Role):
         yield from self.port.steps(lambda: aside.start(call.position))
         answer = yield from self._execute(call.message)
         if answer is not None:
-            outcome = Outcome(answer, None, True)
-            yield from self.port.steps(lambda: aside.settle(call.position, outcome))
+            yield from self.port.steps(lambda: aside.settle(call.position, answer, [], ()))
 
 
 def _refusal(message: Message, text: str) -> Answer:

@@ -1,5 +1,5 @@
 -- Declare an actor dead and fence its process at once. Its node kills the process.
--- KEYS 1 meta (HASH)  2 names (HASH)  3 dying: dead and not buried (HASH actor id -> queue)
+-- KEYS 1 meta (HASH)  2 names (HASH)  3 dying: ended and not settled (HASH actor id -> queue)
 -- ARGV 1 actor id  2 cause  3 key prefix of nodes  4 seconds to remember one that had died before
 -- Returns 1 killed now, 0 already dead or unknown. Its name is free from now on.
 local meta = redis.call('HMGET', KEYS[1], 'st', 'ep', 'own', 'keeps', 'name', 'queue')

@@ -1,6 +1,6 @@
 -- A node's heartbeat: renew its lease, list what needs attention.
 -- KEYS 1 lease  2 nodes (HASH)  3 kills (SET)  4 sessions (ZSET)
---      5 dying: dead and not buried (HASH actor id -> queue)  6 set when this node run is over
+--      5 dying: ended and not settled (HASH actor id -> queue)  6 set when this node run is over
 -- ARGV 1 incarnation  2 lease in milliseconds  3 description or '' where it is the same  4 '1' this is the first tick
 --      5 prefix of lease keys
 -- Returns {alive, actors to kill, dead node runs, expired sessions, the dying as a flat list};

@@ -127,10 +127,11 @@ class StoredActor:
     def release(self, position: int, answered: Sequence[Answer], **changed: Any) -> str | int:
         """Let the node report that the actor's process is gone."""
         names = [self.keys.queue, self.keys.meta, self.keys.parked, routing.owned_key(NODE),
-                 self.creations, routing.BELL, self.keys.begun, routing.NEEDS, routing.DYING]  # fmt: skip
+                 self.creations, routing.BELL, self.keys.begun, routing.NEEDS,
+                 routing.DYING]  # fmt: skip
         given: dict[str, Any] = {
             "epoch": self.epoch, "owner": self.owner, "position": position,
-            "settled": len(answered), "restart": True, "cause": "killed", "init_failed": False,
+            "settled": len(answered), "next_state": "1", "cause": "killed", "init_failed": False,
             "creation": directory.creation_message(
                 self.actor_id, self.keys.queue, "Counter"),
             "need": "none", "actor_id": self.actor_id, "ttl": TTL,
@@ -147,7 +148,7 @@ class StoredActor:
         keys = self.keys
         names = [keys.queue, keys.meta, keys.callers, keys.parked, keys.spec, routing.NAMES,
                  routing.ACTORS, routing.job_key("job-1"), keys.tokens,
-                 routing.job_key("")]  # fmt: skip
+                 routing.job_key(""), keys.state, keys.journal, keys.steps]  # fmt: skip
         return self.store.scripts.bury(names, self.actor_id, 100)
 
 

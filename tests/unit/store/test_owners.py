@@ -8,7 +8,15 @@ import pytest
 
 from celery_actors import routing
 from celery_actors.store import Store
-from tests.unit.store.records import NODE, StoredActor, answers, messages_on, results, start_node
+from tests.unit.store.records import (
+    NODE,
+    StoredActor,
+    answer,
+    answers,
+    messages_on,
+    results,
+    start_node,
+)
 
 
 @pytest.fixture
@@ -141,7 +149,7 @@ def test_a_restart_rings_for_a_node(actor: StoredActor, store: Store) -> None:
 
 
 def test_without_a_restart_the_actor_is_dead(actor: StoredActor, store: Store) -> None:
-    assert actor.release(0, answers(1), restart=False, init_failed=True) == "dead"
+    assert actor.release(0, answers(1), next_state="", init_failed=True) == "dead"
     assert (actor.meta["st"], actor.meta["cause"], actor.meta["init_failed"]) == (
         "dead", "killed", "1",
     )  # fmt: skip
@@ -196,7 +204,7 @@ def test_whoever_comes_may_answer_the_calls_of_a_dead_actor(
     if killed:
         actor.kill()
     else:
-        actor.release(0, [], restart=False)
+        actor.release(0, [], next_state="")
     actor.epoch, actor.owner = actor.meta["ep"], "@reaper"
     assert actor.commit(0, answers(1, 2, 3)) == [0, [], 0]
     assert results(store) == {"call-1": 1, "call-2": 2, "call-3": 3}
@@ -227,6 +235,28 @@ def test_a_killed_actors_loss_does_not_restart_it(actor: StoredActor, store: Sto
     assert actor.release(0, answers(1)) == -10
     assert actor.meta["st"] == "dead"
     assert store.run("LLEN", actor.creations) == 0
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "waiting for a node"])
+def test_a_call_that_may_have_begun_is_not_cancelled_once_its_actor_is_dead(
+    store: Store, killed: bool
+) -> None:
+    actor = StoredActor(store)
+    actor.create()
+    actor.submit(1, '{"id":"call-1"}', '{"id":"call-2"}')
+    if killed:
+        start_node(store)
+        actor.claim()
+        store.scripts.mark(actor.keys.meta, actor.epoch, actor.owner, {"st": "alive"})
+        actor.kill()
+    names = (actor.keys.queue, actor.keys.meta, "mark")
+
+    cancelled = [
+        bool(store.scripts.cancel(*names, f"call-{number}", 60, 60, answer(number)))
+        for number in (1, 2)
+    ]
+
+    assert cancelled == [not killed, True]
 
 
 # -- burial ----------------------------------------------------------------------------------
