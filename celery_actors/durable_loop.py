@@ -7,6 +7,8 @@ what the calls before it have sent.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +25,12 @@ from .store import Durable, Step
 from .tokens import Remains, dropping
 
 __all__ = ["DurableLoop"]
+
+logger = logging.getLogger(__name__)
+
+#: Crashes of a call after which its next run waits, in seconds first and at most.
+FREE_CRASHES = 3
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 
 
 def _ignore(_reply: Any) -> None:
@@ -52,6 +60,7 @@ class DurableLoop(ActorLoop):
 
     def _run(self, prepared: Prepared, callee: Callee) -> Outcome:
         calls, call_id = self._runtime.calls, prepared.message.call_id
+        self._hold_off(prepared.message, callee)
         calls.held = True
         self._runs += 1
         try:
@@ -71,6 +80,24 @@ class DurableLoop(ActorLoop):
             self._roll_back(callee)
             return self._executor.fail(prepared.message, error, callee.label)
         return outcome
+
+    def _hold_off(self, message: Message, callee: Callee) -> None:
+        """Wait before a call that has ended several processes: it may do so for ever."""
+        crashes = message.retries - FREE_CRASHES
+        if crashes <= 0:
+            return
+        seconds = min(FIRST_PAUSE * 2 ** min(crashes - 1, 30), LONGEST_PAUSE)
+        logger.warning(
+            "%s has ended this actor's process %d times; it runs again in %g s. Cancel it if it "
+            "never can end well", callee.label, message.retries, seconds,
+        )  # fmt: skip
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._host.stopping:
+                raise SystemExit(0)  # it has not begun: the next process takes it
+            if self._executor.is_cancelled(message):
+                return
+            time.sleep(min(left, 0.05))
 
     def _retries(self, message: Message, callee: Callee) -> Retries:
         retries = super()._retries(message, callee)

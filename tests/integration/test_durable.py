@@ -52,6 +52,12 @@ class Ledger:
                 raise ValueError("not yet")
         return total
 
+    def crash(self, journal: str) -> None:
+        self.total += 1000
+        with Path(journal).open("a") as file:
+            file.write("try\n")
+        os._exit(3)
+
     def add_two(self, amount: int) -> tuple[int, int]:
         return self.add(amount), self.add(amount)
 
@@ -223,6 +229,20 @@ def test_a_call_that_was_stopped_leaves_no_trace(cluster: Cluster):
     with pytest.raises(ca.exceptions.TaskTimeoutError):
         ca.get(ledger.loop.options(timeout=0.1).remote(), timeout=20)
     assert ca.get(ledger.add.remote(), timeout=10) == 1
+
+
+def test_a_call_that_always_crashes_can_be_cancelled(cluster: Cluster, tmp_path: Path):
+    tries = tmp_path / "tries"
+    ledger = Ledger.remote()
+    poison = ledger.crash.remote(str(tries))
+    waiting = ledger.add.remote()
+    wait_until(lambda: tries.exists() and len(tries.read_text().splitlines()) > 4, "five tries")
+
+    ca.cancel(poison)
+
+    with pytest.raises(ca.TaskCancelledError):
+        ca.get(poison, timeout=20)
+    assert ca.get(waiting, timeout=20) == 1
 
 
 def test_a_state_that_cannot_be_pickled_fails_its_call_and_is_rolled_back(cluster: Cluster):
