@@ -44,6 +44,9 @@ logger = logging.getLogger(__name__)
 
 LEASE_MS = 3_000
 TICK_SECONDS = 1.0
+#: Seconds before the end of the lease from which on a process asks the store whether it still owns
+#: what it is about to begin: longer than a word to the store is under way.
+MARGIN_SECONDS = 1.0
 #: Seconds without an answer of the store after which a node ends its workers. Its lease is over
 #: long before; until then the store's fence keeps them from committing what is not theirs.
 PATIENCE_SECONDS = 10.0
@@ -110,6 +113,7 @@ class Supervisor:
         self._abandoned = False
         self._reason = ""
         self._renewed = self._steady_since = time.monotonic()
+        self._trusted = 0.0  # until when our processes may count on the lease
 
     # -- life ------------------------------------------------------------------------------
 
@@ -220,6 +224,7 @@ class Supervisor:
         ]  # fmt: skip
         if not self._stop and (face := self._presence.face()) is not None:
             self._start(face, None)
+        asked = time.monotonic()
         heard = self._store.scripts.tick(
             names, self._incarnation, LEASE_MS, self._presence.news(), first, routing.lease_key("")
         )
@@ -229,6 +234,9 @@ class Supervisor:
         if now - self._renewed > LEASE_MS / 1000:
             self._steady_since = now
         self._renewed = now
+        self._trusted = asked + LEASE_MS / 1000 - MARGIN_SECONDS
+        for worker in self._workers.values():
+            worker.trust(self._trusted)
         for actor_id in heard.kills:
             self._kill_actor(actor_id)
         # After a pause of ours or of the store, others may be as alive as we are and only not
@@ -289,6 +297,7 @@ class Supervisor:
 
     def _start(self, assignment: Assignment, grant: Grant | None) -> None:
         worker = launch(self._zygote, assignment, grant, self._publish)
+        worker.trust(self._trusted)
         self._workers[assignment.worker_id] = worker
         self._watch(worker.control, lambda: self._on_word(worker))
         for output in worker.outputs:

@@ -184,7 +184,7 @@ class History:
         return call
 
     def _check_said(self, call: Call, text: str) -> None:
-        if call.actor not in self.doomed and any(words in text for words in _UNSTARTED):
+        if self.at_most_once and call.actor not in self.doomed and any(words in text for words in _UNSTARTED):
             raise Violation(f"{call.call_id} had begun, and its error says: {text}")
 
     def is_accepted(self, call: Call) -> bool:
@@ -214,7 +214,8 @@ class History:
             raise Violation(f"{call_id} was cancelled, and {owner} runs it")
         if self.at_most_once and len(before) > 1:
             raise Violation(f"{call_id} ran twice: by {' and '.join(before)}")
-        if result is not None and (is_owner or result["status"] == "SUCCESS"):
+        good = result is not None and result["status"] == "SUCCESS"
+        if is_owner and result is not None or self.at_most_once and good:
             raise Violation(f"{owner} runs {call_id}, which has its result: {result}")
         if result is not None:
             self._check_said(call, result["ca"]["m"])

@@ -12,7 +12,12 @@ from celery_actors.errors import ClusterUnreachableError
 from celery_actors.need import Need
 from celery_actors.node.reconcile import Reconcile
 from celery_actors.node.recovery import Lost, node_lost
-from celery_actors.node.supervisor import LEASE_MS, PATIENCE_SECONDS, TICK_SECONDS
+from celery_actors.node.supervisor import (
+    LEASE_MS,
+    MARGIN_SECONDS,
+    PATIENCE_SECONDS,
+    TICK_SECONDS,
+)
 from celery_actors.store import Claim, StoreError
 
 from .network import Steps, twin
@@ -42,6 +47,7 @@ class Node(Role):
         self._label = Need().label
         super().__init__(world, name)
         self._reconcile: Any = Reconcile(self.port.store, name, "host", TTL)
+        self._trusted = 0.0  # until when its processes count on its lease
         self._renewed = world.clock.now
         self._steady = self._renewed - LEASE_MS / 1000  # it has been here for a while
 
@@ -54,6 +60,15 @@ class Node(Role):
             lost = Lost("its process was killed", worker.progress, left=bool(worker.left))
             self._ends.append((worker, lost))
             self.wake()
+
+    def lease_lasts(self) -> bool:
+        """Tell a process whether it may count on the lease."""
+        return self.world.clock.now < self._trusted
+
+    def renewed(self, asked: float) -> None:
+        """Take in that the lease was renewed; it was asked for at that moment."""
+        self._renewed = self.world.clock.now
+        self._trusted = asked + LEASE_MS / 1000 - MARGIN_SECONDS
 
     def stop(self) -> None:
         """Let it end in good order."""
@@ -131,7 +146,7 @@ class Node(Role):
         store, steps, now = self.port.store, self.port.steps, self.world.clock.monotonic
         names = [routing.lease_key(self.name), routing.NODES, routing.kill_key(self.name),
                  routing.SESSIONS, routing.DYING, routing.gone_key(self.name)]  # fmt: skip
-        lease = routing.lease_key("")
+        lease, asked = routing.lease_key(""), now()
         heard = yield from steps(
             lambda: store.scripts.tick(names, self.name, _LONG_MS, "{}", first, lease)
         )
@@ -139,7 +154,7 @@ class Node(Role):
             return False
         if now() - self._renewed > LEASE_MS / 1000:
             self._steady = now()
-        self._renewed = now()
+        self.renewed(asked)
         for actor_id in heard.kills:
             yield from self._kill(actor_id)
         if now() - self._steady >= LEASE_MS / 1000:

@@ -197,14 +197,13 @@ class Schedule:
         if kind == "stopped":
             node.stop()
             return
-        until = world.clock.now + draw.randrange(100) * world.second
+        now = world.clock.now = world.clock.now + LEASE_SECONDS
         for role in (node, *(node.workers if kind == "paused" else ())):
-            role.frozen = until
-        if kind == "paused":
-            world.clock.now += LEASE_SECONDS
-        if node.name in world.leases:
-            world.expire(node.name)
+            role.frozen = now + draw.randrange(100) * world.second
         for other in self.nodes:
+            if other is not node and other.name in world.leases and other.frozen < now:
+                world.leases[other.name] = now + LEASE_SECONDS  # it has gone on meanwhile
+                other.renewed(now)
             other.killing = True  # the next tick is not far
             other.wake()
 

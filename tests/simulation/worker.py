@@ -121,7 +121,7 @@ class Worker(Role):
         self._mailbox = Mailbox(
             port, mine.keys, source="", epoch=mine.epoch, owner=mine.owner,
             position=mine.position, ttl=TTL, wake_fd=WAKE_FD,
-            mark=mine.meta["max_restarts"] != "0",
+            mark=mine.meta["max_restarts"] != "0", lease_lasts=lambda: self.port.hear(self.node.lease_lasts),
         )  # fmt: skip
 
     def _mail(self, method: Callable[[Mailbox], T]) -> Steps[T]:

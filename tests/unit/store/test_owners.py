@@ -238,7 +238,7 @@ def test_a_killed_actors_loss_does_not_restart_it(actor: StoredActor, store: Sto
 
 
 @pytest.mark.parametrize("killed", [True, False], ids=["killed", "waiting for a node"])
-def test_a_call_that_may_have_begun_is_not_cancelled_once_its_actor_is_dead(
+def test_no_call_is_cancelled_once_its_actor_is_dead_and_all_are_about_to_be_answered(
     store: Store, killed: bool
 ) -> None:
     actor = StoredActor(store)
@@ -256,7 +256,7 @@ def test_a_call_that_may_have_begun_is_not_cancelled_once_its_actor_is_dead(
         for number in (1, 2)
     ]
 
-    assert cancelled == [not killed, True]
+    assert cancelled == [not killed, not killed]
 
 
 # -- burial ----------------------------------------------------------------------------------
