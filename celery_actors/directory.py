@@ -219,7 +219,7 @@ def end(store: Store, actor_id: str, queue: str, cause: str, ttl: int) -> None:
     """End an actor for good: fence its process, answer its calls, free its name."""
     keys = routing.ActorKeys(queue, actor_id)
     words = (actor_id, cause, f"{routing.PREFIX}:node:", REMEMBER_SECONDS)
-    store.scripts.kill(keys.meta, routing.NAMES, *words)
+    store.scripts.kill([keys.meta, routing.NAMES, routing.DYING], *words)
     reap(store, actor_id, queue, ttl)
 
 
@@ -264,8 +264,27 @@ def passivate(store: Store, record: ActorRecord, incarnation: str, epoch: str, o
 def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
     """Answer every waiting call of a dead actor, then free its keys. Any process may help.
 
+    It is among the dying until all of that is done: so others go on where a process has stopped.
     One that stands still keeps its keys.
     """
+    meta = _bury(store, actor_id, queue, ttl)
+    if meta.get("st") == "buried" and not store.run("HEXISTS", routing.DYING, actor_id):
+        return
+    if meta.get("st") in {"dead", "buried"}:
+        # It may never have been started: nobody will ask for it any more.
+        asked = creation_message(actor_id, queue, ActorRecord(actor_id, meta).class_name)
+        store.run("LREM", routing.creation_queue(meta["need"]), 0, asked)
+        store.run("UNLINK", *queue_remains(queue))
+        drop(store, json.loads(meta.get("carried", "[]")))
+        end_created(store, actor_id, ttl)
+        if meta.get("free"):
+            leave(store, actor_id, ttl)
+    keys = routing.ActorKeys(queue, actor_id)
+    store.scripts.settled(keys.meta, routing.DYING, actor_id, meta.get("ep", ""))
+
+
+def _bury(store: Store, actor_id: str, queue: str, ttl: int) -> dict[str, str]:
+    """Answer the calls of a dead actor and free its keys; return what is known of it."""
     keys = routing.ActorKeys(queue, actor_id)
     bury = [queue, keys.meta, keys.callers, keys.parked, keys.spec, routing.NAMES, routing.ACTORS]
     durable = (keys.state, keys.journal, keys.steps)
@@ -273,7 +292,7 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
         meta = store.hash(keys.meta)
         frozen = meta.get("st") == "frozen"
         if meta.get("st") != "dead" and not frozen:
-            return
+            return meta
         record = ActorRecord(actor_id, meta)
         store.scripts.unpark(queue, keys.meta, keys.parked, keys.begun, meta["ep"])
         meta = store.hash(keys.meta)
@@ -293,9 +312,9 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
             discard(store, waiting)
             continue
         if frozen:
-            return
+            return meta
         kept = [store.get(keys.state) or b"", *store.run("LRANGE", keys.journal, 0, -1)]
-        ties = [tie for stored in kept for tie in ties_of(stored)]
+        drop(store, [tie for stored in kept for tie in ties_of(stored)])
         spec = store.get(keys.spec)
         if spec is not None:
             store.run("UNLINK", keys.spec)
@@ -306,15 +325,7 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
             [*bury, job, keys.tokens, owner, routing.PASSIVE, keys.reminders, routing.REMINDERS,
              *durable], actor_id, REMEMBER_SECONDS,
         ):  # fmt: skip
-            # It may never have been started: nobody will ask for it any more.
-            asked = creation_message(actor_id, queue, record.class_name)
-            store.run("LREM", routing.creation_queue(meta["need"]), 0, asked)
-            store.run("UNLINK", *queue_remains(queue))
-            drop(store, [*json.loads(meta.get("carried", "[]")), *ties])
-            end_created(store, actor_id, ttl)
-            if meta.get("free"):
-                leave(store, actor_id, ttl)
-            return
+            return meta
 
 
 def end_created(store: Store, actor_id: str, ttl: int) -> None:

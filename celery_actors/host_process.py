@@ -92,6 +92,11 @@ class HostProcess:
         """Note there that the running call runs again because of what it raised."""
         struct.pack_into("<q", self._progress, 8, count)
 
+    def lease_lasts(self) -> bool:
+        """Tell whether the node surely has its lease: then nobody has taken over what it owns."""
+        (until,) = struct.unpack_from("<d", self._progress, 32)
+        return time.monotonic() < float(until)
+
     def load_type(self, digest: str) -> Any:
         """Return a class by its content hash."""
         if digest not in self._types and self.runtime is not None:
@@ -302,7 +307,7 @@ class HostProcess:
             self.settings.address, mine.keys, source=source, epoch=mine.epoch, owner=mine.owner,
             position=mine.position, ttl=self.settings.result_seconds, wake_fd=self._wake_read,
             mark=mine.meta.get("max_restarts", "0") != "0" and not overlapping,
-            peek_seconds=10 if mine.resident else 1,
+            lease_lasts=self.lease_lasts, peek_seconds=10 if mine.resident else 1,
         )  # fmt: skip
 
     def start_celery(self) -> None:

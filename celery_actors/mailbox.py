@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .config import Address
@@ -19,13 +19,10 @@ from .store import Answer, Durable, Scripts, StoreError, Wire
 from .store.scripts import flatten
 from .store.wire import pack
 
-__all__ = ["FRESH_SECONDS", "PATIENCE_SECONDS", "Batch", "Mailbox", "check_owned"]
+__all__ = ["PATIENCE_SECONDS", "Batch", "Mailbox", "check_owned"]
 
 #: Seconds a blocking peek lasts before it is sent again; finds half-open connections.
 PEEK_SECONDS = 10
-#: Seconds after which the answer to a peek is not taken for fresh. Half of what a node's lease
-#: lasts without renewal; in a busy actor answers are microseconds old.
-FRESH_SECONDS = 1.0
 #: Seconds a worker tries to reach a lost store; its node has fenced it long before.
 PATIENCE_SECONDS = 30.0
 #: A broken connection, or a server that has lost its scripts: both are mended by a new connection.
@@ -50,7 +47,8 @@ class Mailbox:
 
     def __init__(
         self, address: Address, keys: ActorKeys, *, source: str, epoch: str, owner: str,
-        position: int, ttl: int, wake_fd: int, mark: bool, peek_seconds: float = PEEK_SECONDS,
+        position: int, ttl: int, wake_fd: int, mark: bool, lease_lasts: Callable[[], bool],
+        peek_seconds: float = PEEK_SECONDS,
     ) -> None:  # fmt: skip
         self._address = address
         self._keys = keys
@@ -63,7 +61,7 @@ class Mailbox:
         self._ttl = ttl
         self._peeking = False
         self._mark = mark  # tell the store when a peeked call begins: what restarts must know
-        self._asked = 0.0  # when the running peek was sent
+        self._lease_lasts = lease_lasts  # so that nobody can have taken our place
         self._owed = 0  # replies to such marks that have not been read
         self._wake_fd = wake_fd
         if source:
@@ -95,7 +93,6 @@ class Mailbox:
             if not self._peeking:
                 self._wire.send(self._peek)
                 self._peeking = True
-                self._asked = time.monotonic()
             self._collect_owed()  # or the poll below would take their replies for a call
             if not self._wire.pending_input():
                 events = self._poll.poll()
@@ -114,8 +111,8 @@ class Mailbox:
 
     def _mark_begun(self) -> None:
         """Tell the store that the peeked call begins."""
-        if time.monotonic() - self._asked > FRESH_SECONDS:
-            # This process may have been paused and replaced while the answer lay in its socket.
+        if not self._lease_lasts():
+            # This process may have been replaced: it was paused, or its supervisor is.
             self._fenced_mark("go", self.position + 1)
         elif self._mark:
             self._wire.send(pack(("HSET", self._keys.meta, "go", self.position + 1)))
@@ -163,7 +160,6 @@ class Mailbox:
         """
         try:
             self._wire.send(self._pack(batch, 0, self._source) + self._peek)
-            self._asked = time.monotonic()
             self._take(self._read(), len(batch.answers))
             self._peeking = True
         except _TRY_AGAIN:

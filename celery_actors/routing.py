@@ -34,6 +34,7 @@ NAMES = f"{PREFIX}:names"  # HASH "<namespace>\x1f<name>" -> actor id
 ACTORS = f"{PREFIX}:actors"  # HASH actor id -> actor queue, living actors only
 PASSIVE = f"{PREFIX}:passive"  # SET of durable actors without a process until their next call
 REMINDERS = f"{PREFIX}:reminders"  # ZSET "<queue>|<actor id>|<name>" -> due, store milliseconds
+DYING = f"{PREFIX}:dying"  # HASH actor id -> queue: dead and not buried, or just frozen
 NEEDS = f"{PREFIX}:needs"  # HASH need label -> JSON need
 GROUPS = f"{PREFIX}:groups"  # SET of placement groups
 GROUP_NAMES = f"{PREFIX}:groups:names"  # HASH name -> placement group

@@ -370,7 +370,7 @@ def _concurrent_loop(actor: _Hosted, executor: Executor) -> tuple[ConcurrentLoop
     process, context, mine = actor.process, actor.context, actor.process.assignment
     inflight = InFlight(
         context, process.settings.address, mine.keys, mine.epoch, mine.owner, mine.position,
-        mark=mine.meta.get("max_restarts", "0") != "0",
+        mark=mine.meta.get("max_restarts", "0") != "0", lease_lasts=process.lease_lasts,
     )  # fmt: skip
     mailbox = process.mailbox("", overlapping=True)
     loop = ConcurrentLoop(

@@ -58,6 +58,10 @@ class WorkerProcess:
         position, tries, limit = struct.unpack("<qqd", os.pread(self.progress, 24, 0))
         return position, tries, 0 < limit <= time.monotonic()
 
+    def trust(self, until: float) -> None:
+        """Let it know how long the node's lease surely lasts (``time.monotonic``)."""
+        os.pwrite(self.progress, struct.pack("<d", until), 32)
+
     @property
     def is_starting(self) -> bool:
         """True until it serves, or until user code runs in it."""

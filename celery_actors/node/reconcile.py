@@ -1,13 +1,14 @@
 """What a node owns in the store and has no process for: found and settled.
 
 A process may end while the store does not answer, and a step may be done whose reply never came.
-Other nodes settle nothing of that: this one lives.
+Other nodes settle nothing of that: this one lives. Actors that died and were not buried are seen to
+by every node.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from .. import directory, routing
@@ -23,11 +24,16 @@ logger = logging.getLogger(__name__)
 
 #: Ticks between two looks while nothing is wrong.
 TICKS = 10
+#: Actors that are buried in one tick: each takes a dozen round trips, and the lease is 3 s.
+BURIALS = 20
 _UNKNOWN = "its process is gone, and how it ended is not known"
 
 
 class Orphan(NamedTuple):
-    """An actor, shared worker or session without a process, and the owner it has in the store."""
+    """An actor, shared worker or session without a process, and the owner it has in the store.
+
+    A dead actor has its queue in place of an owner.
+    """
 
     name: str
     owner: str
@@ -54,7 +60,7 @@ class Reconcile:
         self._host = host
         self._ttl = ttl
         self._unsettled: list[tuple[WorkerProcess, Lost]] = []
-        self._owned, self._sessions = TwoLooks(), TwoLooks()
+        self._owned, self._sessions, self._dying = TwoLooks(), TwoLooks(), TwoLooks()
         self._ticks = 0
 
     def ended(self, worker: WorkerProcess, lost: Lost, present: Iterable[Assignment] = ()) -> None:
@@ -85,6 +91,17 @@ class Reconcile:
                 self._give_up(orphan)
             for session in self._sessions.look(self._sessions_left(present)):
                 session_lost(self._store, self._incarnation, session.name, self._ttl)
+
+    def bury(self, dying: Mapping[str, str]) -> None:
+        """Bury the dead whose burial was left half-way. To be called once a tick.
+
+        ``dying``: their queues. Whoever ended them may have died on the way, and then nobody else
+        would answer their calls.
+        """
+        left = self._dying.look(Orphan(actor_id, queue) for actor_id, queue in dying.items())
+        for actor_id, queue in sorted(left)[:BURIALS]:
+            logger.warning("actor %s died and was not buried; answering its calls", actor_id)
+            directory.reap(self._store, actor_id, queue, self._ttl)
 
     def _settle_the_rest(self, present: Collection[Assignment]) -> None:
         running = {each.actor_id for each in present}

@@ -37,6 +37,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+#: Seconds for which a lost node cannot come back, from the last time that somebody took it over.
+_GONE_SECONDS = 600
+
 
 @dataclass(frozen=True, slots=True)
 class Lost:
@@ -122,7 +125,8 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
             returned.append(again)
         else:
             ended.append(raw)
-    for place, raw in _begun_aside(store, keys, meta):
+    marked, begun_aside = _begun_aside(store, keys, meta)
+    for place, raw in begun_aside:
         again = _again(store, raw, default, 0)
         if restart and again is not None:
             aside.append((place, again))
@@ -133,12 +137,13 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
     need = meta["need"]
     outcome = store.scripts.release(
         [keys.queue, keys.meta, keys.parked, routing.owned_key(actor.incarnation),
-         routing.creation_queue(need), routing.BELL, keys.begun, routing.NEEDS],
+         routing.creation_queue(need), routing.BELL, keys.begun, routing.NEEDS, routing.DYING],
         epoch=meta["ep"], owner=meta["own"], position=position, settled=len(begun),
         next_state=next_state, cause=lost.frozen or lost.cause, init_failed=lost.init_failed,
         need=need, actor_id=actor.actor_id, ttl=ttl, answers=answers, returned=returned[::-1],
         aside=aside,
         creation=directory.creation_message(actor.actor_id, keys.queue, actor.class_name),
+        seen=(meta["go"], meta["st"], marked),
     )  # fmt: skip
     if isinstance(outcome, str):
         discard(store, ended)
@@ -147,18 +152,21 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
 
 def _begun_aside(
     store: Store, keys: routing.ActorKeys, meta: dict[str, str]
-) -> list[tuple[str, bytes]]:
-    """Return (position, message) of the calls out of line that may have begun, oldest first.
+) -> tuple[int | None, list[tuple[str, bytes]]]:
+    """Return how many are marked, and (position, message) of the calls that may have begun.
 
-    A worker whose calls overlap marks beginnings only where a restart could run them again.
+    Out of line, oldest first. A worker whose calls overlap marks beginnings only where a restart
+    could run them again: else all may have begun, and no mark counts.
     """
     everything = meta.get("concurrent") == "1" and meta.get("max_restarts", "0") == "0"
     command = ("HKEYS", keys.parked) if everything else ("SMEMBERS", keys.begun)
     places = sorted(store.texts(*command), key=int)
+    marked = None if everything else len(places)
     if not places or meta["st"] != "alive":
-        return []
+        return marked, []
     messages = store.run("HMGET", keys.parked, *places)
-    return [(place, raw) for place, raw in zip(places, messages, strict=True) if raw is not None]
+    found = zip(places, messages, strict=True)
+    return marked, [(place, raw) for place, raw in found if raw is not None]
 
 
 def _ended(store: Store, raw: bytes, error: RayError) -> Answer:
@@ -273,7 +281,10 @@ def _crashed(store: Store, raw: bytes, cause: str, had_begun: bool) -> Answer:
 
 
 def node_lost(store: Store, incarnation: str, ttl: int) -> None:
-    """Take over what a dead node run owned, then forget it."""
+    """Take over what a dead node run owned, then forget it; not where it has its lease again."""
+    lease, gone = routing.lease_key(incarnation), routing.gone_key(incarnation)
+    if not store.scripts.seize(lease, gone, _GONE_SECONDS):
+        return
     lost = Lost(f"its node {incarnation} was lost")
     for owned in store.texts("SMEMBERS", routing.owned_key(incarnation)):
         if owned.startswith("w-"):
@@ -286,14 +297,15 @@ def node_lost(store: Store, incarnation: str, ttl: int) -> None:
     for session in store.texts("SMEMBERS", routing.sessions_key(incarnation)):
         session_lost(store, incarnation, session, ttl)
     groups.lost(store, incarnation)
+    store.run("UNLINK", routing.owned_key(incarnation), routing.kill_key(incarnation),
+              routing.asks_key(incarnation))  # fmt: skip
+    # Last: where this process stops before, others find the node and do it all again.
     store.run("HDEL", routing.NODES, incarnation)
     if store.run("HLEN", routing.NODES) == 0:  # nobody else looks whether anything waits
         store.scripts.look(
             routing.NEEDS, routing.GROUPS_WAITING, (routing.creation_queue(""),
             routing.shared_queue("")),
         )  # fmt: skip
-    store.run("UNLINK", routing.owned_key(incarnation), routing.kill_key(incarnation),
-              routing.asks_key(incarnation))  # fmt: skip
 
 
 def session_lost(store: Store, incarnation: str, session: str, ttl: int) -> None:

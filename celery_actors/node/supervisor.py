@@ -45,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 LEASE_MS = 3_000
 TICK_SECONDS = 1.0
+#: Seconds before the end of the lease from which on a process asks the store whether it still owns
+#: what it is about to begin: longer than a word to the store is under way.
+MARGIN_SECONDS = 1.0
 #: Seconds without an answer of the store after which a node ends its workers. Its lease is over
 #: long before; until then the store's fence keeps them from committing what is not theirs.
 PATIENCE_SECONDS = 10.0
@@ -112,6 +115,7 @@ class Supervisor:
         self._abandoned = False
         self._reason = ""
         self._renewed = self._steady_since = time.monotonic()
+        self._trusted = 0.0  # until when our processes may count on the lease
 
     # -- life ------------------------------------------------------------------------------
 
@@ -217,32 +221,38 @@ class Supervisor:
     def _tick(self, *, first: bool = False) -> bool:
         names = [
             routing.lease_key(self._incarnation), routing.NODES,
-            routing.kill_key(self._incarnation), routing.SESSIONS,
+            routing.kill_key(self._incarnation), routing.SESSIONS, routing.DYING,
+            routing.gone_key(self._incarnation),
         ]  # fmt: skip
         if not self._stop and (face := self._presence.face()) is not None:
             self._start(face, None)
-        alive, kills, dead, sessions = self._store.scripts.tick(
+        asked = time.monotonic()
+        heard = self._store.scripts.tick(
             names, self._incarnation, LEASE_MS, self._presence.news(), first, routing.lease_key("")
         )
-        if not alive:
+        if not heard.alive:
             return False
         now = time.monotonic()
         if now - self._renewed > LEASE_MS / 1000:
             self._steady_since = now
         self._renewed = now
-        for actor_id in kills:
+        self._trusted = asked + LEASE_MS / 1000 - MARGIN_SECONDS
+        for worker in self._workers.values():
+            worker.trust(self._trusted)
+        for actor_id in heard.kills:
             self._kill_actor(actor_id)
         # After a pause of ours or of the store, others may be as alive as we are and only not
         # have renewed yet: judge them after one whole lease.
         if now - self._steady_since >= LEASE_MS / 1000:
-            for incarnation in dead:
+            for incarnation in heard.dead:
                 logger.warning("node %s is lost; taking over what it owned", incarnation)
                 node_lost(self._store, incarnation, self._ttl)
-            for session in sessions:
+            for session in heard.expired:
                 end_session(self._store, session, self._ttl)
         self._look()
         if not self._stop:
             present = self._present()
+            self._reconcile.bury(heard.dying)
             self._reconcile.look(present)
             self._rouser.look(present)
         return True
@@ -294,6 +304,7 @@ class Supervisor:
 
     def _start(self, assignment: Assignment, grant: Grant | None) -> None:
         worker = launch(self._zygote, assignment, grant, self._publish)
+        worker.trust(self._trusted)
         self._workers[assignment.worker_id] = worker
         self._watch(worker.control, lambda: self._on_word(worker))
         for output in worker.outputs:
@@ -400,8 +411,8 @@ class Supervisor:
             self._poll(0.2)
         if graceful:
             with contextlib.suppress(*_STORE_TROUBLE):
-                node_lost(self._store, self._incarnation, self._ttl)
                 self._store.run("UNLINK", routing.lease_key(self._incarnation))
+                node_lost(self._store, self._incarnation, self._ttl)
         if self._buffers is not None:
             self._buffers.stop()
         self._zygote.sock.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .client import Store
 from .mux import WAITS, Mux
-from .scripts import Answer, Claim, Durable, Fence, Scripts, Step, Waiting
+from .scripts import Answer, Claim, Durable, Fence, Scripts, Step, Tick, Waiting
 from .wire import StoreError, StoreFullError, StoreUnreachableError, Wire
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "StoreError",
     "StoreFullError",
     "StoreUnreachableError",
+    "Tick",
     "Waiting",
     "Wire",
 ]

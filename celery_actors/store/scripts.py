@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from .. import routing
 from .wire import pack
 
-__all__ = ["Answer", "Claim", "Durable", "Fence", "Scripts", "Step", "Waiting"]
+__all__ = ["Answer", "Claim", "Durable", "Fence", "Scripts", "Step", "Tick", "Waiting"]
 
 Word = bytes | str | int | float
 Run = Callable[..., Any]
@@ -82,6 +82,16 @@ class Waiting(NamedTuple):
     need: bytes
     actors: int
     calls: int
+
+
+class Tick(NamedTuple):
+    """What a node hears with its heartbeat."""
+
+    alive: bool  # False: another node has taken over what this run owned
+    kills: list[str]  # actors whose processes it must end
+    dead: list[str]  # node runs
+    expired: list[str]  # sessions
+    dying: dict[str, str]  # actors that are dead and not buried, and their queues
 
 
 #: Parts of other scripts.
@@ -243,17 +253,22 @@ class Scripts:
         answers: Sequence[Answer],
         returned: Sequence[bytes],
         aside: Sequence[tuple[str, bytes]],
+        seen: tuple[str, str, int | None],
     ) -> str | int:
         """Settle or return the started calls of a lost process; restart or end its actor.
 
         ``next_state``: "1" it restarts, "frozen" it stands still, "" it is dead.
         ``returned`` are messages to run again, newest first; ``aside`` pairs of a position out of
-        line and its message for the next run, empty to drop it.
+        line and its message for the next run, empty to drop it. ``seen`` is what that was decided
+        on: ``go`` and ``st`` of the record, and the number of calls out of line that had begun;
+        None where that does not count.
         """
+        go, state, begun = seen
         reply = self._eval(
             "release", keys, epoch, owner, position, settled, next_state, cause,
             "1" if init_failed else "", creation, need, actor_id, ttl, len(answers),
-            len(returned), len(aside), *flatten(answers), *returned,
+            len(returned), len(aside), go, state, "" if begun is None else begun,
+            *flatten(answers), *returned,
             *(word for pair in aside for word in pair),
         )  # fmt: skip
         return reply if isinstance(reply, int) else _text(reply)
@@ -284,10 +299,10 @@ class Scripts:
         return int(self._eval("ring", [due], routing.PREFIX, count))
 
     def kill(
-        self, meta: str, names: str, actor_id: str, cause: str, node_prefix: str, remember: int
+        self, keys: Sequence[str], actor_id: str, cause: str, node_prefix: str, remember: int
     ) -> bool:
         """Declare an actor dead, free its name; True when it was alive."""
-        return bool(self._eval("kill", [meta, names], actor_id, cause, node_prefix, remember))
+        return bool(self._eval("kill", keys, actor_id, cause, node_prefix, remember))
 
     def cancel(
         self, queue: str, meta: str, mark: str, call_id: str, seconds: int, ttl: int,
@@ -337,6 +352,10 @@ class Scripts:
         """Free a dead actor's name and keys; False while calls remain."""
         return bool(self._eval("bury", keys, actor_id, remember))
 
+    def settled(self, meta: str, dying: str, actor_id: str, epoch: str) -> bool:
+        """Take an actor off the dying; False where it has lived again since."""
+        return bool(self._eval("settled", [meta, dying], actor_id, epoch))
+
     def recover(
         self,
         keys: Sequence[str],
@@ -379,11 +398,15 @@ class Scripts:
     def tick(
         self, keys: Sequence[str], incarnation: str, lease_ms: int, description: str, first: bool,
         lease_prefix: str,
-    ) -> tuple[bool, list[str], list[str], list[str]]:  # fmt: skip
-        """Renew a node's lease; (still ours, actors to kill, dead node runs, ended sessions)."""
+    ) -> Tick:  # fmt: skip
+        """Renew a node's lease; hear what needs attention."""
         words = (incarnation, lease_ms, description, "1" if first else "", lease_prefix)
-        alive, kills, dead, expired = self._eval("tick", keys, *words)
-        return bool(alive), _texts(kills), _texts(dead), _texts(expired)
+        alive, kills, dead, expired, dying = self._eval("tick", keys, *words)
+        return Tick(bool(alive), _texts(kills), _texts(dead), _texts(expired), _fields(dying))
+
+    def seize(self, lease: str, gone: str, seconds: int) -> bool:
+        """Keep a node run whose lease is over from coming back; False where it lives."""
+        return bool(self._eval("seize", [lease, gone], seconds))
 
     def tell(self, key: str, seconds: int, *words: Word) -> int:
         """Append words to a list that expires, for the one that reads it; return its length."""

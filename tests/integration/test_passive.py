@@ -256,7 +256,7 @@ def test_many_named_ones_rest_without_a_process(cluster: Cluster) -> None:
 
 
 def test_only_durable_actors_rest() -> None:
-    with pytest.raises(ValueError, match="idle_timeout is for durable actors"):
+    with pytest.raises(ValueError, match="idle_timeout needs durable=True"):
         Recorder.options(idle_timeout=1)
     with pytest.raises(ValueError, match="idle_timeout must be more than 0 seconds"):
         Sleeper.options(idle_timeout=0)

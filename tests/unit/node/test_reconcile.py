@@ -216,6 +216,22 @@ def test_without_trouble_a_node_compares_now_and_then(store: Store, reconcile: R
     assert actor.meta["st"] == "restarting"
 
 
+def test_a_death_that_nobody_sees_to_is_seen_to_at_the_second_look(
+    store: Store, reconcile: Reconciler
+) -> None:
+    actor = serving(store, call(1))
+    actor.kill()
+    dying = store.hash(routing.DYING)
+
+    reconcile.bury(dying)
+    assert outcomes(store) == {}
+    reconcile.bury(dying)
+
+    assert outcomes(store) == {"1": "ActorDiedError"}
+    assert actor.meta["st"] == "buried"
+    assert store.hash(routing.DYING) == {}
+
+
 # -- ended while the store was away ----------------------------------------------------------
 
 
