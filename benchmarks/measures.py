@@ -75,6 +75,24 @@ MEASURES = (
         unit="s",
         more_is_better=False,
     ),
+    Measure(
+        name="recovery",
+        title="kill -9 of an actor to its next committed call, median of 200",
+        unit="ms",
+        more_is_better=False,
+    ),
+    Measure(
+        name="recovery_p99",
+        title="kill -9 of an actor to its next committed call, 99 % of 200",
+        unit="ms",
+        more_is_better=False,
+    ),
+    Measure(
+        name="node_recovery",
+        title="kill -9 of a node to a call of its actor elsewhere, longest of 3",
+        unit="s",
+        more_is_better=False,
+    ),
     Measure(name="init", title="cold init", unit="s", more_is_better=False, at_start=True),
     Measure(name="import", title="import", unit="s", more_is_better=False, at_start=True),
 )
@@ -110,6 +128,11 @@ FLOORS = (
     Floor(system="celery_actors_nodes", measure="join", most=1.0),
     Floor(system="celery_actors", measure="put_get_100mb", least_ratio=1.0),
     Floor(system="celery_actors", measure="init", most=1.5),
+    Floor(system="celery_actors_durable", measure="actor_sync", least_ratio=1.0),
+    Floor(system="celery_actors_durable", measure="actor_async", least_ratio=2.0),
+    Floor(system="celery_actors_durable", measure="recovery", most=50.0),
+    Floor(system="celery_actors_durable", measure="recovery_p99", most=1000.0),
+    Floor(system="celery_actors_durable", measure="node_recovery", most=5.0),
     Floor(system="celery_actors_events", measure="actor_sync", least_ratio=1.5),
     Floor(system="celery_actors_events", measure="actor_async", least_ratio=1.5),
 )

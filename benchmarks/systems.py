@@ -40,6 +40,14 @@ SYSTEMS = (
         only_measures=("actor_sync", "actor_async"),
     ),
     System(
+        name="celery_actors_durable",
+        title="celery_actors, durable actors",
+        driver="celery_actors_durable",
+        setup="`init(num_cpus=2, storage=…)`: the server appends to a file (everysec); actors with "
+        '`durable="state"`, a state of 1 KB, and `commit_every=100` for calls in flight',
+        only_measures=("actor_sync", "actor_async", "recovery", "recovery_p99", "node_recovery"),
+    ),
+    System(
         name="ray",
         title="Ray",
         driver="ray",

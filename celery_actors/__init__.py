@@ -37,6 +37,7 @@ from .placement_groups import (
     placement_group_table,
     remove_placement_group,
 )
+from .recording import ctx
 from .remote import method, remote
 from .routing import actor_queue, gpu_queue
 from .runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
@@ -73,6 +74,7 @@ __all__ = [
     "available_resources",
     "cancel",
     "cluster_resources",
+    "ctx",
     "exceptions",
     "exit_actor",
     "get",

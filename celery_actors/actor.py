@@ -14,6 +14,7 @@ from .errors import ActorAlreadyExistsError, ActorHandleNotFoundError
 from .handle import ActorHandle, ActorMethod, Identity
 from .methods import ActorTraits, class_methods, is_async_class
 from .options import ActorOptions, actor_options
+from .recording import step
 from .signatures import Signature
 from .typed import Init, TypedClass, class_call
 
@@ -87,6 +88,9 @@ class ActorClass(TypedClass[T, Init]):
                 pickled. ActorAlreadyExistsError: the name is taken. InsufficientResourcesError: no
                 living node could ever hold it.
         """
+        return step("the creation of an actor", lambda: self._make(args, kwargs))
+
+    def _make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ActorHandle[T]:
         cls = getattr(self, WRAPPED)
         if inspect.isabstract(cls):
             cls(*args, **kwargs)  # Python's own TypeError names the abstract methods
@@ -152,10 +156,11 @@ class ActorClass(TypedClass[T, Init]):
             fields={
                 "class": self.__name__,
                 "code": digest,
-                "max_restarts": options.max_restarts,
-                "max_task_retries": options.max_task_retries,
+                "max_restarts": options.restarts,
+                "max_task_retries": options.task_retries,
                 "concurrent": int(self._traits.is_concurrent),
                 "namespace": namespace,
+                "durable": self._traits.durable,
                 "traits": traits.decode(),
             },
         )
@@ -216,10 +221,17 @@ def _traits(cls: type, options: ActorOptions) -> ActorTraits:
             f"{cls.__name__} is async or threaded, so its calls overlap: "
             "allow_out_of_order_execution=False cannot be kept. Leave it out"
         )
+    if options.durable and (overlapping or groups):
+        raise ValueError(
+            f"{cls.__name__} is durable, and its calls would overlap: each commits the state that "
+            "it leaves, so they run one at a time. Leave out durable, or async def, "
+            "max_concurrency and concurrency_groups"
+        )
     return ActorTraits(
-        methods, options.max_task_retries, options.max_pending_calls, options.on_full == "block",
+        methods, options.task_retries, options.max_pending_calls, options.on_full == "block",
         is_async, limit, groups, overlapping or bool(options.allow_out_of_order_execution),
-        options.enable_task_events,
+        options.enable_task_events, "state" if options.durable is True else options.durable or "",
+        options.commit_every, options.rollback_on_error, options.snapshot_every,
     )  # fmt: skip
 
 
@@ -231,6 +243,10 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
     """
     if not isinstance(name, str):
         raise TypeError(f"an actor's name is a string, not {type(name).__name__}")
+    return step("get_actor", lambda: _find(name, namespace))
+
+
+def _find(name: str, namespace: str | None) -> ActorHandle[Any]:
     context = runtime.current()
     space = namespace or context.namespace
     record = directory.find_named(context.store, space, name) if name else None
@@ -272,9 +288,12 @@ def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
             f"celery_actors.kill() takes an actor handle, not {type(actor).__name__}. To stop a "
             "call, use celery_actors.cancel() with its reference"
         )
+    step("kill", lambda: _end(actor._identity, no_restart=no_restart))
+
+
+def _end(identity: Identity, *, no_restart: bool) -> None:
     context = runtime.current()
     context.calls.flush()
-    identity = actor._identity
     if directory.find(context.store, identity.actor_id, identity.queue) is None:
         raise ActorHandleNotFoundError(
             f"{identity.title} is not known to this cluster: the handle is from another one, or "

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from . import routing
 from .errors import DeadLetterError, FencedError, UntrustedPayloadError
@@ -16,7 +16,8 @@ from .mailbox import Mailbox
 from .messages import Message
 from .methods import TERMINATE
 from .runtime import Runtime
-from .tokens import dropping
+from .store import Answer, Durable
+from .tokens import Remains, dropping
 
 __all__ = ["ActorLoop", "Aside", "Copies"]
 
@@ -42,17 +43,25 @@ class Aside:
         if not scripts.begin(keys.meta, keys.begun, self._epoch, self._owner, [position]):
             raise FencedError("another process owns this actor now")
 
-    def settle(self, position: int, outcome: Outcome) -> None:
-        """Store the call's result and forget the call, in one step."""
+    def settle(
+        self, position: int, answer: Answer, remains: list[Remains], left: Sequence[str | int],
+        durable: Durable | None = None,
+    ) -> list[Any]:  # fmt: skip
+        """Store the call's result and forget the call, in one step.
+
+        ``left``: what it leaves (see ``tokens.dropping``). Returns the replies to what a durable
+        actor sends with it.
+        """
         keys = self._keys
-        remains = [outcome.remains] if outcome.remains is not None else []
-        freed = self._runtime.store.scripts.settle_aside(
+        settled = self._runtime.store.scripts.settle_aside(
             [keys.queue, keys.meta, keys.parked, keys.begun], self._epoch, self._owner, position,
-            self._runtime.result_seconds, outcome.answer, dropping(remains),
+            self._runtime.result_seconds, answer, left, durable,
         )  # fmt: skip
-        if freed is None:
+        if settled is None:
             raise FencedError("another process owns this actor now")
+        freed, replies = settled
         self._runtime.holdings.clear(remains, freed)
+        return replies
 
 
 class Copies:
@@ -229,8 +238,12 @@ class ActorLoop(Loop):
         self._host.begin(prepared, callee.label)
         outcome = self._run(prepared, callee)
         self._host.end(prepared, outcome, time.monotonic() - begun)
+        self._settle_aside(position, outcome)
+
+    def _settle_aside(self, position: int, outcome: Outcome) -> None:
         self._runtime.calls.settle()
-        self._aside.settle(position, outcome)
+        remains = [outcome.remains] if outcome.remains is not None else []
+        self._aside.settle(position, outcome.answer, remains, dropping(remains))
 
 
 def _gone(prepared: Prepared) -> NoReturn:

@@ -5,24 +5,32 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from . import routing
 from .buffers import Buffers
 from .contents import collecting
-from .errors import ActorDiedError, PendingCallsLimitExceeded, RayError, actor_ended
+from .errors import (
+    REPLAY_DIFFERS,
+    STATE_REFUSED,
+    ActorDiedError,
+    PendingCallsLimitExceeded,
+    RayError,
+    actor_ended,
+)
 from .holdings import Holdings
 from .messages import MessageTemplate, encode_body, outline
 from .need import Need
 from .object_ref import ObjectRef
+from .recording import step
 from .results import Results
 from .serialization import SEALED, Sealer, encode_plain, is_sealed
-from .store import Mux, Scripts
+from .store import Mux, Scripts, Step
 from .tokens import remains_of
 from .waiting import WaitingWork
 
-__all__ = ["Calls", "Target"]
+__all__ = ["Calls", "Held", "Target"]
 
 #: Calls that one caller may be ahead of an actor before ``.remote()`` slows it down. At the
 #: slowest measured rate (about 10,000 small calls a second) a read behind them takes half a second.
@@ -33,6 +41,10 @@ UNACKNOWLEDGED_CALLS = 2_000
 _BATCH = 48
 _EMPTY = encode_body([], {})
 _NOTHING = Need()
+
+
+#: A step of a commit, and who takes the reply to it.
+Held = tuple[Step, Callable[[Any], None]]
 
 
 class Target:
@@ -108,6 +120,12 @@ class Calls:
         self._targets: dict[str, Target] = {}
         self._dirty: list[Target] = []
         self._buffered = 0
+        #: A durable actor's call runs: what it sends stays here and goes with its commit.
+        self.held = False
+        self._held_ties: list[str] = []
+        self.held_steps: list[Step] = []
+        #: Commits the calls before the running one: something that it has sent is needed now.
+        self.before_early: Callable[[], None] = lambda: None
 
     def next_id(self) -> bytes:
         """Return a fresh call id in the form of a UUID: a random session and a count."""
@@ -155,6 +173,15 @@ class Calls:
             SerializationError: an argument cannot be pickled; nothing was sent.
             PendingCallsLimitExceeded: as many calls are under way as there may be.
         """
+        return step("a call", lambda: self._submit(target, template, args, kwargs))
+
+    def _submit(
+        self,
+        target: Target,
+        template: MessageTemplate,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> Any:
         if target.limit:
             self._make_room(target)
         with target.order:
@@ -190,7 +217,7 @@ class Calls:
             target.buffer.append(message)
             target.ids.append(name)
             self._buffered += 1
-            if self._buffered >= _BATCH or not self.mux.pending:
+            if not self.held and (self._buffered >= _BATCH or not self.mux.pending):
                 self._flush()
 
     def submit_again(self, target: Target, raw: bytes) -> bytes:
@@ -254,8 +281,19 @@ class Calls:
             self._buffers.free([blob for one in sealed for blob in Sealer.blobs(one)])
             raise
         named = dict(zip(kwargs, encoded[len(args) :], strict=True))
-        carried = self._holdings.carry(things, "m", call_id) if things else None
-        return encode_body(encoded[: len(args)], named), carried
+        return encode_body(encoded[: len(args)], named), self._carry(things, call_id)
+
+    def _carry(self, things: Collection[str], call_id: str) -> list[str] | None:
+        """Keep alive what the arguments of a call refer to."""
+        if not things:
+            return None
+        ties = self._holdings.ties(things, "m", call_id)
+        with self._lock:
+            if self.held:
+                self._held_ties += ties
+            else:
+                self._holdings.add(ties)
+        return ties
 
     def _argument(
         self, value: Any, place: tuple[str, ...], blob_id: str, describe: str,
@@ -277,41 +315,77 @@ class Calls:
         return raw
 
     def flush(self) -> None:
-        """Send everything that is still gathered here."""
+        """Send everything that is still gathered here: somebody needs it now."""
+        if self.held:
+            if not self._dirty:
+                return
+            self.before_early()
         with self._lock:
+            self._holdings.add(self._held_ties)
+            self._held_ties = []
             if self._dirty or self._holdings.added:
                 self._flush()
             self._results.flush_released(1)
             self._holdings.post_dropped()
 
-    def settle(self) -> None:
-        """Send everything and wait until the store has accepted it."""
-        if self._dirty or self.mux.pending or self._holdings.added:
+    def tick(self) -> None:
+        """Send what has waited here for company."""
+        if not self.held:
             self.flush()
-            self.mux.settle()
+
+    def settle(self) -> None:
+        """Send everything but what is held, and wait until the store has accepted it."""
+        if self.held:
+            with self._lock:
+                self._holdings.post_added()
+        elif self._dirty or self._holdings.added:
+            self.flush()
+        self.mux.settle()
+
+    def collect(self) -> list[Held]:
+        """Return what is held here, as steps of a commit and who takes the reply to each."""
+        with self._lock:
+            first = [self._holdings.adding(self._held_ties)] if self._held_ties else []
+            steps: list[Held] = [(step, _ignore) for step in (*first, *self.held_steps)]
+            self._held_ties, self.held_steps = [], []
+            return steps + [self._gathered(target) for target in self._take_dirty()]
+
+    def discard(self, error: RayError) -> None:
+        """Drop what is held here: the call that sent it is rolled back."""
+        for target in self._dirty.copy():
+            with target.order, self._lock:
+                _, dropped = self._gathered(target)
+                target.sequence = target.first - 1
+                dropped.fail(error)
+        with self._lock:
+            self._take_dirty()
+            self._held_ties, self.held_steps = [], []
+
+    def _take_dirty(self) -> list[Target]:
+        dirty, self._dirty = self._dirty, []
+        self._buffered = 0
+        return dirty
 
     def _flush(self) -> None:
         if self._holdings.added:
             self._holdings.post_added()
-        dirty, self._dirty = self._dirty, []
-        self._buffered = 0
-        for target in dirty:
-            messages, ids = target.buffer, target.ids
-            target.buffer, target.ids = [], []
-            if target.actor_id:
-                command = Scripts.pack(
-                    "submit", target.keys, self._session, target.first, *messages
-                )
-            else:
-                self.waiting.sent(target.queue, target.need)
-                command = Scripts.pack(
-                    "submit_shared", target.keys, target.first, self._seconds, *target.bell,
-                    *messages,
-                )  # fmt: skip
-            self.mux.post(
-                command, _Acknowledge(self._results, self._holdings, target, ids, messages)
-            )
+        for target in self._take_dirty():
+            step, handler = self._gathered(target)
+            self.mux.post(Scripts.pack(step.script, step.keys, *step.words), handler)
         self._results.flush_released()
+
+    def _gathered(self, target: Target) -> tuple[Step, _Acknowledge]:
+        """Return what sends the gathered calls to a target, and who takes the reply."""
+        messages, ids = target.buffer, target.ids
+        target.buffer, target.ids = [], []
+        words: tuple[Any, ...] = (self._session, target.first, *messages)
+        script = "submit"
+        if not target.actor_id:
+            self.waiting.sent(target.queue, target.need)
+            words = (target.first, self._seconds, *target.bell, *messages)
+            script = "submit_shared"
+        handler = _Acknowledge(self._results, self._holdings, target, ids, messages)
+        return Step(script, target.keys, words), handler
 
     def _throttle(self, target: Target) -> None:
         if target.sequence - target.acknowledged > UNACKNOWLEDGED_CALLS:
@@ -322,6 +396,10 @@ class Calls:
             # Never blocks for good: cycles of actors must be able to pass, slowly.
             excess = (target.ahead - AHEAD_CALLS) / AHEAD_CALLS
             time.sleep(min(0.010, 0.002 * excess))
+
+
+def _ignore(_reply: Any) -> None:
+    pass
 
 
 class _Acknowledge:
@@ -343,7 +421,11 @@ class _Acknowledge:
             target.ahead = reply[1]
             return
         target.ahead = 0
-        self.results.fail(self.ids, self._error(reply))
+        self.fail(self._error(reply))
+
+    def fail(self, error: RayError) -> None:
+        """Let the calls fail that were not accepted."""
+        self.results.fail(self.ids, error)
         for message in self.messages:
             if (remains := remains_of(outline(message))) is not None:
                 self.holdings.discard(remains)
@@ -354,7 +436,8 @@ class _Acknowledge:
             return RayError(f"the store refused {len(self.ids)} calls to {target.name}: {reply}")
         if reply[0] == -2:
             cause = reply[1].decode() or "it was ended"
-            text = f"{target.name} is dead: {cause}"
+            frozen = cause.startswith((STATE_REFUSED, REPLAY_DIFFERS))
+            text = f"{target.name} {'stands still' if frozen else 'is dead'}: {cause}"
             return actor_ended(text, cause, target.actor_id, reply[2] == b"1")
         if reply[0] == -1:
             return ActorDiedError(

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from . import groups, records, routing
+from .actor_state import ties_of
 from .broker.remains import queue_remains
 from .buffers import free_commands
 from .errors import DeadLetterError, RayError, actor_ended
@@ -62,9 +63,11 @@ class ActorRecord:
 
     @property
     def state(self) -> str:
-        """Ray's word for the state."""
-        words = {"pending": "PENDING_CREATION", "starting": "PENDING_CREATION", "alive": "ALIVE",
-                 "restarting": "RESTARTING", "dead": "DEAD", "buried": "DEAD"}  # fmt: skip
+        """Ray's word for the state; FROZEN where a durable one stands still, see its cause."""
+        words = {
+            "pending": "PENDING_CREATION", "starting": "PENDING_CREATION", "alive": "ALIVE",
+            "restarting": "RESTARTING", "frozen": "FROZEN", "dead": "DEAD", "buried": "DEAD",
+        }  # fmt: skip
         return words[self.meta["st"]]
 
     @property
@@ -221,20 +224,38 @@ def end(store: Store, actor_id: str, queue: str, cause: str, ttl: int) -> None:
 
 
 def end_process(store: Store, actor_id: str, queue: str) -> None:
-    """Have an actor's process killed by its node; the actor restarts by its rules."""
+    """Have an actor's process killed by its node; the actor restarts by its rules.
+
+    One that stands still is started again.
+    """
     record = find(store, actor_id, queue)
-    if record is not None and record.incarnation and record.state != "DEAD":
+    if record is not None and record.meta["st"] == "frozen":
+        wake(store, record, "frozen")
+    elif record is not None and record.incarnation and record.state != "DEAD":
         store.run("SADD", routing.kill_key(record.incarnation), actor_id)
         store.run("PUBLISH", routing.node_channel(record.incarnation), "kill")
 
 
+def wake(store: Store, record: ActorRecord, state: str) -> bool:
+    """Ask for a process for an actor that stands still in this state; False in another."""
+    keys, need = record.keys, record.meta["need"]
+    names = [keys.meta, routing.creation_queue(need), routing.NEEDS, routing.BELL]
+    creation = creation_message(record.actor_id, keys.queue, record.class_name)
+    return store.scripts.wake(names, creation, need, state)
+
+
 def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
-    """Answer every waiting call of a dead actor, then free its keys. Any process may help."""
+    """Answer every waiting call of a dead actor, then free its keys. Any process may help.
+
+    One that stands still keeps its keys.
+    """
     keys = routing.ActorKeys(queue, actor_id)
     bury = [queue, keys.meta, keys.callers, keys.parked, keys.spec, routing.NAMES, routing.ACTORS]
+    durable = (keys.state, keys.journal, keys.steps)
     while True:
         meta = store.hash(keys.meta)
-        if meta.get("st") != "dead":
+        frozen = meta.get("st") == "frozen"
+        if meta.get("st") != "dead" and not frozen:
             return
         record = ActorRecord(actor_id, meta)
         store.scripts.unpark(queue, keys.meta, keys.parked, keys.begun, meta["ep"])
@@ -242,7 +263,8 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
         waiting = list(reversed(store.run("LRANGE", queue, -_REAP_CHUNK, -1)))
         if waiting:
             error = actor_ended(
-                f"{record.title} died before this call started: {meta.get('cause')}",
+                f"{record.title} {'stands still' if frozen else 'died before this call started'}: "
+                f"{meta.get('cause')}",
                 meta.get("cause"),
                 actor_id,
                 meta.get("init_failed") == "1",
@@ -253,18 +275,24 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
             )
             discard(store, waiting)
             continue
+        if frozen:
+            return
+        kept = [store.get(keys.state) or b"", *store.run("LRANGE", keys.journal, 0, -1)]
+        ties = [tie for stored in kept for tie in ties_of(stored)]
         spec = store.get(keys.spec)
         if spec is not None:
             store.run("UNLINK", keys.spec)
             for command in free_commands(Sealer.blobs(spec)):
                 store.run(*command)
         job, owner = routing.job_key(meta.get("job", "")), routing.job_key(meta.get("owner", ""))
-        if store.scripts.bury([*bury, job, keys.tokens, owner], actor_id, REMEMBER_SECONDS):
+        if store.scripts.bury(
+            [*bury, job, keys.tokens, owner, *durable], actor_id, REMEMBER_SECONDS
+        ):
             # It may never have been started: nobody will ask for it any more.
             asked = creation_message(actor_id, queue, record.class_name)
             store.run("LREM", routing.creation_queue(meta["need"]), 0, asked)
             store.run("UNLINK", *queue_remains(queue))
-            drop(store, json.loads(meta.get("carried", "[]")))
+            drop(store, [*json.loads(meta.get("carried", "[]")), *ties])
             end_created(store, actor_id, ttl)
             if meta.get("free"):
                 leave(store, actor_id, ttl)

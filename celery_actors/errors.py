@@ -26,6 +26,7 @@ __all__ = [
     "InsufficientResourcesError",
     "LocalRayletDiedError",
     "NodeDiedError",
+    "NonDeterminismError",
     "NotInitializedError",
     "ObjectFetchTimedOutError",
     "ObjectFreedError",
@@ -44,6 +45,7 @@ __all__ = [
     "ReferenceCountingAssertionError",
     "RuntimeEnvSetupError",
     "SerializationError",
+    "StateRefusedError",
     "TaskCancelledError",
     "TaskPlacementGroupRemoved",
     "TaskTimeoutError",
@@ -221,6 +223,22 @@ class ActorUnavailableError(RayActorError):
     """Raised when the actor's process died under a started call and the actor restarts."""
 
 
+class StateRefusedError(RayActorError):
+    """Raised for calls of a durable actor whose class cannot take its stored state.
+
+    The actor stands still and its state is kept. Mend the class, then start the actor again with
+    ``kill(handle, no_restart=False)``.
+    """
+
+
+class NonDeterminismError(RayActorError):
+    """Raised for calls of a durable actor whose journal gives another result when it runs again.
+
+    The actor stands still; its state and journal are kept. Mend the method, then start the actor
+    again with ``kill(handle, no_restart=False)``.
+    """
+
+
 class ActorAlreadyExistsError(RayError, ValueError):
     """Raised when an actor's name is already taken in its namespace."""
 
@@ -314,6 +332,10 @@ def _rebuild_dual(*words: Any) -> RayTaskError:
 SETUP_FAILED = "its runtime_env could not be set up: "
 #: Begins the cause where no node can ever start it.
 UNSCHEDULABLE = "no node can start it: "
+#: Begins the cause of a standstill: a durable actor's class cannot take its stored state.
+STATE_REFUSED = "its state was refused: "
+#: Begins it where the journal of a durable actor gave other results than before.
+REPLAY_DIFFERS = "its calls gave other results when they ran again: "
 #: Begins the cause where its placement group is gone.
 GROUP_REMOVED = "its placement group was removed"
 
@@ -324,7 +346,8 @@ def actor_ended(
     """Return the error of a call to an actor that ended for this cause; ``text`` tells all."""
     for beginning, kind in (
         (SETUP_FAILED, RuntimeEnvSetupError), (UNSCHEDULABLE, ActorUnschedulableError),
-        (GROUP_REMOVED, ActorPlacementGroupRemoved),
+        (GROUP_REMOVED, ActorPlacementGroupRemoved), (STATE_REFUSED, StateRefusedError),
+        (REPLAY_DIFFERS, NonDeterminismError),
     ):  # fmt: skip
         if cause is not None and cause.startswith(beginning):
             return kind(text)
@@ -342,6 +365,7 @@ _SYSTEM: dict[str, type[RayError]] = {
         DeadLetterError,
         LocalRayletDiedError,
         NodeDiedError,
+        NonDeterminismError,
         ObjectFetchTimedOutError,
         ObjectFreedError,
         ObjectLostError,
@@ -353,6 +377,7 @@ _SYSTEM: dict[str, type[RayError]] = {
         RaySystemError,
         ReferenceCountingAssertionError,
         RuntimeEnvSetupError,
+        StateRefusedError,
         TaskCancelledError,
         TaskPlacementGroupRemoved,
         TaskTimeoutError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from . import records, routing
 from .directory import answer_to
@@ -37,6 +37,7 @@ __all__ = [
     "Prepared",
     "Retries",
     "Started",
+    "Watcher",
     "seconds_until",
 ]
 
@@ -58,6 +59,7 @@ class Outcome(NamedTuple):
     answer: Answer
     remains: Remains | None
     succeeded: bool
+    stopped: bool = False  # it was cancelled or ran out of time in the middle
 
 
 class Started(NamedTuple):
@@ -96,6 +98,8 @@ class Retries:
         self._on_retry = on_retry
         self._before = message.retries
         self.count = 0
+        #: Prepares the next run; returns what to call then.
+        self.before_next: Callable[[Callee], Callee] = lambda callee: callee
 
     def another(self, error: BaseException) -> bool:
         """Count one more run; False where the exception or the limit does not allow it."""
@@ -115,6 +119,16 @@ class Retries:
         return isinstance(cause, tuple(self._load(k) if isinstance(k, str) else k for k in wanted))
 
 
+class Watcher(Protocol):
+    """Sees what goes into a call and what comes out of it."""
+
+    def started(self, message: Message, args: Started) -> None:
+        """A run of a call begins, with these arguments."""
+
+    def ended(self, value: Any, *, raised: bool) -> None:
+        """It gave a value, or raised an exception."""
+
+
 class Executor:
     """Runs calls with one process's runtime.
 
@@ -131,6 +145,7 @@ class Executor:
         self._owner = owner
         self._place = place
         self.on_accepted: Callable[[Message], None] = lambda _message: None
+        self.watcher: Watcher | None = None
 
     def prepare(self, raw: bytes) -> Prepared:
         """Decode a message; its references are watched from now on.
@@ -173,6 +188,7 @@ class Executor:
             except BaseException as error:  # noqa: BLE001 - the user's exception is the result
                 if self.is_cancelled(message) or not retries.another(error):
                     return self.fail(message, error, label)
+                callee = retries.before_next(callee)
                 started = self.start(prepared, label)
             else:
                 return self.finish(message, value, label)
@@ -214,6 +230,8 @@ class Executor:
                 if ref.failed:
                     self._runtime.results.value(ref)
             started = Started(*self._arguments(message))
+            if self.watcher is not None:
+                self.watcher.started(message, started)
         except (DeadLetterError, UntrustedPayloadError):
             raise
         except Exception as error:  # noqa: BLE001 - a failed dependency raises the user's own error
@@ -234,6 +252,8 @@ class Executor:
         """Return the outcome of a call that returned a value, or whose sink has taken them."""
         if self.is_cancelled(message):
             return self.fail(message, KeyboardInterrupt(), label)
+        if self.watcher is not None:
+            self.watcher.ended(value, raised=False)
         if message.tag.options is not None and isinstance(value, Sink):
             try:
                 record = value.end()
@@ -251,17 +271,21 @@ class Executor:
 
     def fail(self, message: Message, error: BaseException, label: str) -> Outcome:
         """Return the outcome of a call that raised."""
+        if self.watcher is not None:
+            self.watcher.ended(error, raised=True)
         if self.is_cancelled(message):
             self.interrupts.forget(message.call_id)
             cancelled = TaskCancelledError(f"{label} was cancelled while it ran")
-            return _with_mark(self.refuse(message, cancelled, label), message)
+            outcome = _with_mark(self.refuse(message, cancelled, label), message)
+            return outcome._replace(stopped=True)
         if isinstance(error, TaskTimeoutError) and not error.args:
             error.args = (f"{label} ran longer than its timeout of {message.timelimit[1]} s",)
         record = records.failure_record(
             error, message.call_id, self._runtime.sealer, label, self._place,
             self._runtime.holdings,
         )  # fmt: skip
-        return Outcome(answer_to(message, record), remains_of(message), False)
+        stopped = isinstance(error, TaskTimeoutError)
+        return Outcome(answer_to(message, record), remains_of(message), False, stopped)
 
     def refuse(self, message: Message, error: Exception, label: str) -> Outcome:
         """Return the outcome of a call that did not start."""

@@ -11,7 +11,7 @@ from . import directory, routing, runtime
 from .code import dump_types
 from .contents import note
 from .holdings import Hold
-from .messages import CallOptions
+from .messages import STREAMING, CallOptions
 from .methods import EVERY_ACTOR, ActorTraits, Method, returns_of
 from .options import MethodOptions, method_options
 from .signatures import Signature
@@ -184,13 +184,20 @@ class ActorMethod:
         target = context.calls.actor(identity.queue, identity.actor_id, identity.title)
         if traits is not None and traits.max_pending_calls > 0:
             target.limit, target.blocks = traits.max_pending_calls, traits.blocks_when_full
+        returns = returns_of(options.num_returns, stream=self._method.stream)
+        if returns == STREAMING and traits is not None and traits.durable:
+            raise ValueError(
+                f"{identity.class_name}.{self._name} gives its values one by one, and "
+                f"{identity.title} is durable: a value would be seen before its call commits. "
+                "Return a list"
+            )
         retries = options.max_task_retries
         if retries is None:
             retries = traits.max_task_retries if traits else 0
         template = context.template(
             target, routing.task_name(identity.class_name, self._name), retries=retries,
             options=CallOptions(
-                returns=returns_of(options.num_returns, stream=self._method.stream),
+                returns=returns,
                 retry_on=dump_types(options.retry_exceptions, context.sealer, context.export),
                 group=options.concurrency_group or "",
                 backpressure=options.backpressure,
@@ -198,6 +205,8 @@ class ActorMethod:
             ),
             timelimit=(options.deadline, options.timeout), eta=_not_before(options),
         )  # fmt: skip
+        if traits is not None and traits.durable:
+            template.repeatable = False  # its effect is there: once more would double it
         prepared = (context, target, template, context.job)
         if options.countdown is None:  # a countdown begins anew with each call
             self._prepared = prepared

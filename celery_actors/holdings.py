@@ -16,7 +16,7 @@ from typing import Any
 
 from . import records, routing
 from .buffers import Buffers
-from .store import Mux, Scripts
+from .store import Mux, Scripts, Step
 from .store.wire import pack
 from .tokens import PREFIXES, REMEMBER_SECONDS, Remains
 
@@ -99,7 +99,7 @@ class Holdings:
 
     def pin(self, thing: str) -> None:
         """Keep a thing alive as long as this process: a copy went where nobody counts."""
-        self._add([f"{thing} p:{self._session}:0"])
+        self.add([f"{thing} p:{self._session}:0"])
 
     def discard(self, remains: Remains) -> None:
         """Remove what an answered call leaves behind."""
@@ -118,22 +118,27 @@ class Holdings:
 
     def carry(self, things: Iterable[str], kind: str, name: str) -> list[str]:
         """Keep things alive for a call, a value, code or an actor; return the ties."""
+        ties = self.ties(things, kind, name)
+        self.add(ties)
+        return ties
+
+    def ties(self, things: Iterable[str], kind: str, name: str) -> list[str]:
+        """Return the ties with which things are kept alive for a call, a value, code, an actor."""
         holder = self.holder
         if kind == "o":
             holder = routing.session_of(name) or holder
-        ties = [f"{thing} {kind}:{holder}:{name}" for thing in things]
-        self._add(ties)
-        return ties
+        return [f"{thing} {kind}:{holder}:{name}" for thing in things]
 
     def renew(self, hold: Hold) -> None:
         """Add a tie again: the value may have come after it."""
-        self._add([hold.tie])
+        self.add([hold.tie])
 
     def drop(self, ties: Iterable[str]) -> None:
         """Drop ties with the next flush; callable from the garbage collector."""
         self.dropped.extend(ties)
 
-    def _add(self, ties: list[str]) -> None:
+    def add(self, ties: Iterable[str]) -> None:
+        """Add ties with the next flush."""
         with self._lock:
             self.added += ties
 
@@ -143,8 +148,12 @@ class Holdings:
         if self._closed:
             return
         for start in range(0, len(added), _BATCH):
-            batch = added[start : start + _BATCH]
-            self.mux.post(Scripts.pack("hold", [], *PREFIXES, self._seconds, *batch))
+            step = self.adding(added[start : start + _BATCH])
+            self.mux.post(Scripts.pack(step.script, step.keys, *step.words))
+
+    def adding(self, ties: Iterable[str]) -> Step:
+        """Return the step that adds ties."""
+        return Step("hold", (), (*PREFIXES, self._seconds, *ties))
 
     def post_dropped(self) -> None:
         """Send what was dropped. The caller has the lock and has sent what came before."""

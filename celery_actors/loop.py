@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -14,8 +14,8 @@ from . import routing
 from .directory import dead_letter
 from .errors import DeadLetterError, FencedError, TaskCancelledError, UntrustedPayloadError
 from .executor import Callee, Executor, Outcome, Prepared, Retries
-from .mailbox import Mailbox
-from .messages import outline
+from .mailbox import Batch, Mailbox
+from .messages import Message, outline
 from .runtime import Runtime
 from .store import Answer
 from .tokens import Remains, dropping
@@ -150,14 +150,14 @@ class Loop:
     def _refill(self) -> bool:
         """Commit what is finished and get the next calls; False: nothing came."""
         with self._lock:
-            answers, left = self._take_answers()
+            batch = self._take_batch()
             if self._mailbox.backlog:
-                self._window.extend(self._mailbox.commit(answers, self._want(), left))
+                self._window.extend(self._mailbox.commit(batch, self._want()))
                 self._clear()
                 if self._window:
                     return True
-            elif answers:
-                self._mailbox.commit_and_peek(answers, left)
+            elif batch.answers:
+                self._mailbox.commit_and_peek(batch)
                 self._clear()
         calls, woken = self._mailbox.peek()
         self._window.extend(calls)
@@ -205,11 +205,15 @@ class Loop:
         with self._lock:
             self._since = 0.0
             self._current = 0
+            self._note_finished()
             if not self._answers:
                 self._oldest = now
             self._answers.append(outcome.answer)
             if outcome.remains is not None:
                 self._remains.append(outcome.remains)
+
+    def _note_finished(self) -> None:
+        """Take note that a call has ended, in the same moment in which its answer is kept."""
 
     def _dead_letter(self, raw: bytes, error: Exception) -> Outcome:
         return set_aside(self._runtime, self._executor, self._mailbox.queue, raw, error)
@@ -220,14 +224,17 @@ class Loop:
         if host.is_revoked(message.call_id):
             error = TaskCancelledError(f"{callee.label} was revoked before it started")
             return self._executor.refuse(message, error, callee.label)
-        retries = Retries(message, callee.retry_on, host.load_type, host.retried)
+        retries = self._retries(message, callee)
         try:
             return self._executor.run(prepared, callee, retries)
         except NEVER_RUNS as refusal:
             return self._dead_letter(message.raw, refusal)
 
-    def _take_answers(self) -> tuple[list[Answer], Sequence[str | int]]:
-        """Return what is to be committed, and what the calls leave.
+    def _retries(self, message: Message, callee: Callee) -> Retries:
+        return Retries(message, callee.retry_on, self._host.load_type, self._host.retried)
+
+    def _take_batch(self) -> Batch:
+        """Return what is to be committed.
 
         The calls that these calls made are accepted first: whoever sees a result sees what came
         before it, and a crash after the commit loses none of them.
@@ -235,12 +242,11 @@ class Loop:
         answers, self._answers = self._answers, []
         if answers:
             self._runtime.calls.settle()
-        return answers, dropping(self._remains) if self._remains else ()
+        return Batch(answers, dropping(self._remains) if self._remains else ())
 
     def _commit_locked(self) -> None:
         if self._answers:
-            answers, left = self._take_answers()
-            self._mailbox.commit(answers, 0, left)
+            self._mailbox.commit(self._take_batch(), 0)
             self._clear()
 
     def _clear(self) -> None:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from .config import Address
 from .errors import ClusterUnreachableError, FencedError
 from .routing import ActorKeys
-from .store import Answer, Scripts, StoreError, Wire
+from .store import Answer, Durable, Scripts, StoreError, Wire
 from .store.scripts import flatten
 from .store.wire import pack, patiently
 
-__all__ = ["FRESH_SECONDS", "PATIENCE_SECONDS", "Mailbox", "check_owned"]
+__all__ = ["FRESH_SECONDS", "PATIENCE_SECONDS", "Batch", "Mailbox", "check_owned"]
 
 #: Seconds a blocking peek lasts before it is sent again; finds half-open connections.
 PEEK_SECONDS = 10
@@ -30,6 +30,19 @@ FRESH_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
 #: A broken connection, or a server that has lost its scripts: both are mended by a new connection.
 _TRY_AGAIN = (ClusterUnreachableError, StoreError)
+
+
+class Batch(NamedTuple):
+    """What one commit settles: the oldest calls, by their answers.
+
+    ``left`` is what the calls leave (see ``tokens.dropping``); what that frees is in
+    ``Mailbox.freed``. ``durable`` is what a durable actor commits with them; the replies of its
+    steps are in ``Mailbox.replies``.
+    """
+
+    answers: Sequence[Answer] = ()
+    left: Sequence[str | int] = ()
+    durable: Durable | None = None
 
 
 class Mailbox:
@@ -45,6 +58,7 @@ class Mailbox:
         self._epoch, self._owner = epoch, owner
         self.position = position
         self.freed: list[bytes] = []  # records of values that the commits have freed
+        self.replies: list[Any] = []  # to what durable actors have sent with their commits
         self.backlog = True  # until the first fetch says otherwise
         self._ttl = ttl
         self._peeking = False
@@ -94,7 +108,7 @@ class Mailbox:
             self._reconnect()
             # A call that was on its way to us is in a shared worker's own list now. An actor's is
             # where it was: look again.
-            return (self._fetch([], 64, own_only=True) if self._source else []), False
+            return (self._fetch(Batch(), 64, own_only=True) if self._source else []), False
         self._peeking = False
         return ([] if reply is None else [reply]), False
 
@@ -130,51 +144,48 @@ class Mailbox:
         """True while a blocking peek occupies the connection."""
         return self._peeking
 
-    def commit(
-        self, answers: Sequence[Answer], want: int, left: Sequence[str | int] = ()
-    ) -> list[bytes]:
+    def commit(self, batch: Batch, want: int) -> list[bytes]:
         """Settle the oldest calls, store their answers, fetch up to ``want`` next ones.
-
-        ``left``: what the calls leave (see ``tokens.dropping``); what that frees is in ``freed``.
 
         Raises:
             FencedError: another process owns the actor now; nothing was written.
         """
         try:
-            return self._fetch(answers, want, own_only=False, left=left)
+            return self._fetch(batch, want, own_only=False)
         except _TRY_AGAIN:
             self._reconnect()
-            return self._fetch(answers, want, own_only=want == 0, left=left)
+            return self._fetch(batch, want, own_only=want == 0)
 
-    def commit_and_peek(self, answers: Sequence[Answer], left: Sequence[str | int] = ()) -> None:
+    def commit_and_peek(self, batch: Batch) -> None:
         """Settle calls and start to wait for the next one, in one write.
 
         Raises:
             FencedError: another process owns the actor now; nothing was written.
         """
         try:
-            self._wire.send(self._pack(answers, 0, self._source, left) + self._peek)
+            self._wire.send(self._pack(batch, 0, self._source) + self._peek)
             self._asked = time.monotonic()
-            self._take(self._wire.read(), len(answers))
+            self._take(self._wire.read(), len(batch.answers))
             self._peeking = True
         except _TRY_AGAIN:
             self._reconnect()
-            self._fetch(answers, 0, own_only=False, left=left)
+            self._fetch(batch, 0, own_only=False)
 
-    def _fetch(
-        self, answers: Sequence[Answer], want: int, *, own_only: bool,
-        left: Sequence[str | int] = (),
-    ) -> list[bytes]:  # fmt: skip
+    def _fetch(self, batch: Batch, want: int, *, own_only: bool) -> list[bytes]:
         source = "" if own_only and self._source else self._source
-        self._wire.send(self._pack(answers, want, source, left))
-        return self._take(self._wire.read(), len(answers))
+        self._wire.send(self._pack(batch, want, source))
+        return self._take(self._wire.read(), len(batch.answers))
 
-    def _pack(
-        self, answers: Sequence[Answer], want: int, source: str, left: Sequence[str | int]
-    ) -> bytes:
-        words = (self._epoch, self._owner, self.position, len(answers), want, self._ttl)
+    def _pack(self, batch: Batch, want: int, source: str) -> bytes:
+        answers, durable = batch.answers, batch.durable
+        words = (self._epoch, self._owner, self.position, len(answers), want, self._ttl,
+                 *flatten(answers), *batch.left)  # fmt: skip
         keys = [*self._commit_keys[:2], source]
-        return Scripts.pack("commit", keys, *words, *flatten(answers), *left)
+        if durable is None:
+            return Scripts.pack("commit", keys, *words)
+        return Scripts.pack(
+            "commit_state", [*keys, "", durable.key], *durable.words("commit"), *words
+        )
 
     def _take(self, reply: Any, settled: int) -> list[bytes]:
         check_owned(reply, self.position)
@@ -182,6 +193,8 @@ class Mailbox:
         self.backlog = reply[2] > 0
         if len(reply) > 3:
             self.freed += reply[3]
+        if len(reply) > 4:
+            self.replies += reply[4]
         return list(reply[1])
 
     def park(self) -> None:

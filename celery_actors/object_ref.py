@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .holdings import Hold
     from .messages import Meta
     from .results import Results
+    from .serialization import Blob
 
 __all__ = ["ObjectRef"]
 
@@ -30,12 +31,14 @@ class ObjectRef(Generic[R_co]):
 
     __slots__ = (
         "__weakref__",
+        "_asked",
         "_call",
         "_callbacks",
         "_error",
         "_hold",
         "_id",
         "_lineage",
+        "_lost",
         "_meta",
         "_owned",
         "_parent",
@@ -56,6 +59,8 @@ class ObjectRef(Generic[R_co]):
         self._shared = False  # pickled: others may hold it, so its last local holder frees nothing
         self._hold: Hold | None = None  # keeps the value alive; a value of our own needs none
         self._stored = False  # the store had the value when this reference was made
+        self._lost: list[Blob] = []  # what a value kept that was found lost: older news tell of it
+        self._asked = 0.0  # when it was found lost, and its owner asked to make it again
         self._watched = owned
         self._target: Target | None = None  # where the call was sent, until its result is here
         #: The call's target and message, and what keeps its arguments: to make a lost value again.

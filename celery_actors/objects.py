@@ -12,6 +12,7 @@ from .cancellation import ACKNOWLEDGE_SECONDS
 from .errors import GetTimeoutError
 from .object_ref import ObjectRef
 from .object_ref_generator import ObjectRefGenerator
+from .recording import step
 
 __all__ = ["cancel", "get", "put", "wait"]
 
@@ -133,11 +134,15 @@ def wait(
         raise TypeError(f"num_returns must be an integer, not {type(num_returns).__name__}")
     if not 0 < num_returns <= len(refs):
         raise ValueError(f"num_returns must be 1 to {len(refs)} for this list, got {num_returns}")
-    runtime.current().results.wait(refs, num_returns, timeout, fail_fast=False)
+
+    def wait_now() -> list[bool]:
+        runtime.current().results.wait(refs, num_returns, timeout, fail_fast=False)
+        return [ref.ready for ref in refs]
+
     ready: list[Ref] = []
     rest: list[Ref] = []
-    for ref in refs:
-        (ready if ref.ready and len(ready) < num_returns else rest).append(ref)
+    for ref, is_ready in zip(refs, step("wait", wait_now), strict=True):
+        (ready if is_ready and len(ready) < num_returns else rest).append(ref)
     return ready, rest
 
 
@@ -162,5 +167,6 @@ def cancel(
         ref = ref.completed()
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"cancel() takes an ObjectRef, not {type(ref).__name__}")
-    canceller = runtime.current().canceller
-    canceller.cancel(ref, force=force, recursive=recursive, patience=ACKNOWLEDGE_SECONDS)
+    chosen, canceller = ref, runtime.current().canceller
+    words: dict[str, Any] = {"force": force, "recursive": recursive}
+    step("cancel", lambda: canceller.cancel(chosen, patience=ACKNOWLEDGE_SECONDS, **words))

@@ -71,6 +71,14 @@ class ActorOptions(ResourceOptions):
     """Options of an actor. Defaults are Ray's.
 
     Without any resource an actor holds no CPU while it runs; with one it holds one CPU.
+
+    ``durable``: the actor's state outlives its process. With True or "state" it is committed with
+    each call's result. With "journal" the calls are, and the state after ``snapshot_every`` of
+    them; a recovery runs those since then again, so methods must be deterministic (see ``ctx``).
+    Either implies ``max_restarts=-1`` and ``max_task_retries=-1`` where they are not given.
+    ``commit_every``: calls that may be committed together while others wait behind them; a crash
+    takes back, and runs again, as many. ``rollback_on_error``: a call that raises leaves the state
+    as it was.
     """
 
     runtime_env: Mapping[str, Any] | None = None
@@ -78,15 +86,32 @@ class ActorOptions(ResourceOptions):
     namespace: str | None = None
     get_if_exists: bool = False
     lifetime: Literal["detached", "non_detached"] | None = None
-    max_restarts: int = 0
-    max_task_retries: int = 0
+    max_restarts: int | None = None
+    max_task_retries: int | None = None
     max_concurrency: int | None = None
     concurrency_groups: Mapping[str, int] | None = None
     allow_out_of_order_execution: bool | None = None
     max_pending_calls: int = -1
     on_full: Literal["raise", "block"] = "raise"
+    durable: bool | Literal["state", "journal"] = False
+    commit_every: int = 1
+    rollback_on_error: bool = False
+    snapshot_every: int = 100
     enable_task_events: bool = True
     _labels: Mapping[str, str] | None = None
+
+    @property
+    def restarts(self) -> int:
+        """How often the actor may restart; -1: without limit."""
+        return self._lasting(self.max_restarts)
+
+    @property
+    def task_retries(self) -> int:
+        """How often a call may run again after a crash; -1: without limit."""
+        return self._lasting(self.max_task_retries)
+
+    def _lasting(self, given: int | None) -> int:
+        return given if given is not None else -1 if self.durable else 0
 
     @property
     def need(self) -> Need:
@@ -138,6 +163,11 @@ def _text(name: str, value: Any) -> None:
 def _flag(name: str, value: Any) -> None:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+
+
+def _durable(name: str, value: Any) -> None:
+    if not isinstance(value, bool) and value not in ("state", "journal"):
+        raise ValueError(f"{name} must be True, False, 'state' or 'journal', got {value!r}")
 
 
 def _lifetime(name: str, value: Any) -> None:
@@ -229,6 +259,10 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "allow_out_of_order_execution": _flag,
     "max_pending_calls": _count,
     "on_full": _on_full,
+    "durable": _durable,
+    "commit_every": _positive,
+    "rollback_on_error": _flag,
+    "snapshot_every": _positive,
     "name": _text,
     "namespace": _text,
     "get_if_exists": _flag,
@@ -237,6 +271,8 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "_generator_backpressure_num_objects": _positive,
     "_labels": _mapping,
 }
+#: Options of actors whose defaults depend on others.
+_COUNTS = {"max_restarts", "max_task_retries"}
 #: Ray's options that are not offered yet: taking them in silence would place work wrongly.
 _NOT_OFFERED = {"enable_tensor_transport", "tensor_transport"}
 
@@ -249,7 +285,8 @@ def _merge(base: _T, given: Mapping[str, Any], what: str) -> _T:
         if name not in defaults:
             public = sorted(known for known in defaults if not known.startswith("_"))
             raise ValueError(f"Invalid option keyword {name} for {what}. Valid ones are {public}.")
-        if value is not None or defaults[name] is not None:  # None: back to the default
+        counts = isinstance(base, ActorOptions) and name in _COUNTS  # left out is not None
+        if value is not None or defaults[name] is not None or counts:  # None: back to the default
             _CHECKS[name](name, value)
     changed: dict[str, Any] = dict(given)
     for name in ("resources", "label_selector", "concurrency_groups"):
@@ -263,6 +300,9 @@ def _merge(base: _T, given: Mapping[str, Any], what: str) -> _T:
     return replace(base, **changed)
 
 
+_PLAIN = ActorOptions()
+
+
 def actor_options(base: ActorOptions, given: Mapping[str, Any]) -> ActorOptions:
     """Return ``base`` with the given options.
 
@@ -272,6 +312,11 @@ def actor_options(base: ActorOptions, given: Mapping[str, Any]) -> ActorOptions:
     merged = _merge(base, given, "actors")
     if merged.get_if_exists and merged.name is None:
         raise ValueError("get_if_exists=True needs a name")
+    wants = {"commit_every": "True", "rollback_on_error": "True", "snapshot_every": "'journal'"}
+    for name, wanted in wants.items():
+        fits = merged.durable == "journal" if name == "snapshot_every" else merged.durable
+        if not fits and getattr(merged, name) != getattr(_PLAIN, name):
+            raise ValueError(f"{name} needs durable={wanted}")
     merged.check_together()
     return merged
 

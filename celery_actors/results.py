@@ -303,8 +303,13 @@ class Results:
             ref._meta = ref._meta or meta  # known to be cancelled; its record is freed with it
         elif meta.status == "STORED":
             self.fetch(ref)
-        else:
+        elif not self._is_old(ref, meta):
             self.complete(ref, meta, None)
+
+    @staticmethod
+    def _is_old(ref: ObjectRef[Any], meta: Meta) -> bool:
+        """Tell whether a record, late on its way, is that of a value which was found lost."""
+        return bool(ref._lost) and records.blobs_of(meta) == ref._lost
 
     def _unheld(self, call_id: str, meta: Meta) -> None:
         """Free a value that came after its reference was dropped here."""
@@ -346,7 +351,10 @@ class Results:
 
     def reset(self, ref: ObjectRef[Any]) -> None:
         """Wait for a reference's value again: the one that came is lost."""
+        if ref._meta is not None:
+            ref._lost = records.blobs_of(ref._meta)
         ref._meta = ref._error = None
+        ref._asked = time.monotonic()
         ref._watched = ref._owned
 
     def fail(self, call_ids: Sequence[str], error: Exception) -> None:
@@ -385,11 +393,13 @@ class Results:
         if ref.ready:
             return
         if record is None:
-            if ref._stored:
+            # Not in the store after a lost one was asked for: it is being made, or, after a while,
+            # nobody is left who makes it.
+            if ref._stored and time.monotonic() - ref._asked > SILENCE_SECONDS / 2:
                 self.complete(ref, None, records.lost(ref.id))
             return
         meta = decode_meta(record)
-        if meta.status in ("SUCCESS", "FAILURE", "REVOKED"):
+        if meta.status in ("SUCCESS", "FAILURE", "REVOKED") and not self._is_old(ref, meta):
             self.complete(ref, meta, None)
 
     def _watch(self, ref: Waitable) -> None:

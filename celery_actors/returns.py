@@ -1,7 +1,8 @@
 """What a call gives where that is not one value: none, a fixed number, or a stream.
 
 Values are stored before the call is committed, fenced like the commit, and never twice: a call that
-runs again leaves alone what is there. The commit stores the call's own record, the end marker.
+runs again leaves alone what is there. The commit stores the call's own record, the end marker; that
+of a durable actor's call the values, too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from . import records, routing
 from .errors import FencedError
 from .messages import Message
 from .runtime import Runtime
-from .store import Answer, Fence
+from .store import Answer, Fence, Step
+from .store.scripts import flatten
 
 __all__ = ["Fixed", "Keeper", "Sink", "each"]
 
@@ -77,6 +79,19 @@ class Keeper:
         )
         caller = message.tag.caller
         return Answer(key, record, routing.reply_channel(caller) if caller else "")
+
+    def store(self, answers: list[Answer]) -> None:
+        """Store the values of a call, in a durable actor with its commit.
+
+        Raises:
+            FencedError: another process took over.
+        """
+        runtime, seconds = self.runtime, self.runtime.result_seconds
+        if runtime.calls.held:
+            words = ("", "", seconds, *flatten(answers))
+            runtime.calls.held_steps.append(Step("answer", ("",), words))
+        elif not runtime.store.scripts.values(self.fence, seconds, answers):
+            raise FencedError("another process owns this queue now")
 
     def end(self, message: Message, count: int) -> bytes:
         """Return the own record of a call that gave so many values."""
@@ -156,10 +171,7 @@ class Fixed(Sink):
                 keeper.answer(message, self._label, number, value)
                 for number, value in enumerate(self._values, 1)
             )
-            answers = [answer for answer in found if answer is not None]
-            runtime = keeper.runtime
-            if not runtime.store.scripts.values(keeper.fence, runtime.result_seconds, answers):
-                raise FencedError("another process owns this queue now")
+            keeper.store([answer for answer in found if answer is not None])
         return keeper.end(message, self._count)
 
 

@@ -283,6 +283,21 @@ class ActorKeys:
         """STRING: the signed creation record."""
         return f"{self._base}:s"
 
+    @property
+    def state(self) -> str:
+        """STRING: the signed state of a durable actor."""
+        return f"{self._base}:v"
+
+    @property
+    def journal(self) -> str:
+        """LIST: the calls since that state, where they are run again after a crash."""
+        return f"{self._base}:j"
+
+    @property
+    def steps(self) -> str:
+        """HASH: what outside steps of calls gave that have not committed."""
+        return f"{self._base}:r"
+
 
 def worker_keys(worker_id: str) -> ActorKeys:
     """Return the keys of a shared worker; its mailbox is the list of calls it has taken."""

@@ -23,6 +23,7 @@ from .holdings import Holdings
 from .lineage import Lineage
 from .messages import MessageTemplate, decode_meta
 from .object_ref import ObjectRef
+from .recording import step
 from .results import Results
 from .serialization import Sealer
 from .store import Mux, Store
@@ -130,7 +131,7 @@ class Runtime:
             self.results.on_push(channel, payload)
 
     def _tick(self) -> None:
-        self.calls.flush()
+        self.calls.tick()
         self.results.flush_unwatched()
         self.buffers.let_go()
         self.results.report_unmet()
@@ -141,6 +142,9 @@ class Runtime:
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> list[Any]:
         """Return the values in order; raise as soon as one of the calls has failed."""
+        return step("get", lambda: self._get(refs, timeout))
+
+    def _get(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> list[Any]:
         results = self.results
         deadline = None if timeout is None else time.monotonic() + timeout
         if not results.wait(refs, len(refs), timeout, fail_fast=True):
@@ -171,6 +175,9 @@ class Runtime:
 
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value and return its reference."""
+        return step("put", lambda: self._put(value))
+
+    def _put(self, value: Any) -> ObjectRef[Any]:
         call_id = self.calls.next_id().decode()
         record = records.success_record(value, call_id, self.sealer, "the value", self.holdings)
         self.mux.post(pack(("SET", routing.result_key(call_id), record, "EX", self.result_seconds)))
@@ -196,7 +203,7 @@ class Runtime:
     def close(self) -> None:
         """Send what is left, then close the connections."""
         try:
-            self.calls.flush()
+            self.calls.tick()
         except RayError as error:
             logger.debug("nothing more can be sent: %s", error)
         self.mux.close()

@@ -7,7 +7,7 @@ alive, as ``<kind>:<holder>:<rest>``; a *tie* is both, ``<thing> <token>``. The 
 * ``o``: a stored value contains it (the session that asked for that value),
 * ``m``: the arguments of a waiting call (of this and the next: the driver),
 * ``c``: code that was sent, or an exception, refers to it,
-* ``s``: the creation record of an actor contains it.
+* ``s``: the creation record of an actor contains it, ``a``: the state of a durable one.
 
 A set per thing, not a count: adding and removing may each happen twice, and in a failure a tie is
 left too long, never taken too early. What a holder forgets goes when its session ends.

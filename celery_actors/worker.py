@@ -13,18 +13,25 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from . import code, routing
+from . import code, directory, routing
 from .actor_loop import ActorLoop, Aside
 from .assignment import Assignment, NodeSettings
 from .concurrent_loop import ConcurrentLoop
 from .directory import Creator, spec_context, traits_context
+from .durability import Durability
+from .durable_loop import DurableLoop
 from .errors import (
+    REPLAY_DIFFERS,
     SETUP_FAILED,
+    STATE_REFUSED,
     AsyncioActorExit,
     ClusterUnreachableError,
     FencedError,
+    NonDeterminismError,
     RayError,
     RuntimeEnvSetupError,
+    StateRefusedError,
+    UntrustedPayloadError,
 )
 from .executor import Callee, Executor
 from .host_process import HostProcess
@@ -44,6 +51,12 @@ __all__ = ["run_worker"]
 logger = logging.getLogger(__name__)
 
 EXIT_DONE, EXIT_INIT_FAILED, EXIT_FENCED = 0, 90, 91
+#: What lets a durable actor stand still, and how the cause begins.
+_FREEZES: dict[type[RayError], str] = {
+    StateRefusedError: STATE_REFUSED,
+    UntrustedPayloadError: STATE_REFUSED,
+    NonDeterminismError: REPLAY_DIFFERS,
+}
 #: Seconds that ``__ray_shutdown__`` may take, as in Ray.
 SHUTDOWN_SECONDS = 30.0
 
@@ -100,6 +113,7 @@ class _Hosted:
         traits = mine.meta["traits"].encode()
         self.traits: ActorTraits = context.sealer.open(traits, traits_context(mine.actor_id))
         self.instance: Any = None
+        self.durable: Durability | None = None
         self._env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
 
     def create(self) -> Any:
@@ -107,6 +121,8 @@ class _Hosted:
         context, mine = self.context, self.process.assignment
         self._env.ensure()
         cls = code.load_code(mine.meta["code"], context.fetch_code, context.sealer)
+        if self.traits.durable and self._load_state(cls):
+            return None
         spec = context.store.get(mine.keys.spec)
         if spec is None:
             raise RayError("the creation record is not in the store any more")
@@ -119,8 +135,25 @@ class _Hosted:
         self.instance = cls.__new__(cls, *args, **kwargs)
         return self.instance.__init__(*args, **kwargs)
 
+    def _load_state(self, cls: type) -> bool:
+        """Make the instance from its stored state; False where it has none yet."""
+        context, mine = self.context, self.process.assignment
+        title = directory.ActorRecord(mine.actor_id, mine.meta).title
+        self.durable = Durability.of(context, self, cls, mine, self.traits, title)
+        stored = context.store.get(mine.keys.state)
+        if stored is None:
+            return False
+        self.process.tell(begun=True)
+        self.durable.kept.load(stored)
+        return True
+
     def failed(self, error: BaseException) -> int:
         """Report a constructor that raised: the actor has ended before it began."""
+        for kind, why in _FREEZES.items():
+            if self.durable is not None and isinstance(error, kind):
+                logger.error("%s stands still: %s", self.label, error)
+                self.process.tell(frozen=f"{why}{error}")
+                return EXIT_INIT_FAILED
         if isinstance(error, RuntimeEnvSetupError):
             self.process.tell(init_failed=f"{SETUP_FAILED}{error}")
             return EXIT_INIT_FAILED
@@ -134,7 +167,13 @@ class _Hosted:
         process, mine = self.process, self.process.assignment
         fields: dict[str, Any] = {"st": "alive", "pid": os.getpid()}
         fields["node"] = process.settings.node_id
-        if not self.context.store.scripts.mark(mine.keys.meta, mine.epoch, mine.owner, fields):
+        scripts, fence = self.context.store.scripts, (mine.epoch, mine.owner)
+        if self.durable is not None:
+            state = self.durable.kept.first()
+            owned = scripts.born(self.durable.names, state, *fence, fields)
+        else:
+            owned = scripts.mark(mine.keys.meta, *fence, fields)
+        if not owned:
             return False
         process.show_as(self.instance)
         process.tell(ready=True)
@@ -211,13 +250,15 @@ def _run_actor(process: HostProcess, context: Runtime) -> int:
         finally:
             runner.close()
     mailbox = process.mailbox("")
-    aside = Aside(context, mine.keys, mine.epoch, mine.owner)
-    ordered = ActorLoop(
-        context, mailbox, executor, process, actor.find, aside,
-        out_of_order=actor.traits.out_of_order, inherited=_inherited(process, context),
-    )  # fmt: skip
+    ordered = _ordered_loop(actor, mailbox, executor)
     process.knows = ordered.knows
-    return _leaving(process, lambda: _serve(ordered, mailbox), mailbox)
+
+    def serve() -> None:
+        _serve(ordered, mailbox)
+        if actor.durable is not None:
+            actor.durable.close()
+
+    return _leaving(process, serve, mailbox)
 
 
 def _leaving(process: HostProcess, serve: Callable[[], Any], mailbox: Mailbox) -> int:
@@ -297,6 +338,20 @@ def _executor(
     mine = process.assignment
     fence = Fence(mine.keys.meta, mine.epoch, mine.owner)
     return Executor(context, owner, process.interrupts, process.place(instance), fence)
+
+
+def _ordered_loop(actor: _Hosted, mailbox: Mailbox, executor: Executor) -> ActorLoop:
+    process, context, traits = actor.process, actor.context, actor.traits
+    mine = process.assignment
+    aside = Aside(context, mine.keys, mine.epoch, mine.owner)
+    words = (context, mailbox, executor, process, actor.find, aside)
+    inherited = _inherited(process, context)
+    if actor.durable is None:
+        return ActorLoop(*words, out_of_order=traits.out_of_order, inherited=inherited)
+    return DurableLoop(
+        *words, out_of_order=traits.out_of_order, inherited=inherited, traits=traits,
+        kept=actor.durable.kept, recorder=actor.durable.recorder, epoch=int(mine.epoch),
+    )  # fmt: skip
 
 
 def _concurrent_loop(actor: _Hosted, executor: Executor) -> tuple[ConcurrentLoop, Mailbox]:

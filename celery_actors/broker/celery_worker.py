@@ -59,6 +59,11 @@ EVENT_SECONDS = 0.05
 EARLY_EVENTS = 1_000
 
 
+#: Seconds after which the worker announces itself. Its start takes tens of milliseconds of
+#: processor time, and calls that wait for a restarted actor come first.
+CALM_SECONDS = 0.05
+
+
 class _TaskSource:
     """Stands where Celery keeps its kombu consumer: names the queue, consumes nothing."""
 
@@ -194,6 +199,7 @@ class CeleryWorker:
         self._worker: Any = None
         self._events: deque[tuple[Any, ...]] = deque()
         self._flush_planned = False
+        self._leaves = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ca-celery", daemon=True)
 
     def start(self) -> None:
@@ -203,6 +209,8 @@ class CeleryWorker:
     def _run(self) -> None:
         app = self._app
         set_event_loop(None)
+        if self._leaves.wait(CALM_SECONDS):
+            return
         try:
             worker = self._worker = _Worker(
                 app=app, hostname=self.hostname, pool_cls="solo", concurrency=1, quiet=True,
@@ -229,6 +237,7 @@ class CeleryWorker:
 
     def stop(self) -> None:
         """Say good-bye to watchers and end the thread."""
+        self._leaves.set()
         if self._thread.is_alive():
             state.should_stop = 0
             hub = getattr(self._worker, "hub", None)

@@ -44,6 +44,7 @@ class WorkerProcess:
     has_lent: bool = False  # it waits in a `get`, and others have its CPUs meanwhile
     retiring: bool = False
     init_failed: str = ""
+    frozen: str = ""  # why its actor must stand still
     left: str = ""  # why it ends by its own wish
     born: float = field(default_factory=time.monotonic)
 
@@ -114,6 +115,7 @@ class WorkerProcess:
         word: dict[str, Any] = json.loads(data)
         self.ready = self.ready or bool(word.get("ready"))
         self.init_failed = word.get("init_failed", self.init_failed)
+        self.frozen = word.get("frozen", self.frozen)
         self.left = word.get("left", self.left)
         self.begun = self.begun or bool(word.get("begun"))
         self.blocked = word.get("blocked", self.blocked)

@@ -49,6 +49,7 @@ class Lost:
     cause: str
     progress: int | None = None
     init_failed: bool = False
+    frozen: str = ""  # why the actor must stand still: its state is there and cannot be used
     left: bool = False  # it ended by its own wish or for want of handles: it stays ended
     tries: int = 0  # how often the last call had run again because of what it raised
 
@@ -78,7 +79,7 @@ def actor_lost(store: Store, actor_id: str, queue: str, owner: str, lost: Lost, 
         if lost.progress is None:
             _cut_off(store, meta)
         outcome = _release(store, directory.ActorRecord(actor_id, meta), lost, ttl)
-        if outcome == "dead":
+        if outcome in ("dead", "frozen"):
             directory.reap(store, actor_id, queue, ttl)
         if outcome != -11:
             return
@@ -96,11 +97,13 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
     position = int(meta["ap"])
     limit, restarts = int(meta.get("max_restarts", 0)), int(meta["restarts"])
     restart = not (lost.init_failed or lost.left) and (limit < 0 or restarts < limit)
+    next_state = "frozen" if lost.frozen else "1" if restart else ""
     error: RayError
     if restart:
+        effect = "was rolled back" if meta.get("durable") else "may or may not have taken effect"
         error = ActorUnavailableError(
-            f"{actor.title} restarts: {lost.cause}. This call had begun and may or may not have "
-            "taken effect; give it max_task_retries to run it again",
+            f"{actor.title} restarts: {lost.cause}. This call had begun and {effect}; give it "
+            "max_task_retries to run it again",
             actor.actor_id,
         )
     else:
@@ -132,8 +135,9 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
         [keys.queue, keys.meta, keys.parked, routing.owned_key(actor.incarnation),
          routing.creation_queue(need), routing.BELL, keys.begun, routing.NEEDS],
         epoch=meta["ep"], owner=meta["own"], position=position, settled=len(begun),
-        restart=restart, cause=lost.cause, init_failed=lost.init_failed, need=need,
-        actor_id=actor.actor_id, ttl=ttl, answers=answers, returned=returned[::-1], aside=aside,
+        next_state=next_state, cause=lost.frozen or lost.cause, init_failed=lost.init_failed,
+        need=need, actor_id=actor.actor_id, ttl=ttl, answers=answers, returned=returned[::-1],
+        aside=aside,
         creation=directory.creation_message(actor.actor_id, keys.queue, actor.class_name),
     )  # fmt: skip
     if isinstance(outcome, str):

@@ -364,7 +364,9 @@ class Supervisor:
         cause = cause or describe_exit(status, worker.pid, self._settings.host)
         if self._stop and not worker.init_failed:
             cause = f"its node {self._settings.host} was stopped ({self._reason})"
-        lost = Lost(cause, position, bool(worker.init_failed), bool(worker.left), tries)
+        lost = Lost(
+            cause, position, bool(worker.init_failed), worker.frozen, bool(worker.left), tries
+        )
         os.close(worker.progress)
         if worker.grant is not None:
             worker.hand_back(worker.grant.ledger)

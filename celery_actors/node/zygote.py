@@ -67,7 +67,10 @@ class ZygoteLink:
 
     def receive(self) -> dict[str, int | str] | None:
         """Return the next word: ``started`` with a pid, or ``ended`` with a status; None: gone."""
-        data = self.sock.recv(4096)
+        try:
+            data = self.sock.recv(4096)
+        except ConnectionResetError:  # it died with requests of ours unread
+            return None
         return json.loads(data) if data else None
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from .client import Store
 from .mux import WAITS, Mux
-from .scripts import Answer, Claim, Fence, Scripts, Waiting
+from .scripts import Answer, Claim, Durable, Fence, Scripts, Step, Waiting
 from .wire import StoreError, StoreFullError, StoreUnreachableError, Wire
 
 __all__ = [
     "WAITS",
     "Answer",
     "Claim",
+    "Durable",
     "Fence",
     "Mux",
     "Scripts",
+    "Step",
     "Store",
     "StoreError",
     "StoreFullError",

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from .. import routing
 from .wire import pack
 
-__all__ = ["Answer", "Claim", "Fence", "Scripts", "Waiting"]
+__all__ = ["Answer", "Claim", "Durable", "Fence", "Scripts", "Step", "Waiting"]
 
 Word = bytes | str | int | float
 Run = Callable[..., Any]
@@ -28,6 +28,32 @@ class Answer(NamedTuple):
     key: str
     record: bytes
     channel: str = ""
+
+
+class Step(NamedTuple):
+    """A script that runs inside a durable actor's commit."""
+
+    script: str
+    keys: Sequence[str]
+    words: Sequence[Word]
+
+
+class Durable(NamedTuple):
+    """What a durable actor's commit carries beside results: its state and the steps before it.
+
+    ``state`` is empty where it did not change.
+    """
+
+    key: str
+    state: bytes = b""
+    steps: Sequence[Step] = ()
+
+    def words(self, inner: str) -> list[Word]:
+        """Return the words that come before those of the inner step, 'commit' or 'take'."""
+        flat: list[Word] = []
+        for step in self.steps:
+            flat += (step.script, len(step.keys), *step.keys, len(step.words), *step.words)
+        return [inner, self.state, len(flat), *flat]
 
 
 class Fence(NamedTuple):
@@ -67,14 +93,20 @@ def _load() -> dict[str, bytes]:
     for file in (resources.files(__package__) / "lua").iterdir():
         if file.name.endswith(".lua"):
             sources[file.name[:-4]] = file.read_text()
-    return {
-        name: "\n".join(
-            sources[line.removeprefix("--@include ")] if line.startswith("--@include ") else line
-            for line in source.splitlines()
-        ).encode()
-        for name, source in sources.items()
-        if name not in _INCLUDED
-    }
+
+    def whole(name: str) -> str:
+        return "\n".join(map(line_of, sources[name].splitlines()))
+
+    def line_of(line: str) -> str:
+        """Return a line, or what it asks for: a part of a script, or a whole one as a function."""
+        word, _, name = line.partition(" ")
+        if word == "--@include":
+            return whole(name)
+        if word == "--@function":
+            return f"local function {name}(KEYS, ARGV)\n{whole(name)}\nend"
+        return line
+
+    return {name: whole(name).encode() for name in sources if name not in _INCLUDED}
 
 
 SOURCES = _load()
@@ -180,6 +212,19 @@ class Scripts:
         flat = [word for pair in fields.items() for word in pair]
         return int(self._eval("mark", [meta], epoch, owner, *flat)) == 0
 
+    def born(
+        self, keys: Sequence[str], state: bytes, epoch: str, owner: str, fields: dict[str, Word]
+    ) -> bool:
+        """Mark a durable actor as alive and store its first state; False when fenced."""
+        flat = [word for pair in fields.items() for word in pair]
+        return int(self._eval("born", keys, state, epoch, owner, *flat)) == 0
+
+    def keep_step(
+        self, meta: str, steps: str, epoch: str, owner: str, field: str, value: bytes
+    ) -> bool:
+        """Keep what an outside step of a running call gave; False when fenced."""
+        return int(self._eval("keep_step", [meta, steps], epoch, owner, field, value)) == 0
+
     def release(
         self,
         keys: Sequence[str],
@@ -188,7 +233,7 @@ class Scripts:
         owner: str,
         position: int,
         settled: int,
-        restart: bool,
+        next_state: str,
         cause: str,
         init_failed: bool,
         creation: bytes,
@@ -201,16 +246,21 @@ class Scripts:
     ) -> str | int:
         """Settle or return the started calls of a lost process; restart or end its actor.
 
+        ``next_state``: "1" it restarts, "frozen" it stands still, "" it is dead.
         ``returned`` are messages to run again, newest first; ``aside`` pairs of a position out of
         line and its message for the next run, empty to drop it.
         """
         reply = self._eval(
-            "release", keys, epoch, owner, position, settled, "1" if restart else "", cause,
+            "release", keys, epoch, owner, position, settled, next_state, cause,
             "1" if init_failed else "", creation, need, actor_id, ttl, len(answers),
             len(returned), len(aside), *flatten(answers), *returned,
             *(word for pair in aside for word in pair),
         )  # fmt: skip
         return reply if isinstance(reply, int) else _text(reply)
+
+    def wake(self, keys: Sequence[str], creation: bytes, need: str, state: str) -> bool:
+        """Ask for a process for an actor that stands still in this state; False in another."""
+        return bool(self._eval("wake", keys, creation, need, state))
 
     def kill(
         self, meta: str, names: str, actor_id: str, cause: str, node_prefix: str, remember: int
@@ -236,15 +286,23 @@ class Scripts:
 
     def settle_aside(
         self, keys: Sequence[str], epoch: str, owner: str, position: int, ttl: int, answer: Answer,
-        left: Sequence[Word],
-    ) -> list[bytes] | None:  # fmt: skip
+        left: Sequence[Word], durable: Durable | None = None,
+    ) -> tuple[list[bytes], list[Any]] | None:  # fmt: skip
         """Settle a call that had stepped out of line; None when fenced.
 
-        ``left``: what it leaves (see ``dropping``). Returns records of freed values.
+        ``left``: what it leaves (see ``dropping``). Returns records of freed values, and the
+        replies of a durable actor's steps.
         """
-        words = (epoch, owner, 0, 0, ttl, 1, position, *flatten([answer]), *left)
-        reply = self._eval("take", keys, *words)
-        return list(reply[3]) if len(reply) > 3 else [] if int(reply[0]) == 0 else None
+        words: tuple[Word, ...] = (epoch, owner, 0, 0, ttl, 1, position, *flatten([answer]), *left)
+        if durable is None:
+            reply = self._eval("take", keys, *words)
+        else:
+            words = (*durable.words("take"), *words)
+            reply = self._eval("commit_state", [*keys, durable.key], *words)
+        if int(reply[0]) != 0:
+            return None
+        freed, replies = [*reply[3:], [], []][:2]
+        return list(freed), list(replies)
 
     def begin(self, meta: str, begun: str, epoch: str, owner: str, positions: list[int]) -> bool:
         """Note that calls out of line may have started; False when fenced."""

@@ -24,8 +24,7 @@ def of_function(**given: Any) -> FunctionOptions:
 
 def test_defaults_are_rays() -> None:
     assert of_function().max_retries == 3
-    assert of_actor().max_restarts == 0
-    assert of_actor().max_task_retries == 0
+    assert of_actor().restarts == of_actor().task_retries == 0
     assert of_actor().lifetime is None
 
 

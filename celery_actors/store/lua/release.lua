@@ -3,12 +3,12 @@
 -- KEYS 1 mailbox  2 meta  3 out of line  4 what the node run owns (SET)  5 creation queue  6 bell
 --      7 begun (SET)  8 needs (HASH)
 -- ARGV 1 epoch  2 owner  3 position  4 calls to take from the mailbox (the oldest)
---      5 '1' a restart is allowed  6 cause  7 '1' __init__ raised  8 creation message  9 need label
+--      5 '1' a restart is allowed, 'frozen' it stands still from now on  6 cause  7 '1' __init__ raised  8 creation message  9 need label
 --      10 actor id  11 result lifetime  12 number of results  13 number of messages to put back
 --      14 number of positions out of line
 --      15.. results (see post_results); then the messages to put back, newest first; then pairs of
 --      position out of line and its message for the next run, or '' to drop it
--- Returns 'restarting', 'dead', or -10 fenced / -11 moved on.
+-- Returns 'restarting', 'frozen', 'dead', or -10 fenced / -11 moved on.
 --@include post_results
 local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'ap', 'restarts', 'needs')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return -10 end
@@ -38,6 +38,7 @@ if ARGV[5] == '1' then
   redis.call('PUBLISH', KEYS[6], ARGV[9])
   return 'restarting'
 end
-redis.call('HSET', KEYS[2], 'st', 'dead', 'own', '@reaper', 'ap', ap,
+local state = ARGV[5] == 'frozen' and 'frozen' or 'dead'
+redis.call('HSET', KEYS[2], 'st', state, 'own', '@reaper', 'ap', ap,
   'ep', string.format('%.0f', tonumber(meta[1]) + 1), 'cause', ARGV[6], 'init_failed', ARGV[7])
-return 'dead'
+return state

@@ -130,7 +130,7 @@ class StoredActor:
                  self.creations, routing.BELL, self.keys.begun, routing.NEEDS]  # fmt: skip
         given: dict[str, Any] = {
             "epoch": self.epoch, "owner": self.owner, "position": position,
-            "settled": len(answered), "restart": True, "cause": "killed", "init_failed": False,
+            "settled": len(answered), "next_state": "1", "cause": "killed", "init_failed": False,
             "creation": directory.creation_message(
                 self.actor_id, self.keys.queue, "Counter"),
             "need": "none", "actor_id": self.actor_id, "ttl": TTL,
@@ -146,7 +146,7 @@ class StoredActor:
         keys = self.keys
         names = [keys.queue, keys.meta, keys.callers, keys.parked, keys.spec, routing.NAMES,
                  routing.ACTORS, routing.job_key("job-1"), keys.tokens,
-                 routing.job_key("")]  # fmt: skip
+                 routing.job_key(""), keys.state, keys.journal, keys.steps]  # fmt: skip
         return self.store.scripts.bury(names, self.actor_id, 100)
 
 

@@ -141,7 +141,7 @@ def test_a_restart_rings_for_a_node(actor: StoredActor, store: Store) -> None:
 
 
 def test_without_a_restart_the_actor_is_dead(actor: StoredActor, store: Store) -> None:
-    assert actor.release(0, answers(1), restart=False, init_failed=True) == "dead"
+    assert actor.release(0, answers(1), next_state="", init_failed=True) == "dead"
     assert (actor.meta["st"], actor.meta["cause"], actor.meta["init_failed"]) == (
         "dead", "killed", "1",
     )  # fmt: skip
@@ -196,7 +196,7 @@ def test_whoever_comes_may_answer_the_calls_of_a_dead_actor(
     if killed:
         actor.kill()
     else:
-        actor.release(0, [], restart=False)
+        actor.release(0, [], next_state="")
     actor.epoch, actor.owner = actor.meta["ep"], "@reaper"
     assert actor.commit(0, answers(1, 2, 3)) == [0, [], 0]
     assert results(store) == {"call-1": 1, "call-2": 2, "call-3": 3}

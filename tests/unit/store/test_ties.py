@@ -185,7 +185,7 @@ def test_a_detached_actor_has_no_ties(store: Store) -> None:
 
 
 def test_the_name_of_a_crashed_actor_goes_with_its_last_tie(actor: Counted, store: Store) -> None:
-    actor.release(0, [], restart=False)
+    actor.release(0, [], next_state="")
     assert actor.bury()
     assert actor.named
     assert int(store.run("TTL", actor.keys.meta)) == -1
@@ -211,7 +211,7 @@ def test_kill_frees_the_name_whoever_holds_the_actor(actor: Counted, store: Stor
 
 
 def test_kill_frees_the_name_of_an_actor_that_had_crashed(actor: Counted) -> None:
-    actor.release(0, [], restart=False)
+    actor.release(0, [], next_state="")
     actor.bury()
     assert not actor.kill()
     assert not actor.named

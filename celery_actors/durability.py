@@ -1,0 +1,109 @@
+"""What makes the actor of this process durable: its kept state and the record of its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .actor_state import SIGNATURE, ActorState
+from .assignment import Assignment
+from .durable_journal import KeptJournal
+from .durable_state import Kept, KeptState
+from .errors import FencedError
+from .executor import Callee
+from .methods import ActorTraits
+from .recording import Recorder
+from .runtime import Runtime
+
+__all__ = ["Durability"]
+
+
+class Hosted(Protocol):
+    """The actor as its process has it."""
+
+    instance: Any
+
+    def find(self, method: str) -> Callee | None:
+        """Return what a method's name stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Durability:
+    """One durable actor's state and steps."""
+
+    runtime: Runtime
+    assignment: Assignment
+    kept: Kept
+    recorder: Recorder
+
+    @classmethod
+    def of(
+        cls, runtime: Runtime, hosted: Hosted, kind: type, mine: Assignment, traits: ActorTraits,
+        title: str,
+    ) -> Durability:  # fmt: skip
+        """Return what an actor of this class needs."""
+        state = ActorState(kind, mine.actor_id, title, runtime.sealer)
+        steps = _Steps(runtime, mine)
+        journaled = traits.durable == "journal"
+        recorder = Recorder(steps.keep, steps.load(), journaled=journaled)
+        kept: Kept
+        if journaled:
+            kept = KeptJournal(
+                runtime, hosted, state, mine.keys, find=hosted.find, recorder=recorder,
+                every=traits.snapshot_every, title=title,
+            )  # fmt: skip
+        else:
+            kept = KeptState(runtime, hosted, state, mine.keys)
+        return cls(runtime, mine, kept, recorder)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The keys that `born` writes to."""
+        keys = self.assignment.keys
+        return keys.meta, keys.state, keys.journal
+
+    def close(self) -> None:
+        """Store the state where only calls are: the process ends in order."""
+        state, mine = self.kept.last(), self.assignment
+        if state:
+            fence = (mine.epoch, mine.owner)
+            self.runtime.store.scripts.born(self.names, state, *fence, {"st": "alive"})
+
+
+class _Steps:
+    """The outside steps of calls that have not committed, in the store."""
+
+    def __init__(self, runtime: Runtime, mine: Assignment) -> None:
+        self._runtime = runtime
+        self._mine = mine
+
+    def _place(self, name: str) -> tuple[str, ...]:
+        return ("step", self._mine.actor_id, name)
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Store what a step gave.
+
+        Raises:
+            FencedError: another process owns the actor now.
+        """
+        mine, keys = self._mine, self._mine.keys
+        tag = self._runtime.sealer.tag(self._place(name), memoryview(data))
+        words = (keys.meta, keys.steps, mine.epoch, mine.owner, name, tag.encode() + data)
+        if not self._runtime.store.scripts.keep_step(*words):
+            raise FencedError("another process owns this actor now")
+
+    def load(self) -> dict[str, bytes]:
+        """Return what is stored.
+
+        Raises:
+            UntrustedPayloadError: some of it was not stored by ``keep``.
+        """
+        found = {}
+        flat = self._runtime.store.run("HGETALL", self._mine.keys.steps)
+        pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
+        for raw, stored in pairs:
+            name, data = raw.decode(), stored[SIGNATURE:]
+            tag = stored[:SIGNATURE].decode("ascii", "replace")
+            self._runtime.sealer.check_tag(self._place(name), memoryview(data), tag)
+            found[name] = data
+        return found
