@@ -148,7 +148,13 @@ class _Hosted:
         return True
 
     def failed(self, error: BaseException) -> int:
-        """Report a constructor that raised: the actor has ended before it began."""
+        """Report a constructor that raised: the actor has ended before it began.
+
+        Raises:
+            ClusterUnreachableError: that is what it raised: no fault of the actor's, which restarts.
+        """
+        if isinstance(error, ClusterUnreachableError):
+            raise error
         for kind, why in _FREEZES.items():
             if self.durable is not None and isinstance(error, kind):
                 logger.error("%s stands still: %s", self.label, error)

@@ -110,6 +110,7 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
         what = "" if lost.init_failed else " while it ran this call"
         text = f"{actor.title} died{what}: {lost.cause}"
         error = actor_ended(text, lost.cause, actor.actor_id, lost.init_failed)
+    marks = store.run("SCARD", keys.begun)
     begun = _begun(store, keys.queue, meta, lost)
     default = int(meta.get("max_task_retries", 0))
     answers: list[Answer] = []
@@ -137,7 +138,7 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
         epoch=meta["ep"], owner=meta["own"], position=position, settled=len(begun),
         next_state=next_state, cause=lost.frozen or lost.cause, init_failed=lost.init_failed,
         need=need, actor_id=actor.actor_id, ttl=ttl, answers=answers, returned=returned[::-1],
-        aside=aside,
+        aside=aside, go=meta["go"], begun=marks,
         creation=directory.creation_message(actor.actor_id, keys.queue, actor.class_name),
     )  # fmt: skip
     if isinstance(outcome, str):
@@ -228,7 +229,8 @@ def shared_lost(store: Store, worker_id: str, owner: str, lost: Lost, ttl: int) 
                  routing.NEEDS]  # fmt: skip
         done = store.scripts.recover(
             names, epoch=meta["ep"], owner=owner, seen=len(taken), worker_id=worker_id, need=need,
-            bell=routing.BELL, ttl=ttl, answers=answers, returned=returned[::-1],
+            bell=routing.BELL, ttl=ttl, position=meta["ap"], go=meta["go"], answers=answers,
+            returned=returned[::-1],
         )  # fmt: skip
         if done == 0:
             discard(store, ended)

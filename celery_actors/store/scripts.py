@@ -243,17 +243,20 @@ class Scripts:
         answers: Sequence[Answer],
         returned: Sequence[bytes],
         aside: Sequence[tuple[str, bytes]],
+        go: str,
+        begun: int,
     ) -> str | int:
         """Settle or return the started calls of a lost process; restart or end its actor.
 
         ``next_state``: "1" it restarts, "frozen" it stands still, "" it is dead.
         ``returned`` are messages to run again, newest first; ``aside`` pairs of a position out of
-        line and its message for the next run, empty to drop it.
+        line and its message for the next run, empty to drop it. ``go`` and ``begun`` are the marks of
+        what had begun that all this was decided by: a process that lives may have gone on.
         """
         reply = self._eval(
             "release", keys, epoch, owner, position, settled, next_state, cause,
             "1" if init_failed else "", creation, need, actor_id, ttl, len(answers),
-            len(returned), len(aside), *flatten(answers), *returned,
+            len(returned), len(aside), go, begun, *flatten(answers), *returned,
             *(word for pair in aside for word in pair),
         )  # fmt: skip
         return reply if isinstance(reply, int) else _text(reply)
@@ -327,11 +330,16 @@ class Scripts:
         need: str,
         bell: str,
         ttl: int,
+        position: str,
+        go: str,
         answers: Sequence[Answer],
         returned: Sequence[bytes],
     ) -> int:
-        """Answer or return the calls of a lost shared worker; 0, -10 or -11."""
-        words = (epoch, owner, seen, worker_id, need, bell, ttl, len(answers))
+        """Answer or return the calls of a lost shared worker; 0, -10 or -11.
+
+        ``position`` and ``go`` are where it was when its calls were looked at.
+        """
+        words = (epoch, owner, seen, worker_id, need, bell, ttl, position, go, len(answers))
         return int(self._eval("recover", keys, *words, *flatten(answers), *returned))
 
     def give_back(

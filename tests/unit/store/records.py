@@ -135,6 +135,7 @@ class StoredActor:
                 self.actor_id, self.keys.queue, "Counter"),
             "need": "none", "actor_id": self.actor_id, "ttl": TTL,
             "answers": answered, "returned": [], "aside": [],
+            "go": self.meta.get("go", "0"), "begun": self.store.run("SCARD", self.keys.begun),
         }  # fmt: skip
         return self.store.scripts.release(names, **{**given, **changed})
 
