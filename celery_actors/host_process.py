@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from . import code, routing, runtime
@@ -27,10 +28,11 @@ from .current_call import CurrentCall, WorkerFacts, current_call
 from .errors import RayError
 from .executor import Outcome, Prepared
 from .interrupts import Interrupts
-from .mailbox import Mailbox
+from .mailbox import PATIENCE_SECONDS, Mailbox
 from .records import RaisedAt
 from .runtime import Runtime
 from .store import StoreError
+from .store.wire import patiently
 
 __all__ = ["EXIT_CANCELLED", "HostProcess"]
 
@@ -272,12 +274,13 @@ class HostProcess:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the node, which drains us
         settings = self.settings
-        self.runtime = Runtime(
-            settings.address, settings.ring, job=self._job or None,
+        make = partial(
+            Runtime, settings.address, settings.ring, job=self._job or None,
             session=self.assignment.session,
             namespace=self.assignment.meta.get("namespace", ""), node_id=settings.node_id,
-            result_seconds=settings.result_seconds,
+            result_seconds=settings.result_seconds, away_seconds=PATIENCE_SECONDS,
         )  # fmt: skip
+        self.runtime = patiently(make, PATIENCE_SECONDS)
         self.runtime.calls.self_queue = self.assignment.queue
         self.runtime.results.parent = _parent
         self.runtime.worker = _facts(self.assignment)
@@ -306,9 +309,17 @@ class HostProcess:
         return Mailbox(
             self.settings.address, mine.keys, source=source, epoch=mine.epoch, owner=mine.owner,
             position=mine.position, ttl=self.settings.result_seconds, wake_fd=self._wake_read,
-            mark=mine.meta.get("max_restarts", "0") != "0" and not overlapping,
+            mark=self._marks() and not overlapping,
             lease_lasts=self.lease_lasts, peek_seconds=10 if mine.resident else 1,
         )  # fmt: skip
+
+    def _marks(self) -> bool:
+        """Tell whether calls are marked before they begin: those that could run once more.
+
+        Not in a durable actor: what has not committed has had no effect.
+        """
+        about = self.assignment.meta
+        return about.get("max_restarts", "0") != "0" and not about.get("durable")
 
     def start_celery(self) -> None:
         """Start the Celery worker beside us.

@@ -8,7 +8,6 @@ may have started, so a crash on another node's watch never runs a started call t
 from __future__ import annotations
 
 import select
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from .errors import ClusterUnreachableError, FencedError
 from .routing import ActorKeys
 from .store import Answer, Durable, Scripts, StoreError, Wire
 from .store.scripts import flatten
-from .store.wire import pack
+from .store.wire import pack, patiently
 
 __all__ = ["PATIENCE_SECONDS", "Batch", "Mailbox", "check_owned"]
 
@@ -62,7 +61,6 @@ class Mailbox:
         self._peeking = False
         self._mark = mark  # tell the store when a peeked call begins: what restarts must know
         self._lease_lasts = lease_lasts  # so that nobody can have taken our place
-        self._owed = 0  # replies to such marks that have not been read
         self._wake_fd = wake_fd
         if source:
             words = ("BLMOVE", source, keys.queue, "RIGHT", "LEFT", peek_seconds)
@@ -70,11 +68,13 @@ class Mailbox:
             words = ("BLMOVE", keys.queue, keys.queue, "RIGHT", "RIGHT", peek_seconds)
         self._peek = pack(words)
         self._commit_keys = [keys.queue, keys.meta, source]
-        self._connect(load=False)
+        try:
+            self._connect(load=False)
+        except _TRY_AGAIN:
+            self._connect_patiently()
 
     def _connect(self, *, load: bool) -> None:
         self._wire = Wire(self._address)
-        self._owed = 0
         if load:
             Scripts.load(self._wire.call)
         # Whoever takes over from us cuts this connection, so that its peek gets no call any more.
@@ -93,12 +93,11 @@ class Mailbox:
             if not self._peeking:
                 self._wire.send(self._peek)
                 self._peeking = True
-            self._collect_owed()  # or the poll below would take their replies for a call
             if not self._wire.pending_input():
                 events = self._poll.poll()
                 if any(fd == self._wake_fd for fd, _ in events) and len(events) == 1:
                     return [], True
-            reply = self._read()
+            reply = self._wire.read()
             if reply is not None:
                 self._mark_begun()
         except _TRY_AGAIN:
@@ -110,18 +109,19 @@ class Mailbox:
         return ([] if reply is None else [reply]), False
 
     def _mark_begun(self) -> None:
-        """Tell the store that the peeked call begins."""
-        if not self._lease_lasts():
-            # This process may have been replaced: it was paused, or its supervisor is.
+        """Tell the store that the peeked call begins, and wait until it knows.
+
+        Where calls could run again, a mark that never arrived would have this one run twice: this
+        node may be cut off from here on. Elsewhere this process may have been replaced, where it
+        or its supervisor was paused.
+        """
+        if self._mark or not self._lease_lasts():
             self._fenced_mark("go", self.position + 1)
-        elif self._mark:
-            self._wire.send(pack(("HSET", self._keys.meta, "go", self.position + 1)))
-            self._owed = 1
 
     def _fenced_mark(self, field: str, value: int) -> None:
         words = (self._epoch, self._owner, field, value)
         self._wire.send(Scripts.pack("mark", [self._keys.meta], *words))
-        if self._read() != 0:
+        if self._wire.read() != 0:
             raise FencedError("another process owns this queue now")
 
     def sleep(self) -> None:
@@ -160,25 +160,16 @@ class Mailbox:
         """
         try:
             self._wire.send(self._pack(batch, 0, self._source) + self._peek)
-            self._take(self._read(), len(batch.answers))
+            self._take(self._wire.read(), len(batch.answers))
             self._peeking = True
         except _TRY_AGAIN:
             self._reconnect()
             self._fetch(batch, 0, own_only=False)
 
-    def _read(self) -> Any:
-        self._collect_owed()
-        return self._wire.read()
-
-    def _collect_owed(self) -> None:
-        while self._owed:
-            self._owed -= 1
-            self._wire.read()
-
     def _fetch(self, batch: Batch, want: int, *, own_only: bool) -> list[bytes]:
         source = "" if own_only and self._source else self._source
         self._wire.send(self._pack(batch, want, source))
-        return self._take(self._read(), len(batch.answers))
+        return self._take(self._wire.read(), len(batch.answers))
 
     def _pack(self, batch: Batch, want: int, source: str) -> bytes:
         answers, durable = batch.answers, batch.durable
@@ -207,22 +198,15 @@ class Mailbox:
         names = [keys.queue, keys.meta, keys.parked, keys.begun]
         words = (self._epoch, self._owner, self.position, 1, self._ttl, 0)
         self._wire.send(Scripts.pack("take", names, *words))
-        check_owned(self._read(), self.position)
+        check_owned(self._wire.read(), self.position)
         self.position += 1
 
     def _reconnect(self) -> None:
         self._wire.close()
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        pause = 0.01
-        while True:
-            try:
-                self._connect(load=True)
-                return
-            except (ClusterUnreachableError, StoreError):
-                if time.monotonic() > give_up:
-                    raise
-                time.sleep(pause)
-                pause = min(pause * 2, 0.5)
+        self._connect_patiently()
+
+    def _connect_patiently(self) -> None:
+        patiently(lambda: self._connect(load=True), PATIENCE_SECONDS, _TRY_AGAIN)
 
     def close(self) -> None:
         """Close the connection."""

@@ -48,6 +48,7 @@ class Runtime:
         session: the name of this process among others; None: a fresh one.
         on_log: gets what workers of this driver print.
         on_tick: called every quarter of a second or more often, from the reading thread.
+        away_seconds: for how long a store that cannot be reached is tried again.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Runtime:
         on_log: Callable[[bytes], None] | None = None,
         on_tick: Callable[[], None] | None = None,
         result_seconds: int = RESULT_SECONDS,
+        away_seconds: float = 0,
     ) -> None:
         self.address = address
         self.sealer = Sealer(ring)
@@ -70,7 +72,7 @@ class Runtime:
         self.namespace = namespace
         self.node_id = node_id
         self.result_seconds = result_seconds
-        self.store = Store(address)
+        self.store = Store(address, away=away_seconds)
         self.buffers = Buffers(self.store, self.sealer, node_id, result_seconds)
         self.sealer.buffers = self.buffers
         self._origin = f"{os.getpid()}@{node_id or 'driver'}"

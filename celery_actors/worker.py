@@ -159,7 +159,13 @@ class _Hosted:
         return directory.passivate(self.context.store, record, node, mine.epoch, mine.owner)
 
     def failed(self, error: BaseException) -> int:
-        """Report a constructor that raised: the actor has ended before it began."""
+        """Report a constructor that raised: the actor has ended before it began.
+
+        Raises:
+            ClusterUnreachableError: it raised that: no fault of the actor's, which restarts.
+        """
+        if isinstance(error, ClusterUnreachableError):
+            raise error
         for kind, why in _FREEZES.items():
             if self.durable is not None and isinstance(error, kind):
                 logger.error("%s stands still: %s", self.label, error)

@@ -236,7 +236,8 @@ def shared_lost(store: Store, worker_id: str, owner: str, lost: Lost, ttl: int) 
                  routing.NEEDS]  # fmt: skip
         done = store.scripts.recover(
             names, epoch=meta["ep"], owner=owner, seen=len(taken), worker_id=worker_id, need=need,
-            bell=routing.BELL, ttl=ttl, answers=answers, returned=returned[::-1],
+            bell=routing.BELL, ttl=ttl, position=meta["ap"], go=meta["go"], answers=answers,
+            returned=returned[::-1],
         )  # fmt: skip
         if done == 0:
             discard(store, ended)

@@ -212,7 +212,8 @@ class Supervisor:
         except _STORE_TROUBLE as error:
             self._presence.not_told()
             self._reconcile.hasten()
-            alive = time.monotonic() - self._renewed < PATIENCE_SECONDS
+            self._steady_since = time.monotonic()
+            alive = self._steady_since - self._renewed < PATIENCE_SECONDS
             logger.warning("%s", error)
         if not alive:
             logger.error("this node lost its lease; its workers end now")

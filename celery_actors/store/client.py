@@ -14,7 +14,7 @@ from .. import routing
 from ..config import Address
 from ..errors import ObjectLostError
 from .scripts import Scripts
-from .wire import CONNECT_TIMEOUT, StoreError, StoreFullError, connect_error
+from .wire import CONNECT_TIMEOUT, StoreError, StoreFullError, connect_error, patiently
 
 __all__ = ["CHUNK_BYTES", "Store"]
 
@@ -26,11 +26,15 @@ CHUNK_BYTES = 512 * 1024
 class Store:
     """A thread-safe client. It may repeat a step after a lost reply: each has to bear that.
 
-    ``patience`` is how many seconds one reply may take.
+    ``patience`` is how many seconds one reply may take, ``away`` for how many a server that cannot
+    be reached at all is tried again.
     """
 
-    def __init__(self, address: Address, *, retries: int = 3, patience: float = 30) -> None:
+    def __init__(
+        self, address: Address, *, retries: int = 3, patience: float = 30, away: float = 0
+    ) -> None:
         self.address = address
+        self._away = away
         self._redis: Any = redis.Redis.from_url(
             address.url,
             socket_connect_timeout=CONNECT_TIMEOUT,
@@ -46,6 +50,9 @@ class Store:
         Raises:
             StoreUnreachableError: no answer. StoreError: the store refused the command.
         """
+        return patiently(lambda: self._run(*command), self._away)
+
+    def _run(self, *command: Any) -> Any:
         try:
             try:
                 return self._redis.execute_command(*command)

@@ -367,11 +367,16 @@ class Scripts:
         need: str,
         bell: str,
         ttl: int,
+        position: str,
+        go: str,
         answers: Sequence[Answer],
         returned: Sequence[bytes],
     ) -> int:
-        """Answer or return the calls of a lost shared worker; 0, -10 or -11."""
-        words = (epoch, owner, seen, worker_id, need, bell, ttl, len(answers))
+        """Answer or return the calls of a lost shared worker; 0, -10 or -11.
+
+        ``position`` and ``go`` are where it was when its calls were looked at.
+        """
+        words = (epoch, owner, seen, worker_id, need, bell, ttl, position, go, len(answers))
         return int(self._eval("recover", keys, *words, *flatten(answers), *returned))
 
     def give_back(

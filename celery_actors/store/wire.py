@@ -11,8 +11,10 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections import deque
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import hiredis
 import redis
@@ -29,7 +31,10 @@ __all__ = [
     "Wire",
     "connect_error",
     "pack",
+    "patiently",
 ]
+
+T = TypeVar("T")
 
 PUSH = hiredis.PushNotification
 
@@ -69,6 +74,27 @@ def remember_library_version() -> None:
     It reads its package metadata for every connection, 3 ms each, and a Celery worker makes five.
     """
     redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
+
+
+def patiently(
+    step: Callable[[], T], seconds: float,
+    errors: tuple[type[RayError], ...] = (ClusterUnreachableError,),
+) -> T:  # fmt: skip
+    """Return what a step returns; try it again for some seconds while the store is away.
+
+    Raises:
+        ClusterUnreachableError: it does not come back, or another one of ``errors``.
+    """
+    give_up = time.monotonic() + seconds
+    pause = 0.01
+    while True:
+        try:
+            return step()
+        except errors:
+            if time.monotonic() >= give_up:
+                raise
+            time.sleep(pause)
+            pause = min(pause * 2, 0.5)
 
 
 class Wire:

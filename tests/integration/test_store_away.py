@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 import celery_actors as ca
+from celery_actors.routing import ActorKeys
 from tests.integration.actors import Counter, held
 from tests.integration.gates import Gate
 from tests.integration.support import (
     Node,
     Server,
+    family,
     is_alive,
     node_on,
     redis_server,
@@ -72,3 +76,23 @@ def test_a_function_call_whose_process_ends_while_the_store_is_away_runs_again(
 
     assert ca.get(ref, timeout=20) == "passed"
     assert is_alive(node.process.pid)
+
+
+def test_an_actor_that_starts_while_the_store_is_away_waits_for_it(lasting: Server, node: Node):
+    [fork_server] = [
+        each for each in psutil.Process(node.process.pid).children() if each.name() == "ca-zygote"
+    ]
+    before = set(family(fork_server.pid))
+    fork_server.suspend()
+    actor = Counter.remote()
+    with contextlib.closing(lasting.client()) as client:
+        meta = ActorKeys(actor._identity.queue, actor._identity.actor_id).meta
+        wait_until(lambda: client.hget(meta, "st") == b"starting", "the node has claimed it")
+    lasting.kill()
+
+    fork_server.resume()
+    wait_until(lambda: set(family(fork_server.pid)) - before, "its process is there")
+    wait_until(lambda: "does not answer" in node.log.read_text(), "the node misses the store")
+    lasting.start_again()
+
+    assert ca.get(actor.add.remote(), timeout=20) == 1

@@ -174,6 +174,19 @@ def test_a_lost_process_that_had_gone_on_is_looked_at_again(
     assert actor.waiting == ["b", "c"]
 
 
+def test_a_lost_process_that_has_begun_a_call_since_is_looked_at_again(
+    actor: StoredActor, store: Store
+) -> None:
+    before = actor.meta["go"], actor.meta["st"], 0
+    actor.commit(0, [], want=2)
+    assert actor.release(0, [], seen=before) == -11
+    assert actor.meta["st"] == "starting"
+
+    store.run("SADD", actor.keys.begun, "7")
+    assert actor.release(0, [], seen=(actor.meta["go"], actor.meta["st"], 0)) == -11
+    assert actor.meta["st"] == "starting"
+
+
 def test_a_fenced_process_cannot_commit_after_its_loss(actor: StoredActor, store: Store) -> None:
     actor.release(0, [])
     assert actor.commit(0, answers(1)) == [-10]
