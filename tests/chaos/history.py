@@ -1,8 +1,9 @@
 """What happened, as JSON lines: one file for each process that took part.
 
 A caller writes ``invoke`` before a call and ``ok``, ``fail`` or ``info`` after it: it has a result,
-it was never sent, or nobody knows whether it ran. An actor writes ``born`` and ``run``, the one who
-breaks things writes ``fault``, and who watches the store ``seen``. All read one monotonic clock, so
+it was never sent, or nobody knows whether it ran. An actor writes ``born``, ``run`` and, with the
+state of an earlier process, ``woke``; the one who breaks things writes ``fault``, and who watches
+the store ``seen``. All read one monotonic clock, so
 times of different processes can be compared.
 """
 

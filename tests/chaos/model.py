@@ -1,4 +1,4 @@
-"""What an actor of the chaos run ought to do: a counter and a register, one call after the other."""
+"""What an actor of the chaos run ought to do: a counter and a register, call after call."""
 
 from __future__ import annotations
 
