@@ -87,7 +87,7 @@ class InFlight:
             self._runtime.mux.post(Scripts.pack("begin", [self._keys[1], self._keys[3]], *command))
 
     def _call(self, command: bytes) -> Any:
-        give_up = time.monotonic() + PATIENCE_SECONDS
+        give_up = time.monotonic() + max(PATIENCE_SECONDS, self._address.patience)
         while True:
             try:
                 self._wire.send(command)

@@ -52,6 +52,7 @@ class Mailbox:
         self._asked = 0.0  # when the running peek was sent
         self._owed = 0  # replies to such marks that have not been read
         self._wake_fd = wake_fd
+        self._peek_seconds = peek_seconds
         if source:
             words = ("BLMOVE", source, keys.queue, "RIGHT", "LEFT", peek_seconds)
         else:
@@ -70,6 +71,8 @@ class Mailbox:
         self._poll = select.poll()
         self._poll.register(self._wire.fileno(), select.POLLIN)
         self._poll.register(self._wake_fd, select.POLLIN)
+        silence = self._wire.silence
+        self._patience_ms = None if silence is None else 1000 * (self._peek_seconds + silence)
         self._peeking = False
 
     def peek(self) -> tuple[list[bytes], bool]:
@@ -84,7 +87,9 @@ class Mailbox:
                 self._asked = time.monotonic()
             self._collect_owed()  # or the poll below would take their replies for a call
             if not self._wire.pending_input():
-                events = self._poll.poll()
+                events = self._poll.poll(self._patience_ms)
+                if not events:
+                    raise self._wire.overdue()
                 if any(fd == self._wake_fd for fd, _ in events) and len(events) == 1:
                     return [], True
             reply = self._read()
@@ -203,7 +208,7 @@ class Mailbox:
 
     def _reconnect(self) -> None:
         self._wire.close()
-        give_up = time.monotonic() + PATIENCE_SECONDS
+        give_up = time.monotonic() + max(PATIENCE_SECONDS, self._address.patience)
         pause = 0.01
         while True:
             try:

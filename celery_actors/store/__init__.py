@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .client import Store
+from .connections import silence_of
 from .mux import WAITS, Mux
 from .scripts import Answer, Claim, Fence, Scripts, Waiting
 from .wire import StoreError, StoreFullError, StoreUnreachableError, Wire
@@ -20,4 +21,5 @@ __all__ = [
     "StoreUnreachableError",
     "Waiting",
     "Wire",
+    "silence_of",
 ]
