@@ -11,15 +11,16 @@ from typing import Any
 from . import routing
 from .buffers import Buffers
 from .contents import collecting
-from .errors import ActorDiedError, PendingCallsLimitExceeded, RayError, actor_ended
+from .errors import PendingCallsLimitExceeded
 from .holdings import Holdings
-from .messages import MessageTemplate, encode_body, outline
+from .messages import MessageTemplate, encode_body
 from .need import Need
 from .object_ref import ObjectRef
 from .results import Results
 from .serialization import SEALED, Sealer, encode_plain, is_sealed
 from .store import Mux, Scripts
-from .tokens import remains_of
+from .store.wire import pack
+from .streams import Acknowledge, Known, Stream
 from .waiting import WaitingWork
 
 __all__ = ["Calls", "Target"]
@@ -56,6 +57,7 @@ class Target:
         "pending",
         "queue",
         "sequence",
+        "stream",
         "unlimited",
     )
 
@@ -75,6 +77,7 @@ class Target:
         self.order = threading.RLock()
         self.sequence = 0
         self.acknowledged = 0
+        self.stream = Stream()
         self.first = 0
         self.buffer: list[bytes] = []
         self.ids: list[str] = []
@@ -108,6 +111,7 @@ class Calls:
         self._targets: dict[str, Target] = {}
         self._dirty: list[Target] = []
         self._buffered = 0
+        self._renewed = time.monotonic()
 
     def next_id(self) -> bytes:
         """Return a fresh call id in the form of a UUID: a random session and a count."""
@@ -166,7 +170,7 @@ class Calls:
                 body, carried = self._body(target, template.task, sequence, name, args, kwargs)
             message = template.build(call_id, sequence, body, carried)
             ref = promised = self._results.new(name)
-            ref._target = target
+            ref._target, ref._sequence = target, sequence
             if template.repeatable:
                 things = [tie.partition(" ")[0] for tie in carried or ()]
                 # Our own references, not only holds: with one its value can be made again, too.
@@ -216,6 +220,8 @@ class Calls:
             if len(tag) > 6:
                 self._holdings.carry([tie.partition(" ")[0] for tie in tag[6]], "m", call_id)
             again = json.dumps(message).encode()
+            if (ref := self._results.held(call_id)) is not None:
+                ref._sequence = sequence
             self._enqueue(target, sequence, again, call_id)
         return again
 
@@ -288,7 +294,10 @@ class Calls:
         """Send everything and wait until the store has accepted it."""
         if self._dirty or self.mux.pending or self._holdings.added:
             self.flush()
+            held = bool(self._dirty)  # a stream that is cut goes on when all of it is answered
             self.mux.settle()
+            if held:
+                self.mux.settle()
 
     def _flush(self) -> None:
         if self._holdings.added:
@@ -296,22 +305,45 @@ class Calls:
         dirty, self._dirty = self._dirty, []
         self._buffered = 0
         for target in dirty:
+            if target.stream.cut is not None:  # until what failed before these has been answered
+                self._dirty.append(target)
+                continue
             messages, ids = target.buffer, target.ids
             target.buffer, target.ids = [], []
+            after = target.stream.send(target.first + len(ids) - 1)
             if target.actor_id:
                 command = Scripts.pack(
-                    "submit", target.keys, self._session, target.first, *messages
+                    "submit", target.keys, self._session, target.first, after, *messages
                 )
             else:
                 self.waiting.sent(target.queue, target.need)
                 command = Scripts.pack(
-                    "submit_shared", target.keys, target.first, self._seconds, *target.bell,
+                    "submit_shared", target.keys, target.first, after, self._seconds, *target.bell,
                     *messages,
                 )  # fmt: skip
             self.mux.post(
-                command, _Acknowledge(self._results, self._holdings, target, ids, messages)
+                command,
+                Acknowledge(self._results, self._holdings, target, ids, messages, self.flush),
             )
         self._results.flush_released()
+
+    def check(self) -> None:
+        """Ask, after a reconnect, whether the store still knows what waits for its results."""
+        waited = {id(ref._target): ref._target for ref in self._results.pending()}
+        for target in waited.values():
+            if target is None:
+                continue
+            meta, callers, field = "", target.keys[1], target.queue
+            if target.actor_id:
+                meta, callers, field = target.keys[1], target.keys[2], self._session
+            command = Scripts.pack("known", [meta, callers], field)
+            self.mux.post(command, Known(self._results, target, self.flush))
+
+    def renew(self) -> None:
+        """Keep the store from forgetting how far this process's calls of functions have come."""
+        if time.monotonic() - self._renewed > self._seconds / 4:
+            self._renewed = time.monotonic()
+            self.mux.post(pack(("EXPIRE", routing.CALLERS + self._session, self._seconds)))
 
     def _throttle(self, target: Target) -> None:
         if target.sequence - target.acknowledged > UNACKNOWLEDGED_CALLS:
@@ -322,47 +354,3 @@ class Calls:
             # Never blocks for good: cycles of actors must be able to pass, slowly.
             excess = (target.ahead - AHEAD_CALLS) / AHEAD_CALLS
             time.sleep(min(0.010, 0.002 * excess))
-
-
-class _Acknowledge:
-    """Handles the store's answer to one batch of submissions."""
-
-    __slots__ = ("first", "holdings", "ids", "messages", "results", "target")
-
-    def __init__(
-        self, results: Results, holdings: Holdings, target: Target, ids: list[str],
-        messages: list[bytes],
-    ) -> None:  # fmt: skip
-        self.results, self.holdings, self.target = results, holdings, target
-        self.first, self.ids, self.messages = target.first, ids, messages
-
-    def __call__(self, reply: Any) -> None:
-        target = self.target
-        target.acknowledged = max(target.acknowledged, self.first + len(self.ids) - 1)
-        if not isinstance(reply, Exception) and reply[0] == 0:
-            target.ahead = reply[1]
-            return
-        target.ahead = 0
-        self.results.fail(self.ids, self._error(reply))
-        for message in self.messages:
-            if (remains := remains_of(outline(message))) is not None:
-                self.holdings.discard(remains)
-
-    def _error(self, reply: Any) -> RayError:
-        target = self.target
-        if isinstance(reply, Exception):
-            return RayError(f"the store refused {len(self.ids)} calls to {target.name}: {reply}")
-        if reply[0] == -2:
-            cause = reply[1].decode() or "it was ended"
-            text = f"{target.name} is dead: {cause}"
-            return actor_ended(text, cause, target.actor_id, reply[2] == b"1")
-        if reply[0] == -1:
-            return ActorDiedError(
-                f"{target.name} is not known to this store: it ended long ago, or the store was "
-                "emptied. Create it again",
-                target.actor_id,
-            )
-        return RayError(
-            f"the store has forgotten calls to {target.name}: it knows them up to number "
-            f"{reply[1]}, this process sent {self.first} next. The store lost writes"
-        )

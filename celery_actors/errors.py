@@ -44,6 +44,9 @@ __all__ = [
     "ReferenceCountingAssertionError",
     "RuntimeEnvSetupError",
     "SerializationError",
+    "StoreError",
+    "StoreFullError",
+    "StoreRolledBackError",
     "TaskCancelledError",
     "TaskPlacementGroupRemoved",
     "TaskTimeoutError",
@@ -73,6 +76,21 @@ class NotInitializedError(RayError, RuntimeError):
 
 class ClusterUnreachableError(RayError, ConnectionError):
     """Raised when the store behind the cluster does not answer."""
+
+
+class StoreError(RayError):
+    """Raised when the store refuses a command."""
+
+
+class StoreFullError(StoreError):
+    """Raised when the store has no memory left for what is sent. Nothing of it was accepted."""
+
+
+class StoreRolledBackError(RayError):
+    """Raised to callers and actors whose accepted calls or committed results the store has lost.
+
+    A failover to a replica that was behind does that, and an older copy of the data.
+    """
 
 
 class SerializationError(RayError, TypeError):
@@ -353,6 +371,8 @@ _SYSTEM: dict[str, type[RayError]] = {
         RaySystemError,
         ReferenceCountingAssertionError,
         RuntimeEnvSetupError,
+        StoreFullError,
+        StoreRolledBackError,
         TaskCancelledError,
         TaskPlacementGroupRemoved,
         TaskTimeoutError,

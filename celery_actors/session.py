@@ -33,6 +33,7 @@ from .node.recovery import end_session, node_lost
 from .resource_options import check_number, check_resources
 from .runtime import RESULT_SECONDS, Runtime
 from .store import Scripts, Store, silence_of
+from .store.wire import pack
 
 __all__ = [
     "ClusterContext",
@@ -289,9 +290,17 @@ def _join(
     context.results.watchdog = session.watchdog
     session.runtime = context
     path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109 - a string is what is sent
-    record = {"path": path, "namespace": context.namespace}
-    context.store.run("SET", routing.session_key(context.session), json.dumps(record))
+    record = json.dumps({"path": path, "namespace": context.namespace})
+    known = ("SET", routing.session_key(context.session), record)
+    begins = Scripts.pack("renew_session", [routing.SESSIONS], context.session, SESSION_MS, "1")
+    context.store.run(*known)
     context.store.scripts.begin_session(routing.SESSIONS, context.session, SESSION_MS)
+
+    def begin_again() -> None:
+        context.mux.post(pack(known))
+        context.mux.post(begins)
+
+    context.on_rollback = begin_again
     node_id = local.node_id if local else next(iter(context.store.hash(routing.NODES)), "")
     session.context = ClusterContext(
         address.shared_form, context.namespace, node_id, context.session, context, shutdown

@@ -25,6 +25,7 @@ from .errors import (
     FencedError,
     RayError,
     RuntimeEnvSetupError,
+    StoreRolledBackError,
 )
 from .executor import Callee, Executor
 from .host_process import HostProcess
@@ -63,6 +64,10 @@ def run_worker(
     except FencedError as error:
         if not _was_killed(process):
             logger.warning("%s: %s; this process ends", assignment.label, error)
+        return EXIT_FENCED
+    except StoreRolledBackError as error:
+        logger.error("%s: %s; this process ends", assignment.label, error)  # noqa: TRY400 - as below
+        process.rolled_back(error)
         return EXIT_FENCED
     except ClusterUnreachableError as error:
         logger.error("%s: %s", assignment.label, error)  # noqa: TRY400 - the message says it all

@@ -45,6 +45,8 @@ class WorkerProcess:
     retiring: bool = False
     init_failed: str = ""
     left: str = ""  # why it ends by its own wish
+    rolled_back: str = ""  # what the store has lost of its work: it ends for that
+    seen: set[str] | None = None  # then: the calls in its queue that had begun, where it knows
     born: float = field(default_factory=time.monotonic)
 
     @property
@@ -115,6 +117,9 @@ class WorkerProcess:
         self.ready = self.ready or bool(word.get("ready"))
         self.init_failed = word.get("init_failed", self.init_failed)
         self.left = word.get("left", self.left)
+        self.rolled_back = word.get("rolled_back", self.rolled_back)
+        if "seen" in word:
+            self.seen = {*(self.seen or ()), *word["seen"]}
         self.begun = self.begun or bool(word.get("begun"))
         self.blocked = word.get("blocked", self.blocked)
         self.awaits = word.get("awaits", self.awaits)

@@ -195,7 +195,10 @@ class Supervisor:
             alive = time.monotonic() - self._renewed < self._settings.address.patience
             logger.warning("%s", error)
         if not alive:
-            logger.error("this node lost its lease; its workers end now")
+            logger.error(
+                "this node lost its lease: another one took it for dead, or the store lost writes. "
+                "Its workers end now"
+            )
         return alive
 
     def _tick(self, *, first: bool = False) -> bool:
@@ -345,13 +348,18 @@ class Supervisor:
             self._unwatch(source)
         worker.close()
         position, tries, overdue = worker.note()
-        cause = worker.init_failed or worker.left
+        cause = worker.init_failed or worker.left or worker.rolled_back
         if overdue and not cause:
             cause = "its call ran longer than its deadline, so the process was ended"
+        if worker.rolled_back:
+            logger.error("worker %s: %s", worker.assignment.label, worker.rolled_back)
         cause = cause or describe_exit(status, worker.pid, self._settings.host)
         if self._stop and not worker.init_failed:
             cause = f"its node {self._settings.host} was stopped ({self._reason})"
-        lost = Lost(cause, position, bool(worker.init_failed), bool(worker.left), tries)
+        lost = Lost(
+            cause, position, bool(worker.init_failed), bool(worker.left), tries,
+            bool(worker.rolled_back), worker.seen,
+        )  # fmt: skip
         os.close(worker.progress)
         if worker.grant is not None:
             worker.hand_back(worker.grant.ledger)

@@ -11,6 +11,7 @@ import select
 import socket
 import ssl
 import threading
+from typing import Any
 
 __all__ = ["TlsSocket"]
 
@@ -26,6 +27,10 @@ class TlsSocket:
     def fileno(self) -> int:
         """Return the descriptor."""
         return self._sock.fileno()
+
+    def getsockname(self) -> Any:
+        """Return the address of this end."""
+        return self._sock.getsockname()
 
     def recv_into(self, buffer: bytearray) -> int:
         """Read one record at most, which ``buffer`` has room for.

@@ -22,7 +22,12 @@ import redis
 import redis.utils
 
 from ..config import Address
-from ..errors import ClusterUnreachableError, RayError, TaskTimeoutError
+from ..errors import (
+    ClusterUnreachableError,
+    StoreError,
+    StoreFullError,
+    TaskTimeoutError,
+)
 from .connections import SILENCE_SECONDS, close_sentinels, make_pool, silence_of
 from .tls import TlsSocket
 
@@ -51,20 +56,16 @@ class StoreUnreachableError(ClusterUnreachableError):
     """Raised when the connection to the store broke or could not be made."""
 
 
-class StoreError(RayError):
-    """Raised when the store refuses a command."""
-
-
-class StoreFullError(StoreError):
-    """Raised when the store refuses a command for want of memory."""
-
-
 def connect_error(address: Address, error: BaseException) -> StoreUnreachableError:
     """Return the error for a store that does not answer, without its password."""
     return StoreUnreachableError(
         f"the store at {address.public} does not answer ({type(error).__name__}: {error}). "
         "Is the server running, and is the address right?"
     )
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def remember_library_version() -> None:
@@ -130,6 +131,11 @@ class Wire:
                 self.sock.sendall(data)
         except OSError as error:
             raise connect_error(self.address, error) from None
+
+    def filter_words(self) -> tuple[str, ...]:
+        """Return how `CLIENT KILL` tells this connection from one of another server."""
+        place = self.sock.getsockname()
+        return ("ADDR", _place(*place[:2])) if isinstance(place, tuple) else ()
 
     def fileno(self) -> int:
         """Return the socket's descriptor, for a poll with others."""
