@@ -39,7 +39,8 @@ def _labels(text: str) -> dict[str, str]:
 
 _address_option = click.option(
     "--address", envvar=ADDRESS_VARIABLE, metavar="URL",
-    help="redis://host:6379/0, rediss://…, unix:///path; default: your newest local cluster.",
+    help="redis://host:6379/0, rediss://…, sentinel://host:26379/name/0, unix:///path; default: "
+    "your newest local cluster.",
 )  # fmt: skip
 
 

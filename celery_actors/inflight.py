@@ -98,7 +98,7 @@ class InFlight:
                 raise FencedError("another process owns this actor now")
 
     def _call(self, command: bytes) -> Any:
-        give_up = time.monotonic() + PATIENCE_SECONDS
+        give_up = time.monotonic() + max(PATIENCE_SECONDS, self._address.patience)
         while True:
             try:
                 self._wire.send(command)

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from . import routing
 from .directory import dead_letter
-from .errors import DeadLetterError, FencedError, TaskCancelledError, UntrustedPayloadError
+from .errors import DeadLetterError, TaskCancelledError, UntrustedPayloadError
 from .executor import Callee, Executor, Outcome, Prepared, Retries
-from .mailbox import Batch, Mailbox
+from .mailbox import OUSTED, Batch, Mailbox
 from .messages import Message, outline
 from .runtime import Runtime
 from .store import Answer
@@ -113,7 +113,7 @@ class Loop:
         """Serve calls until the host stops.
 
         Raises:
-            FencedError: another process took over.
+            FencedError: another process took over. StoreRolledBackError: the store lost writes.
         """
         try:
             while not self._host.stopping:
@@ -279,7 +279,7 @@ class Loop:
             with self._lock:
                 if not self._mailbox.peeking:
                     self._commit_locked()
-        except FencedError:
+        except OUSTED:
             return  # the main thread meets it too, and ends
 
     @contextmanager

@@ -7,18 +7,21 @@ may have started, so a crash on another node's watch never runs a started call t
 
 from __future__ import annotations
 
+import contextlib
 import select
+from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from .config import Address
-from .errors import ClusterUnreachableError, FencedError
+from .errors import ClusterUnreachableError, FencedError, StoreRolledBackError
 from .routing import ActorKeys
 from .store import Answer, Durable, Scripts, StoreError, Wire
 from .store.scripts import flatten
 from .store.wire import pack, patiently
 
-__all__ = ["PATIENCE_SECONDS", "Batch", "Mailbox", "check_owned"]
+__all__ = ["OUSTED", "PATIENCE_SECONDS", "Batch", "Mailbox", "check_owned"]
 
 #: Seconds a blocking peek lasts before it is sent again; finds half-open connections.
 PEEK_SECONDS = 10
@@ -26,6 +29,8 @@ PEEK_SECONDS = 10
 PATIENCE_SECONDS = 30.0
 #: A broken connection, or a server that has lost its scripts: both are mended by a new connection.
 _TRY_AGAIN = (ClusterUnreachableError, StoreError)
+#: What ends a process whose place in the store is not its own any more.
+OUSTED = (FencedError, StoreRolledBackError)
 
 
 class Batch(NamedTuple):
@@ -47,7 +52,7 @@ class Mailbox:
     def __init__(
         self, address: Address, keys: ActorKeys, *, source: str, epoch: str, owner: str,
         position: int, ttl: int, wake_fd: int, mark: bool, lease_lasts: Callable[[], bool],
-        peek_seconds: float = PEEK_SECONDS,
+        peek_seconds: float = PEEK_SECONDS, only_rings: bool = False,
     ) -> None:  # fmt: skip
         self._address = address
         self._keys = keys
@@ -61,7 +66,11 @@ class Mailbox:
         self._peeking = False
         self._mark = mark  # tell the store when a peeked call begins: what restarts must know
         self._lease_lasts = lease_lasts  # so that nobody can have taken our place
+        self._only_rings = only_rings  # peeks tell that calls wait; something else takes them
+        self._held: deque[bytes] = deque()  # handed out and not settled, oldest first
+        self._me: tuple[str | int, ...] = ()  # this connection, as the server knows it
         self._wake_fd = wake_fd
+        self._peek_seconds = peek_seconds
         if source:
             words = ("BLMOVE", source, keys.queue, "RIGHT", "LEFT", peek_seconds)
         else:
@@ -77,11 +86,18 @@ class Mailbox:
         self._wire = Wire(self._address)
         if load:
             Scripts.load(self._wire.call)
+        if self._me:  # a peek that is still under way on the connection before must get no call
+            with contextlib.suppress(StoreError):
+                self._wire.call("CLIENT", "KILL", *self._me)
+        number = self._wire.call("CLIENT", "ID")
+        self._me = ("ID", number, *self._wire.filter_words())
         # Whoever takes over from us cuts this connection, so that its peek gets no call any more.
-        self._fenced_mark("cid", self._wire.call("CLIENT", "ID"))
+        self._fenced_mark("cid", number)
         self._poll = select.poll()
         self._poll.register(self._wire.fileno(), select.POLLIN)
         self._poll.register(self._wake_fd, select.POLLIN)
+        silence = self._wire.silence
+        self._patience_ms = None if silence is None else 1000 * (self._peek_seconds + silence)
         self._peeking = False
 
     def peek(self) -> tuple[list[bytes], bool]:
@@ -94,19 +110,25 @@ class Mailbox:
                 self._wire.send(self._peek)
                 self._peeking = True
             if not self._wire.pending_input():
-                events = self._poll.poll()
+                events = self._poll.poll(self._patience_ms)
+                if not events:
+                    raise self._wire.overdue()
                 if any(fd == self._wake_fd for fd, _ in events) and len(events) == 1:
                     return [], True
             reply = self._wire.read()
             if reply is not None:
                 self._mark_begun()
         except _TRY_AGAIN:
-            self._reconnect()
+            self._reconnect(0)
             # A call that was on its way to us is in a shared worker's own list now. An actor's is
             # where it was: look again.
             return (self._fetch(Batch(), 64, own_only=True) if self._source else []), False
         self._peeking = False
-        return ([] if reply is None else [reply]), False
+        if reply is None:
+            return [], False
+        if not self._only_rings:
+            self._held.append(reply)
+        return [reply], False
 
     def _mark_begun(self) -> None:
         """Tell the store that the peeked call begins, and wait until it knows.
@@ -149,7 +171,7 @@ class Mailbox:
         try:
             return self._fetch(batch, want, own_only=False)
         except _TRY_AGAIN:
-            self._reconnect()
+            self._reconnect(len(batch.answers))
             return self._fetch(batch, want, own_only=want == 0)
 
     def commit_and_peek(self, batch: Batch) -> None:
@@ -163,8 +185,9 @@ class Mailbox:
             self._take(self._wire.read(), len(batch.answers))
             self._peeking = True
         except _TRY_AGAIN:
-            self._reconnect()
+            self._reconnect(len(batch.answers))
             self._fetch(batch, 0, own_only=False)
+            self.backlog = True  # the peek may have moved a call into a shared worker's own list
 
     def _fetch(self, batch: Batch, want: int, *, own_only: bool) -> list[bytes]:
         source = "" if own_only and self._source else self._source
@@ -185,6 +208,8 @@ class Mailbox:
     def _take(self, reply: Any, settled: int) -> list[bytes]:
         check_owned(reply, self.position)
         self.position += settled
+        self.release(settled)
+        self._held += reply[1]
         self.backlog = reply[2] > 0
         if len(reply) > 3:
             self.freed += reply[3]
@@ -197,16 +222,55 @@ class Mailbox:
         keys = self._keys
         names = [keys.queue, keys.meta, keys.parked, keys.begun]
         words = (self._epoch, self._owner, self.position, 1, self._ttl, 0)
-        self._wire.send(Scripts.pack("take", names, *words))
-        check_owned(self._wire.read(), self.position)
+        command = Scripts.pack("take", names, *words)
+        try:
+            self._wire.send(command)
+            reply = self._wire.read()
+        except _TRY_AGAIN:
+            self._reconnect(1)
+            self._wire.send(command)
+            reply = self._wire.read()
+        check_owned(reply, self.position)
         self.position += 1
+        self.release(1)
 
-    def _reconnect(self) -> None:
+    def release(self, oldest: int = 0, *, keep: int | None = None) -> None:
+        """Note that calls are not held any more: the ``oldest``, or all but the oldest ``keep``."""
+        for _ in range(oldest):
+            self._held.popleft()
+        while keep is not None and len(self._held) > keep:
+            self._held.pop()
+
+    def _check_held(self, settled: int) -> None:
+        """See to it that what this process holds is what the store has at the front.
+
+        ``settled`` of it may be gone: the reply to their commit was lost. The position alone does
+        not tell: where the store has lost a call that runs here, another may have its place.
+
+        Raises:
+            StoreRolledBackError: the store has lost writes.
+        """
+        if self._only_rings:
+            return
+        words = (self._epoch, self._owner, len(self._held))
+        self._wire.send(Scripts.pack("held", self._commit_keys[:2], *words))
+        reply = self._wire.read()
+        if reply[0] == 0 and reply[1] in (self.position, self.position + settled):
+            held = list(islice(self._held, reply[1] - self.position, None))
+            if list(reply[2][: len(held)]) == held:
+                return
+        check_owned(reply if reply[0] else [-11, reply[1]], self.position)
+
+    def _reconnect(self, settled: int) -> None:
         self._wire.close()
-        self._connect_patiently()
+        self._connect_patiently(settled)
 
-    def _connect_patiently(self) -> None:
-        patiently(lambda: self._connect(load=True), PATIENCE_SECONDS, _TRY_AGAIN)
+    def _connect_patiently(self, settled: int = 0) -> None:
+        def connect() -> None:
+            self._connect(load=True)
+            self._check_held(settled)
+
+        patiently(connect, max(PATIENCE_SECONDS, self._address.patience), _TRY_AGAIN)
 
     def close(self) -> None:
         """Close the connection."""
@@ -217,12 +281,13 @@ def check_owned(reply: list[Any], position: int) -> None:
     """Take in whether the store still knows us as the owner.
 
     Raises:
-        FencedError: it does not.
+        FencedError: it does not. StoreRolledBackError: it has lost what this process had written.
     """
     if reply[0] == -10:
         raise FencedError("another process owns this queue now")
     if reply[0] != 0:
-        raise FencedError(
-            f"the store's position is {reply[1]}, this process is at {position}: the store was "
-            "rolled back"
+        raise StoreRolledBackError(
+            f"the store has lost writes: its position is {reply[1]} and this process is at "
+            f"{position}, or the calls there are not those that run here. A failover to a replica "
+            "that was behind, or an older copy of its data, does that"
         )

@@ -22,6 +22,7 @@ __all__ = [
     "Message",
     "MessageTemplate",
     "Meta",
+    "call_id_of",
     "decode_body",
     "outline",
 ]
@@ -223,6 +224,14 @@ def decode_envelope(raw: bytes) -> Envelope:
     if not envelope.headers.id or not envelope.headers.task:
         raise DeadLetterError("a message without a task name or an id")
     return envelope
+
+
+def call_id_of(raw: bytes) -> str:
+    """Return the id of a message's call; "" where it cannot be read."""
+    try:
+        return decode_envelope(raw).headers.id
+    except DeadLetterError:
+        return ""
 
 
 def decode_body(raw: bytes, envelope: Envelope) -> Message:

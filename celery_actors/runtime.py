@@ -78,8 +78,10 @@ class Runtime:
         self._origin = f"{os.getpid()}@{node_id or 'driver'}"
         self._on_log = on_log
         self._on_tick = on_tick
-        self._exported: set[str] = set()
         self._traits: dict[str, ActorTraits] = {}  # by content hash
+        self._exported: dict[str, bytes] = {}  # code that this process has stored
+        #: Says again what the store must know of a driver, beside what follows here.
+        self.on_rollback: Callable[[], None] = lambda: None
         self.worker: WorkerFacts | None = None  # None: a driver
         self.is_cancelled: Callable[[str], bool] = lambda _call_id: False
         self.env: dict[str, Any] = {}  # the runtime environment that calls made here inherit
@@ -103,10 +105,11 @@ class Runtime:
         self._log_channel = routing.log_channel(self.session).encode() if on_log else b""
         channels = [routing.reply_channel(self.session), self._log_channel.decode()]
         self.mux = Mux(
-            address, list(filter(None, channels)), self._on_push, self.results.refetch, self._tick
+            address, list(filter(None, channels)), self._on_push, self._reconnected, self._tick
         )
         self.results.mux = self.calls.mux = self.holdings.mux = self.mux
         self.results.flush = self.calls.flush
+        self.results.on_rollback = self._tell_again
         self.canceller = Canceller(self)
         self.lineage = Lineage(self)
         #: Ends the actor in this process from inside one of its calls; None: there is no actor.
@@ -131,6 +134,18 @@ class Runtime:
         else:
             self.results.on_push(channel, payload)
 
+    def _reconnected(self) -> None:
+        """Ask for what may have been missed; then whether the store is still the one it was."""
+        self.results.refetch()
+        self.calls.check()
+
+    def _tell_again(self) -> None:
+        """Say once more what the store must know of this process: it has lost writes."""
+        for digest, record in list(self._exported.items()):
+            self.mux.post(pack(("SET", routing.code_key(digest), record, "EX", CODE_SECONDS)))
+        self.holdings.tell_again()
+        self.on_rollback()
+
     def _tick(self) -> None:
         self.calls.tick()
         self.results.flush_unwatched()
@@ -138,6 +153,7 @@ class Runtime:
         self.results.report_unmet()
         self.waiting.tick()
         self.results.renew()
+        self.calls.renew()
         if self._on_tick is not None:
             self._on_tick()
 
@@ -194,7 +210,7 @@ class Runtime:
         if digest not in self._exported:
             self.holdings.carry(things, "c", digest)
             self.store.run("SET", routing.code_key(digest), record, "EX", CODE_SECONDS)
-            self._exported.add(digest)
+            self._exported[digest] = record
 
     def fetch_code(self, digest: str) -> bytes | None:
         """Return a stored class or function, which then stays for another while."""

@@ -31,6 +31,7 @@ from .errors import (
     RayError,
     RuntimeEnvSetupError,
     StateRefusedError,
+    StoreRolledBackError,
     UntrustedPayloadError,
 )
 from .executor import Callee, Executor
@@ -76,6 +77,10 @@ def run_worker(
     except FencedError as error:
         if not _was_killed(process):
             logger.warning("%s: %s; this process ends", assignment.label, error)
+        return EXIT_FENCED
+    except StoreRolledBackError as error:
+        logger.error("%s: %s; this process ends", assignment.label, error)  # noqa: TRY400 - as below
+        process.rolled_back(error)
         return EXIT_FENCED
     except ClusterUnreachableError as error:
         logger.error("%s: %s", assignment.label, error)  # noqa: TRY400 - the message says it all

@@ -25,8 +25,8 @@ from ..errors import GROUP_REMOVED, ClusterUnreachableError
 from ..gpu import Devices
 from ..placement import Grant, Ledger
 from ..shared_memory import SharedFolder
-from ..store import Scripts, Store, StoreError, Wire
-from ..store.wire import PUSH, pack
+from ..store import Scripts, Store, StoreError, silence_of
+from .bells import Bells
 from .buffer_server import BufferServer
 from .intake import Intake, sent_by_others
 from .output import Output
@@ -48,9 +48,6 @@ TICK_SECONDS = 1.0
 #: Seconds before the end of the lease from which on a process asks the store whether it still owns
 #: what it is about to begin: longer than a word to the store is under way.
 MARGIN_SECONDS = 1.0
-#: Seconds without an answer of the store after which a node ends its workers. Its lease is over
-#: long before; until then the store's fence keeps them from committing what is not theirs.
-PATIENCE_SECONDS = 10.0
 _DRAIN_SECONDS = 30.0
 _STORE_TROUBLE = (ClusterUnreachableError, StoreError)
 
@@ -110,7 +107,9 @@ class Supervisor:
             settings, me, self._intake, self._reservations, self._workers, shared
         )
         self._selector = selectors.DefaultSelector()
-        self._bells: Wire | None = None
+        self._bells = Bells(
+            settings.address, self._incarnation, self._on_words, self._watch, self._unwatch
+        )
         self._stop = False
         self._abandoned = False
         self._reason = ""
@@ -130,7 +129,7 @@ class Supervisor:
         if self._options.lifeline is not None:
             self._watch(self._options.lifeline, self._on_driver_gone)
         Scripts.load(self._store.run)
-        self._connect_bells()
+        self._bells.tick()
         self._tick(first=True)
         if self._buffers is not None:
             self._buffers.start()
@@ -178,21 +177,7 @@ class Supervisor:
 
     # -- the store -------------------------------------------------------------------------
 
-    def _connect_bells(self) -> None:
-        bells = self._bells = Wire(self._settings.address)
-        channels = (routing.BELL, routing.node_channel(self._incarnation))
-        bells.send(pack(("SUBSCRIBE", *channels)))
-        self._watch(bells, lambda: self._on_bell(bells))
-
-    def _on_bell(self, bells: Wire) -> None:
-        try:
-            pushes = bells.receive(0)
-        except ClusterUnreachableError:
-            self._unwatch(bells)
-            bells.close()
-            self._bells = None
-            return
-        words = {reply[2] for reply in pushes if isinstance(reply, PUSH) and reply[0] == b"message"}
+    def _on_words(self, words: set[bytes]) -> None:
         for word in words:
             if word.startswith(b"flush:"):
                 self._flush_output(word[6:].decode(errors="replace"))
@@ -200,23 +185,27 @@ class Supervisor:
                 self._cancel(word)
         if b"kill" in words:
             self._safe_tick()
-        elif words:
+        else:
             self._look()
 
     def _safe_tick(self) -> bool:
         """Tick; False when this node has lost its place and must end its workers."""
         try:
-            if self._bells is None:
-                self._connect_bells()
+            self._bells.tick()
             alive = self._tick()
         except _STORE_TROUBLE as error:
             self._presence.not_told()
             self._reconcile.hasten()
             self._steady_since = time.monotonic()
-            alive = self._steady_since - self._renewed < PATIENCE_SECONDS
+            # Its lease is over long before; until the end of its patience the store's fence keeps
+            # its workers from committing what is not theirs.
+            alive = self._steady_since - self._renewed < self._settings.address.patience
             logger.warning("%s", error)
         if not alive:
-            logger.error("this node lost its lease; its workers end now")
+            logger.error(
+                "this node lost its lease: another one took it for dead, or the store lost writes. "
+                "Its workers end now"
+            )
         return alive
 
     def _tick(self, *, first: bool = False) -> bool:
@@ -243,8 +232,9 @@ class Supervisor:
         for actor_id in heard.kills:
             self._kill_actor(actor_id)
         # After a pause of ours or of the store, others may be as alive as we are and only not
-        # have renewed yet: judge them after one whole lease.
-        if now - self._steady_since >= LEASE_MS / 1000:
+        # have renewed yet: judge them after one whole lease, and after the time that some need
+        # longer than others to find a new primary.
+        if now - self._steady_since >= LEASE_MS / 1000 + (silence_of(self._settings.address) or 0):
             for incarnation in heard.dead:
                 logger.warning("node %s is lost; taking over what it owned", incarnation)
                 node_lost(self._store, incarnation, self._ttl)
@@ -377,15 +367,18 @@ class Supervisor:
             self._unwatch(source)
         worker.close()
         position, tries, overdue = worker.note()
-        cause = worker.init_failed or worker.left
+        cause = worker.init_failed or worker.left or worker.rolled_back
         if overdue and not cause:
             cause = "its call ran longer than its deadline, so the process was ended"
+        if worker.rolled_back:
+            logger.error("worker %s: %s", worker.assignment.label, worker.rolled_back)
         cause = cause or describe_exit(status, worker.pid, self._settings.host)
         if self._stop and not worker.init_failed:
             cause = f"its node {self._settings.host} was stopped ({self._reason})"
         lost = Lost(
-            cause, position, bool(worker.init_failed), worker.frozen, bool(worker.left), tries
-        )
+            cause, position, bool(worker.init_failed), worker.frozen, bool(worker.left), tries,
+            bool(worker.rolled_back), worker.seen,
+        )  # fmt: skip
         os.close(worker.progress)
         if worker.grant is not None:
             worker.hand_back(worker.grant.ledger)

@@ -7,14 +7,15 @@ from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import NoScriptError, OutOfMemoryError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
 from redis.retry import Retry
 
 from .. import routing
 from ..config import Address
 from ..errors import ObjectLostError
+from .connections import close_pool, make_pool, silence_of
 from .scripts import Scripts
-from .wire import CONNECT_TIMEOUT, StoreError, StoreFullError, connect_error, patiently
+from .wire import StoreError, StoreFullError, connect_error, patiently
 
 __all__ = ["CHUNK_BYTES", "Store"]
 
@@ -35,13 +36,12 @@ class Store:
     ) -> None:
         self.address = address
         self._away = away
-        self._redis: Any = redis.Redis.from_url(
-            address.url,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=patience,
-            driver_info=None,
+        self._pool = make_pool(
+            address,
+            socket_timeout=min(patience, silence_of(address) or patience),
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), retries),
         )
+        self._redis: Any = redis.Redis(connection_pool=self._pool)
         self.scripts = Scripts(self.run)
 
     def run(self, *command: Any) -> Any:
@@ -60,6 +60,9 @@ class Store:
                 Scripts.load(self._redis.execute_command)
                 return self._redis.execute_command(*command)
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            raise connect_error(self.address, error) from None
+        except ReadOnlyError as error:
+            self._pool.disconnect()  # the server has become a replica: look for the primary anew
             raise connect_error(self.address, error) from None
         except OutOfMemoryError as error:
             raise StoreFullError(f"{self.address.public}: {error}") from None
@@ -147,6 +150,7 @@ class Store:
     def close(self) -> None:
         """Close every connection; a second call does nothing."""
         self._redis.close()
+        close_pool(self._pool)
 
 
 def chunk_keys(blob_id: str, size: int) -> list[str]:

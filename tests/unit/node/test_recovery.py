@@ -164,6 +164,38 @@ def test_a_call_without_a_limit_of_its_own_has_the_actors(store: Store) -> None:
     assert numbers(actor.waiting) == ["1"]
 
 
+def test_of_what_a_store_that_lost_writes_has_in_line_only_what_had_begun_is_hit(
+    store: Store,
+) -> None:
+    """Others may have come into the places of calls that the store has forgotten."""
+    actor = living(store, call(1), call(2), call(3, retries=1), call(4), call(5))
+
+    lose(actor, progress=9, rolled_back=True, seen={"call-2", "call-3", "call-7"})
+
+    assert outcomes(store) == {"2": "StoreRolledBackError"}
+    assert "killed. This call had begun and may or may not have taken effect" in text_of(store, 2)
+    assert numbers(actor.waiting) == ["1", "3", "4", "5"]
+    assert actor.meta["ap"] == "1"
+
+
+def test_calls_of_an_overlapping_actor_that_the_store_has_put_back_in_line_are_hit_too(
+    store: Store,
+) -> None:
+    actor = living(store, call(1), call(2), concurrent=1)
+    lose(actor, progress=0, rolled_back=True, seen={"call-1"})
+    assert outcomes(store) == {"1": "StoreRolledBackError"}
+    assert numbers(actor.waiting) == ["2"]
+
+
+def test_where_a_store_has_lost_writes_and_nothing_here_had_begun_nothing_is_hit(
+    store: Store,
+) -> None:
+    actor = living(store, call(1), call(2))
+    lose(actor, progress=9, rolled_back=True, seen=set())
+    assert outcomes(store) == {}
+    assert numbers(actor.waiting) == ["1", "2"]
+
+
 def test_an_actor_without_restarts_answers_every_call(store: Store) -> None:
     actor = living(store, call(1, retries=-1), call(2), max_restarts=0)
 

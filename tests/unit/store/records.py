@@ -94,9 +94,13 @@ class StoredActor:
         assert self.claim() is not None
         return self
 
-    def submit(self, first: int, *messages: str, caller: str = "caller-1") -> list[Any]:
+    def submit(
+        self, first: int, *messages: str, caller: str = "caller-1", after: int | None = None
+    ) -> list[Any]:
         names = [self.keys.queue, self.keys.meta, self.keys.callers]
-        reply: list[Any] = self.store.scripts._eval("submit", names, caller, first, *messages)
+        after = first - 1 if after is None else after
+        words: list[str | int] = [caller, first, after, *messages]
+        reply: list[Any] = self.store.scripts._eval("submit", names, *words)
         return reply
 
     def commit(self, position: int, settled: Sequence[Answer], want: int = 0) -> list[Any]:
