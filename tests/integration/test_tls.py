@@ -14,7 +14,7 @@ from celery_actors.address import Address
 from celery_actors.store import Store, StoreUnreachableError, Wire
 from celery_actors.store.wire import pack
 from tests.integration.actors import Counter, Recorder, double
-from tests.integration.stores import free_port, make_certificates, tls_server
+from tests.integration.stores import tls_server
 from tests.integration.support import Server, node_on, run_script, wait_until
 
 pytestmark = pytest.mark.debian_redis
@@ -88,28 +88,6 @@ def test_the_address_that_a_context_tells_is_enough_to_join(
         server.environment(),
     )
     assert run.stdout.split("\n")[0] == "(1, 1)", run.stderr
-
-
-def test_a_server_whose_certificate_is_not_trusted_is_refused(server: Server, tmp_path):
-    other = make_certificates(tmp_path)
-    untrusted = Address.parse(server.url.replace(str(server.folder / "ca.pem"), str(other)))
-    unnamed = Address.parse(server.url.partition("?")[0])
-
-    for address in (untrusted, unnamed):
-        with pytest.raises(
-            ca.ClusterUnreachableError, match=r"CERTIFICATE_VERIFY_FAILED"
-        ) as caught:
-            ca.init(address.url, keys=server.key)
-        assert ":pw@" not in str(caught.value)
-        with pytest.raises(StoreUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
-            Wire(address)
-
-
-def test_a_server_without_tls_is_an_error_within_seconds(server: Server):
-    with pytest.raises(ca.ClusterUnreachableError):
-        ca.init(f"redis://:pw@localhost:{Address.parse(server.url).hosts[0][1]}/0", keys=server.key)
-    with pytest.raises(ca.ClusterUnreachableError):
-        ca.init(f"rediss://localhost:{free_port()}/0", keys=server.key)
 
 
 def test_an_encrypted_wire_ends_its_reads_when_it_is_broken(server: Server):
