@@ -170,7 +170,7 @@ class _Hosted:
         scripts, fence = self.context.store.scripts, (mine.epoch, mine.owner)
         if self.durable is not None:
             state = self.durable.kept.first()
-            owned = scripts.born(self.durable.names, state, *fence, fields)
+            owned = scripts.born(self.durable.names, state, mine.position, *fence, fields)
         else:
             owned = scripts.mark(mine.keys.meta, *fence, fields)
         if not owned:
@@ -256,7 +256,7 @@ def _run_actor(process: HostProcess, context: Runtime) -> int:
     def serve() -> None:
         _serve(ordered, mailbox)
         if actor.durable is not None:
-            actor.durable.close()
+            actor.durable.close(mailbox.position)
 
     return _leaving(process, serve, mailbox)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .client import Store
 from .mux import WAITS, Mux
-from .scripts import Answer, Claim, Durable, Fence, Scripts, Step, Tick, Waiting
+from .scripts import Answer, Claim, Durable, Fence, Scripts, Seen, Step, Tick, Waiting
 from .wire import StoreError, StoreFullError, StoreUnreachableError, Wire
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Fence",
     "Mux",
     "Scripts",
+    "Seen",
     "Step",
     "Store",
     "StoreError",
