@@ -45,7 +45,7 @@ class DurableLoop(ActorLoop):
 
     def __init__(
         self, *words: Any, kept: Kept, recorder: Recorder, epoch: int, traits: ActorTraits,
-        passivate: Callable[[], bool], **named: Any,
+        passivate: Callable[[int], bool], **named: Any,
     ) -> None:  # fmt: skip
         super().__init__(*words, **named)
         self._kept = kept
@@ -139,7 +139,7 @@ class DurableLoop(ActorLoop):
         if time.monotonic() >= self._used + timeout:
             if not (self._window or self._parked):
                 self._runtime.calls.settle()
-                if self._passivate():
+                if self._passivate(self._mailbox.position):
                     self._host.stopping = True
                     return
             self._used = time.monotonic()  # a call waits

@@ -154,11 +154,11 @@ class _Hosted:
         self.durable.kept.load(stored)
         return True
 
-    def passivate(self) -> bool:
+    def passivate(self, position: int) -> bool:
         """Leave the actor without a process until its next call; False where one waits already."""
         process, mine = self.process, self.process.assignment
         if self.durable is not None:
-            self.durable.close()
+            self.durable.close(position)
         record = directory.ActorRecord(mine.actor_id, mine.meta)
         node = process.settings.node_id
         return directory.passivate(self.context.store, record, node, mine.epoch, mine.owner)
@@ -192,7 +192,7 @@ class _Hosted:
         scripts, fence = self.context.store.scripts, (mine.epoch, mine.owner)
         if self.durable is not None:
             state = self.durable.kept.first()
-            owned = scripts.born(self.durable.names, state, *fence, fields)
+            owned = scripts.born(self.durable.names, state, mine.position, *fence, fields)
         else:
             owned = scripts.mark(mine.keys.meta, *fence, fields)
         if not owned:
@@ -278,7 +278,7 @@ def _run_actor(process: HostProcess, context: Runtime) -> int:
     def serve() -> None:
         _serve(ordered, mailbox)
         if actor.durable is not None:
-            actor.durable.close()
+            actor.durable.close(mailbox.position)
 
     return _leaving(process, serve, mailbox)
 

@@ -113,15 +113,15 @@ class Reconcile:
                 logger.warning("%s; worker %s is not settled", error, kept[0].assignment.label)
 
     def _settle(self, worker: WorkerProcess, lost: Lost, running: Collection[str]) -> None:
-        """Settle one worker; ``running``: actors that have a process again, so leave their keys."""
+        """Settle one worker; ``running``: actors that have a process again, so leave its kill."""
         mine, store = worker.assignment, self._store
         if not mine.actor_id or mine.actor_id not in running:
             worker.forget(store, self._host)
         if mine.actor_id:
             actor_lost(store, mine.actor_id, mine.queue, mine.owner, lost, self._ttl)
             if mine.actor_id not in running:
-                for name in (routing.kill_key, routing.owned_key):
-                    store.run("SREM", name(self._incarnation), mine.actor_id)
+                store.run("SREM", routing.kill_key(self._incarnation), mine.actor_id)
+            self._disown(mine.actor_id, mine.keys.meta)
         else:
             shared_lost(store, mine.worker_id, mine.owner, lost, self._ttl)
         session_lost(store, self._incarnation, mine.session, self._ttl)
@@ -143,14 +143,25 @@ class Reconcile:
         """Settle what nobody saw the end of, then own it no more."""
         name, owner = orphan
         logger.warning("%s has no process any more; settling what it left", name)
-        lost = Lost(_UNKNOWN)
+        lost, meta = Lost(_UNKNOWN), ""
         if name.startswith("w-"):
             shared_lost(self._store, name, owner, lost, self._ttl)
-        elif owner.partition("|")[0] == self._incarnation:
-            record = directory.find(self._store, name)
-            if record is not None:
+            meta = routing.worker_keys(name).meta
+        elif (record := directory.find(self._store, name)) is not None:
+            if owner.partition("|")[0] == self._incarnation:
                 actor_lost(self._store, name, record.keys.queue, owner, lost, self._ttl)
-        self._store.run("SREM", routing.owned_key(self._incarnation), name)
+            meta = record.keys.meta
+        self._disown(name, meta)
+
+    def _disown(self, name: str, meta: str) -> None:
+        """Own something no more, if its record says so, too.
+
+        A store that was rolled back may name a process of ours that had ended before: the next
+        looks find that.
+        """
+        self._store.scripts.disown(
+            routing.owned_key(self._incarnation), meta, name, self._incarnation
+        )
 
     def _sessions_left(self, present: Collection[Assignment]) -> list[Orphan]:
         """Return the sessions of this node run's workers whose processes are gone."""

@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..messages import call_id_of, decode_envelope, outline
 from ..methods import TERMINATE
-from ..store import Answer, Store, StoreError
+from ..store import Answer, Seen, Store, StoreError
 from ..tokens import discard, leave
 
 __all__ = [
@@ -152,7 +152,7 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
         need=need, actor_id=actor.actor_id, ttl=ttl, answers=answers, returned=returned[::-1],
         aside=aside,
         creation=directory.creation_message(actor.actor_id, keys.queue, actor.class_name),
-        seen=(meta["go"], meta["st"], marked),
+        seen=Seen(meta["go"], meta["st"], marked, *(begun[0], begun[-1]) if begun else ()),
     )  # fmt: skip
     if isinstance(outcome, str):
         discard(store, ended)
@@ -161,8 +161,8 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
 
 def _begun_aside(
     store: Store, keys: routing.ActorKeys, meta: dict[str, str]
-) -> tuple[int | None, list[tuple[str, bytes]]]:
-    """Return how many are marked, and (position, message) of the calls that may have begun.
+) -> tuple[list[str] | None, list[tuple[str, bytes]]]:
+    """Return which are marked, and (position, message) of the calls that may have begun.
 
     Out of line, oldest first. A worker whose calls overlap marks beginnings only where a restart
     could run them again: else all may have begun, and no mark counts.
@@ -170,7 +170,7 @@ def _begun_aside(
     everything = meta.get("concurrent") == "1" and meta.get("max_restarts", "0") == "0"
     command = ("HKEYS", keys.parked) if everything else ("SMEMBERS", keys.begun)
     places = sorted(store.texts(*command), key=int)
-    marked = None if everything else len(places)
+    marked = None if everything else places
     if not places or meta["st"] != "alive":
         return marked, []
     messages = store.run("HMGET", keys.parked, *places)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from .. import routing
 from .wire import pack
 
-__all__ = ["Answer", "Claim", "Durable", "Fence", "Scripts", "Step", "Tick", "Waiting"]
+__all__ = ["Answer", "Claim", "Durable", "Fence", "Scripts", "Seen", "Step", "Tick", "Waiting"]
 
 Word = bytes | str | int | float
 Run = Callable[..., Any]
@@ -82,6 +82,20 @@ class Waiting(NamedTuple):
     need: bytes
     actors: int
     calls: int
+
+
+class Seen(NamedTuple):
+    """What the release of an actor was decided on.
+
+    ``go`` and ``st`` of its record; which calls out of line had begun, None where that does not
+    count; the oldest and the newest of the calls that it takes from the mailbox.
+    """
+
+    go: str
+    state: str
+    begun: Sequence[str] | None = None
+    oldest: bytes = b""
+    newest: bytes = b""
 
 
 class Tick(NamedTuple):
@@ -223,11 +237,12 @@ class Scripts:
         return int(self._eval("mark", [meta], epoch, owner, *flat)) == 0
 
     def born(
-        self, keys: Sequence[str], state: bytes, epoch: str, owner: str, fields: dict[str, Word]
-    ) -> bool:
-        """Mark a durable actor as alive and store its first state; False when fenced."""
+        self, keys: Sequence[str], state: bytes, position: int, epoch: str, owner: str,
+        fields: dict[str, Word],
+    ) -> bool:  # fmt: skip
+        """Mark a durable actor as alive and store its state at a position; False when fenced."""
         flat = [word for pair in fields.items() for word in pair]
-        return int(self._eval("born", keys, state, epoch, owner, *flat)) == 0
+        return int(self._eval("born", keys, state, position, epoch, owner, *flat)) == 0
 
     def keep_step(
         self, meta: str, steps: str, epoch: str, owner: str, field: str, value: bytes
@@ -253,21 +268,20 @@ class Scripts:
         answers: Sequence[Answer],
         returned: Sequence[bytes],
         aside: Sequence[tuple[str, bytes]],
-        seen: tuple[str, str, int | None],
+        seen: Seen,
     ) -> str | int:
         """Settle or return the started calls of a lost process; restart or end its actor.
 
         ``next_state``: "1" it restarts, "frozen" it stands still, "" it is dead.
         ``returned`` are messages to run again, newest first; ``aside`` pairs of a position out of
-        line and its message for the next run, empty to drop it. ``seen`` is what that was decided
-        on: ``go`` and ``st`` of the record, and the number of calls out of line that had begun;
-        None where that does not count.
+        line and its message for the next run, empty to drop it. ``seen``: where the store says
+        otherwise, nothing is done.
         """
-        go, state, begun = seen
+        begun = "*" if seen.begun is None else " ".join(sorted(seen.begun))
         reply = self._eval(
             "release", keys, epoch, owner, position, settled, next_state, cause,
             "1" if init_failed else "", creation, need, actor_id, ttl, len(answers),
-            len(returned), len(aside), go, state, "" if begun is None else begun,
+            len(returned), len(aside), seen.go, seen.state, begun, seen.oldest, seen.newest,
             *flatten(answers), *returned,
             *(word for pair in aside for word in pair),
         )  # fmt: skip
@@ -355,6 +369,10 @@ class Scripts:
     def settled(self, meta: str, dying: str, actor_id: str, epoch: str) -> bool:
         """Take an actor off the dying; False where it has lived again since."""
         return bool(self._eval("settled", [meta, dying], actor_id, epoch))
+
+    def disown(self, owned: str, meta: str, name: str, incarnation: str) -> bool:
+        """Take a name from what a node run owns; False where its record names that node run."""
+        return bool(self._eval("disown", [owned, meta], name, incarnation))
 
     def recover(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,19 +48,16 @@ class Actor:
         """What keeps it alive: the driver's handle."""
         return f"{self.keys.thing} p:{DRIVER}:h"
 
-    def calls(self, caller: str, waits: Sequence[float], retries: int) -> list[Call]:
-        """Return the calls of one caller; ``waits``: how long each one's argument is not ready."""
+    def call(self, caller: str, sequence: int, args: tuple[float, bool], retries: int) -> Call:
+        """Return one call; ``args``: how long its argument is not ready, whether it sends one."""
         template = MessageTemplate(
             task="Counter.add", queue=self.keys.queue, caller=caller, job=DRIVER,
             origin="1@driver", max_retries=retries,
         )  # fmt: skip
-        found = []
-        for sequence, wait in enumerate(waits, 1):
-            call_id = f"{caller}.{self.actor_id}.{sequence}"
-            body = encode_body([json.dumps(wait).encode()], {})
-            message = template.build(call_id.encode(), sequence, body)
-            found.append(Call(call_id, caller, self.actor_id, sequence, message))
-        return found
+        call_id = f"{caller}.{self.actor_id}.{sequence}"
+        body = encode_body([json.dumps(arg).encode() for arg in args], {})
+        message = template.build(call_id.encode(), sequence, body)
+        return Call(call_id, caller, self.actor_id, sequence, message)
 
 
 class Client(Role):
@@ -80,9 +77,14 @@ class Driver(Client):
 
     mortal = False
 
-    def __init__(self, world: World, actors: list[Actor], is_idle: Callable[[], bool]) -> None:
+    def __init__(
+        self, world: World, actors: list[Actor], is_idle: Callable[[], bool],
+        look: Callable[[], None],
+    ) -> None:  # fmt: skip
         self._actors = actors
         self._is_idle = is_idle
+        self._look = look
+        self.is_ending = False
         self.way = world.draw.choice(("kill", "drop", "leave"))
         super().__init__(world, DRIVER)
 
@@ -94,6 +96,8 @@ class Driver(Client):
             actor.is_created = True
         while not self._is_idle():
             yield self.world.clock.now + 1.0
+        self._look()
+        self.is_ending = True
         if self.way == "kill":
             for actor in self._actors:
                 yield from self.end(actor)
@@ -117,6 +121,7 @@ class Driver(Client):
             job=DRIVER,
             detached=False,
             fields={"class": "Counter", "namespace": "default", "concurrent": 0,
+                    "durable": "state" if self.world.history.durable else "",
                     "max_restarts": actor.max_restarts, "max_task_retries": 0},
             tie=actor.tie,
         )  # fmt: skip
@@ -145,7 +150,8 @@ class Caller(Client):
                 yield self.world.clock.now + 0.1
             keys = (actor.keys.queue, actor.keys.meta, actor.keys.callers)
             messages = [call.message for call in calls]
-            words = Scripts.words("submit", keys, self.name, calls[0].sequence, *messages)
+            first = calls[0].sequence
+            words = Scripts.words("submit", keys, self.name, first, first - 1, *messages)
             reply = yield from self.patiently(lambda words=words: self.port.store.run(*words))
             if reply[0] == 0:
                 self._open.update(call.call_id for call in calls)

@@ -44,6 +44,7 @@ class Timeline:
     accepted: dict[tuple[str, str], int] = field(default_factory=dict)  # (actor, caller) -> last
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)  # by actor; "": nobody
+    applied: dict[str, dict[int, str]] = field(default_factory=dict)  # durable: by actor, number
     withdrawn: set[str] = field(default_factory=set)  # cancelled before a worker had them
 
 
@@ -52,6 +53,7 @@ class History:
     """One schedule."""
 
     at_most_once: bool
+    durable: bool
     calls: dict[str, Call] = field(default_factory=dict)
     now: Timeline = field(default_factory=Timeline)
     rolled_back: bool = False
@@ -78,7 +80,7 @@ class History:
 
     def _submit(self, keys: list[str], words: Words, reply: list[Any]) -> None:
         stream = (_actor_of(keys[1]), words[0].decode())
-        first, count = int(words[1]), len(words) - 2
+        first, count = int(words[1]), len(words) - 3
         known = self.now.accepted.get(stream, 0)
         if reply[0] == 0:
             if first > known + 1:
@@ -98,7 +100,7 @@ class History:
         given.append(actor)
         if self.now.owners.get(actor):
             raise Violation(f"{owner} claimed {actor}, which {self.now.owners[actor]} owns")
-        if epoch <= self.epochs.get(actor, 0):
+        if epoch <= self.epochs.get(actor, 0) and not self.rolled_back:
             raise Violation(f"epoch {epoch} of {actor} came after {self.epochs[actor]}")
         self.epochs[actor] = epoch
         self.now.owners[actor] = owner
@@ -127,6 +129,21 @@ class History:
 
     def _take(self, keys: list[str], words: Words, reply: list[Any]) -> None:
         self._fenced(keys[1], words, reply[0], "a take")
+
+    def _commit_state(self, keys: list[str], words: Words, reply: list[Any]) -> None:
+        count = int(words[2])
+        self._fenced(keys[1], words[3 + count :], reply[0], "a commit")
+        if reply[0] == 0:
+            steps = list(words[3 : 3 + count])
+            for answer in reply[4]:
+                name, *sizes = steps.pop(0), int(steps.pop(0))
+                step_keys = [steps.pop(0).decode() for _ in range(sizes[0])]
+                step_words = tuple(steps.pop(0) for _ in range(int(steps.pop(0))))
+                if name == b"submit":
+                    self._submit(step_keys, step_words, answer)
+
+    def _born(self, keys: list[str], words: Words, reply: int) -> None:
+        self._fenced(keys[0], words[2:], reply, "a birth")
 
     def _mark(self, keys: list[str], words: Words, reply: int) -> None:
         self._fenced(keys[0], words, reply, "a mark")
@@ -176,12 +193,45 @@ class History:
             raise Violation(f"{call_id} was answered and never accepted")
         self.now.results[call_id] = record
         if record["status"] == "SUCCESS":
-            owner, number = record["result"]
-            if self.ran[owner][number - 1] != call_id:
-                raise Violation(f"{call_id} has the result of call {number} of {owner}")
+            self._check_model(call, *record["result"])
         elif self.runs.get(call_id) and not self.rolled_back:
             self._check_said(call, record["ca"]["m"])
         return call
+
+    def _check_model(self, call: Call, owner: str, number: int) -> None:
+        """Check a result against the model: it tells the how manieth call its actor has seen."""
+        if self.durable:
+            applied = self.now.applied.setdefault(call.actor, {})
+            if number in applied:
+                both = f"{applied[number]} and {call.call_id}"
+                raise Violation(f"{both} are both call {number} of {call.actor}")
+            applied[number] = call.call_id
+        elif self.ran[owner][number - 1] != call.call_id:
+            raise Violation(f"{call.call_id} has the result of call {number} of {owner}")
+
+    def check_state(self, actor: str, state: list[str]) -> None:
+        """Check what a durable actor has kept: the calls that took effect, in their order."""
+        applied = self.now.applied.get(actor, {})
+        told = [applied.get(number) for number in range(1, len(applied) + 1)]
+        if told != state:
+            raise Violation(f"{actor} has kept {state}, and its callers were told {told}")
+        last: dict[str, int] = {}
+        for call in map(self.calls.__getitem__, state):
+            if call.sequence < last.get(call.caller, 0):
+                raise Violation(f"{actor} has kept {state}, which is not its callers' order")
+            last[call.caller] = call.sequence
+
+    def check_sent(self, sent: dict[str, list[str]]) -> None:
+        """Check what durable calls have sent, by origin: each once, if the call took effect."""
+        accepted = {
+            origin: [call_id for call_id in ids if self.is_accepted(self.calls[call_id])]
+            for origin, ids in sent.items()
+        }
+        for origin, ids in accepted.items():
+            result = self.now.results.get(origin)
+            wanted = result is not None and result["status"] == "SUCCESS"
+            if len(ids) != wanted:
+                raise Violation(f"{origin} came to {result}, and it has sent {ids}")
 
     def _check_said(self, call: Call, text: str) -> None:
         if (
@@ -221,7 +271,7 @@ class History:
         good = result is not None and result["status"] == "SUCCESS"
         if (is_owner and result is not None) or (self.at_most_once and good):
             raise Violation(f"{owner} runs {call_id}, which has its result: {result}")
-        if result is not None:
+        if result is not None and not good:
             self._check_said(call, result["ca"]["m"])
         known = self.cancelled.get(call_id)
         if known is not None and owner in list(self.claims)[known:]:

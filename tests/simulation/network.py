@@ -81,15 +81,15 @@ class Server:
             for found in self._wire.receive():
                 if not isinstance(found, PUSH):
                     replies.append(found)
-                elif found[0] == b"message":  # it comes behind the reply that caused it
-                    self.pushed.append((found[1].decode(), found[2]))
+                elif found[0] == b"pmessage":  # it comes behind the reply that caused it
+                    self.pushed.append((found[2].decode(), found[3]))
         return replies[0]
 
-    def subscribe(self, *channels: str) -> None:
+    def subscribe(self, *patterns: str) -> None:
         """Hear what is published on these channels."""
-        self._wire.send(pack(("SUBSCRIBE", *channels)))
+        self._wire.send(pack(("PSUBSCRIBE", *patterns)))
         heard = 0
-        while heard < len(channels):
+        while heard < len(patterns):
             heard += len(self._wire.receive())
 
     def close(self) -> None:
@@ -105,6 +105,7 @@ class Line:
         self.asked: deque[Words] = deque()
         self.answers: deque[Any] = deque()
         self.broken = False
+        self.outage = False  # for longer than a pooled client tries
         self.blocked = b""  # the list that it waits on in vain
         self.listens = False  # its role waits for an answer or a wake-up
         self.woken = False
@@ -203,7 +204,7 @@ class SteppedStore(Store):
             try:
                 reply = self._port.hear(lambda: self._ask(command))
             except StoreUnreachableError:
-                if attempt == RETRIES:
+                if attempt == RETRIES or self._port.hear(self._is_away):
                     raise
                 continue
             if isinstance(reply, hiredis.ReplyError):
@@ -216,6 +217,10 @@ class SteppedStore(Store):
         """Return a hash as text: read once, however often its reader runs again."""
         reply = self.run("HGETALL", key)
         return self._port.hear(lambda: {f.decode(): v.decode() for f, v in reply.items()})
+
+    def _is_away(self) -> bool:
+        away, self._line.outage = self._line.outage, False
+        return away
 
     def _ask(self, command: Sequence[Any]) -> Any:
         line = self._line

@@ -28,7 +28,7 @@ __all__ = ["Node"]
 
 T = TypeVar("T")
 #: Processes that a node has room for.
-ROOM = 2
+ROOM = 3
 #: How long the store keeps a lease by itself. The end of one is the simulation's to draw.
 _LONG_MS = 600_000
 _TROUBLE = (ClusterUnreachableError, StoreError)

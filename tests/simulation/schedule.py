@@ -5,29 +5,26 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from celery_actors import routing
 
 from .clients import Actor, Caller, Canceller, Client, Driver, Killer, Reader
-from .history import Call, History, Violation
+from .history import Call, History, Timeline, Violation
 from .network import Server, simulated
 from .node import Node
 from .world import LEASE_SECONDS, World
 
 __all__ = ["CHANNELS", "MODES", "Mode", "Outcome", "run"]
 
-Mode = Literal["once", "again"]
+Mode = Literal["once", "again", "state"]
 #: ``once``: ordinary calls, which run at most once. ``again``: calls with ``max_task_retries=-1``.
-MODES: tuple[Mode, ...] = ("once", "again")
+#: ``state``: those of durable actors, whose state, results and sent calls commit together.
+MODES: tuple[Mode, ...] = ("once", "again", "state")
 _CALLERS = ("alice", "bob", "carol")
 _NODES = 40
 #: What the simulation listens to.
-CHANNELS = (
-    routing.BELL,
-    *(routing.reply_channel(caller) for caller in _CALLERS),
-    *(routing.node_channel(f"node-{number}") for number in range(_NODES)),
-)
+CHANNELS = (routing.BELL, routing.reply_channel("*"), routing.node_channel("*"))
 #: The keys that do not go by themselves.
 _WITHOUT_END = """
 local found = {}
@@ -64,13 +61,17 @@ class Schedule:
     """One schedule."""
 
     def __init__(self, server: Server, seed: int, mode: Mode, *, trace: bool) -> None:
-        self.history = History(at_most_once=mode == "once")
+        self.history = History(at_most_once=mode == "once", durable=mode == "state")
         self.world = world = World(server, seed, self.history, trace=trace)
         draw = world.draw
         limits = draw.choices((-1, 0, 1, 3), (6, 1, 1, 1), k=draw.choice((1, 1, 2)))
         self.actors = [Actor(f"actor-{n}", limit) for n, limit in enumerate(limits)]
+        if mode == "state":
+            world.sink = Actor("sink", -1)
         self._hosts = draw.choice((1, 2, 2, 3))
         self._started = 0
+        self._past: tuple[list[Any], Timeline] | None = None
+        self._rolls_back = draw.random() < 0.1
         self.nodes: list[Node] = []
         calls = self._add_clients(0 if mode == "once" else -1)
         self.history.calls = {call.call_id: call for call in calls}
@@ -82,15 +83,21 @@ class Schedule:
     def _add_clients(self, retries: int) -> list[Call]:
         world, draw = self.world, self.world.draw
         every: list[Call] = []
-        self.driver = Driver(world, self.actors, lambda: not self.callers)
+        created = ([world.sink] if world.sink is not None else []) + self.actors
+        self.driver = Driver(world, created, self._is_idle, self._look)
         self.callers: list[Client] = []
         for name in _CALLERS[: draw.choice((1, 2, 3))]:
             streams = []
             for actor in self.actors:
                 count = draw.choice((0, 1, 3, 5))
-                waits = draw.choices((0.0, 0.3, 2.0), (12, 1, 1), k=count)
-                streams.append((actor, actor.calls(name, waits, retries)))
-                every += streams[-1][1]
+                often = (1, 0, 0) if self._rolls_back else (12, 1, 1)
+                waits = draw.choices((0.0, 0.3, 2.0), often, k=count)
+                calls = [
+                    actor.call(name, sequence, (wait, draw.random() < 0.5), retries)
+                    for sequence, wait in enumerate(waits, 1)
+                ]
+                streams.append((actor, calls))
+                every += calls
             self.callers.append(Caller(world, name, streams))
         others: list[Client] = []
         for call in draw.sample(every, min(len(every), draw.choice((0, 0, 1, 2)))):
@@ -134,10 +141,10 @@ class Schedule:
             self._on_bell(data)
         elif channel.startswith(routing.reply_channel("")):
             for record in json.loads(data):
-                call = self.history.heard(record)
-                for client in self.callers:
-                    if call is not None and client.name == call.caller:
-                        client.wake()
+                self.history.heard(record)
+            for client in self.callers:
+                if channel == routing.reply_channel(client.name):
+                    client.wake()
         else:
             for node in self.nodes:
                 if routing.node_channel(node.name) == channel and not self.world.may_fail(0.2):
@@ -183,6 +190,8 @@ class Schedule:
             self._start_node()
         if world.faults and world.may_fail(0.01):
             self._falter(world.draw.choice(self.nodes))
+        if self._rolls_back and not self.driver.is_ending:
+            self._travel()
         return self.driver.over and not self.callers and not self._is_waiting()
 
     def _falter(self, node: Node) -> None:
@@ -206,6 +215,49 @@ class Schedule:
                 other.renewed(now)
             other.killing = True  # the next tick is not far
             other.wake()
+
+    def _travel(self) -> None:
+        """Remember what the store has, and some time later, give it that again.
+
+        Not while a worker has calls that it has not answered, or has set some aside: it would not
+        notice that the store does not know them any more, or still does.
+        """
+        world, history = self.world, self.history
+        if world.draw.random() > 0.1 or not all(actor.is_created for actor in self.actors):
+            return
+        if self._past is None:
+            self._past = world.remember(), history.remember()
+            return
+        if any(not worker.is_idle for node in self.nodes for worker in node.workers):
+            return
+        world.say("fault", "the store is rolled back")
+        history.counts["rolled back"] += 1
+        world.roll_back(self._past[0])
+        history.roll_back(self._past[1])
+        self._rolls_back = False
+        for client in self.callers:
+            client.wake()
+
+    def _is_idle(self) -> bool:
+        """Tell whether all calls are over, those too that calls have sent."""
+        if self.callers or self.world.has_late:
+            return False
+        return not any(
+            self.history.is_accepted(call) and not self.history.is_over(call.call_id)
+            for call in self.history.calls.values()
+        )
+
+    def _look(self) -> None:
+        """Check what durable actors have kept and sent, before they end."""
+        history, server = self.history, self.world.server
+        if not history.durable:
+            return
+        for actor in (*self.actors, self.world.sink):
+            stored = server.call("GET", actor.keys.state)
+            if stored is not None:
+                history.check_state(actor.actor_id, json.loads(stored))
+        if not history.rolled_back:
+            history.check_sent(self.world.sent)
 
     def _is_waiting(self) -> bool:
         """Tell whether something waits for a node: an actor, or what a lost node has left."""

@@ -17,9 +17,9 @@ from celery_actors.mailbox import Batch, Mailbox
 from celery_actors.messages import Message, outline
 from celery_actors.methods import TERMINATE
 from celery_actors.records import error_record
-from celery_actors.store import Answer, Store, StoreError
+from celery_actors.store import Answer, Durable, Step, Store, StoreError
 
-from .network import WAKE_FD, SteppedWire, Steps, twin
+from .network import WAKE_FD, Line, SteppedWire, Steps, twin
 from .world import Role
 
 if TYPE_CHECKING:
@@ -56,6 +56,10 @@ class Worker(Role):
         self._answers: list[Answer] = []
         self._parked: dict[str, deque[Parked]] = {}
         self._inherited = 0
+        self._state: list[str] = []  # durable: the calls that took effect
+        self._stored: list[str] | None = None
+        self._steps: list[Step] = []  # what they have sent, not committed yet
+        self._sent = 0
         self._mailbox: Mailbox
         super().__init__(node.world, assignment.owner)
         mine = assignment
@@ -79,6 +83,11 @@ class Worker(Role):
         if isinstance(wire, SteppedWire):
             wire.line.woken = True
 
+    @property
+    def is_idle(self) -> bool:
+        """True while it waits for a call and has none."""
+        return isinstance(self.waits, Line) and self.waits.listens and not self.waits.answers
+
     def drain(self) -> None:
         """Let it end after the present call."""
         self.stopping = True
@@ -98,12 +107,8 @@ class Worker(Role):
     def body(self) -> Steps[None]:
         """Start, serve, end."""
         mine, store, steps = self.assignment, self.port.store, self.port.steps
-        fields = {"st": "alive", "pid": 1, "node": self.node.name}
         try:
-            ready = yield from steps(
-                lambda: store.scripts.mark(mine.keys.meta, mine.epoch, mine.owner, fields)
-            )
-            if not ready:
+            if not (yield from self._ready()):
                 return
             yield from steps(self._open)
             if mine.meta["restarts"] != "0":
@@ -114,6 +119,20 @@ class Worker(Role):
                 yield from self._commit()
         except (FencedError, ClusterUnreachableError, StoreError) as error:
             self.world.say(self.name, f"ends: {error}")
+
+    def _ready(self) -> Steps[bool]:
+        """Tell the cluster that the actor lives; False where another process has its place."""
+        mine, store, steps = self.assignment, self.port.store, self.port.steps
+        fields: dict[str, Any] = {"st": "alive", "pid": 1, "node": self.node.name}
+        fence = (mine.epoch, mine.owner)
+        if not self.world.history.durable:
+            return (yield from steps(lambda: store.scripts.mark(mine.keys.meta, *fence, fields)))
+        stored = yield from steps(lambda: store.get(mine.keys.state))
+        self._state = self._stored = json.loads(stored) if stored is not None else []
+        names = (mine.keys.meta, mine.keys.state, mine.keys.journal)
+        first = b"[]" if stored is None else b""
+        words = (names, first, mine.position, *fence)
+        return (yield from steps(lambda: store.scripts.born(*words, fields)))
 
     def _open(self) -> None:
         mine = self.assignment
@@ -146,14 +165,14 @@ class Worker(Role):
             yield from self._one(self._window.popleft())
 
     def _refill(self) -> Steps[bool]:
-        answers, self._answers = self._answers, []
+        batch = self._take_batch()
         if self._mailbox.backlog:
-            calls = yield from self._mail(lambda mailbox: mailbox.commit(Batch(answers), AHEAD))
+            calls = yield from self._mail(lambda mailbox: mailbox.commit(batch, AHEAD))
             if calls:
                 self._window.extend(calls)
                 return True
-        elif answers:
-            yield from self._mail(lambda mailbox: mailbox.commit_and_peek(Batch(answers)))
+        elif batch.answers:
+            yield from self._mail(lambda mailbox: mailbox.commit_and_peek(batch))
         calls, woken = yield from self._mail(lambda mailbox: mailbox.peek())
         self._window.extend(calls)
         if woken:
@@ -162,8 +181,21 @@ class Worker(Role):
 
     def _commit(self) -> Steps[None]:
         if self._answers:
-            answers, self._answers = self._answers, []
-            yield from self._mail(lambda mailbox: mailbox.commit(Batch(answers), 0))
+            batch = self._take_batch()
+            yield from self._mail(lambda mailbox: mailbox.commit(batch, 0))
+
+    def _take_batch(self) -> Batch:
+        answers, self._answers = self._answers, []
+        return Batch(answers, (), self._durable() if answers else None)
+
+    def _durable(self) -> Durable | None:
+        """Return what a durable actor commits with its answers."""
+        if not self.world.history.durable:
+            return None
+        steps, self._steps = self._steps, []
+        state = b"" if self._state == self._stored else json.dumps(self._state).encode()
+        self._stored = self._state
+        return Durable(self.assignment.keys.state, state, steps)
 
     # -- calls ---------------------------------------------------------------------------------------
 
@@ -220,8 +252,26 @@ class Worker(Role):
             yield from self._commit()
         if call_id in self.cancelled:
             return _refusal(message, "was cancelled while it ran")
+        if history.durable:
+            self._state = [*self._state, call_id]
+            number = len(self._state)
+            self._send(message)
         record = {"status": "SUCCESS", "result": [owner, number], "task_id": call_id}
         return answer_to(message, json.dumps(record).encode())
+
+    def _send(self, message: Message) -> None:
+        """Send what a call sends: it goes with the commit."""
+        sink = self.world.sink
+        if sink is not None and message.args[1]:
+            self._sent += 1
+            session = self.assignment.session
+            call = sink.call(session, self._sent, (0.0, False), -1)
+            self.world.sent.setdefault(message.call_id, []).append(call.call_id)
+            self.world.history.calls[call.call_id] = call
+            keys = (sink.keys.queue, sink.keys.meta, sink.keys.callers)
+            self._steps.append(
+                Step("submit", keys, (session, self._sent, self._sent - 1, call.message))
+            )
 
     def _woken(self) -> Steps[None]:
         self.awake = False
@@ -247,7 +297,8 @@ class Worker(Role):
         yield from self.port.steps(lambda: aside.start(call.position))
         answer = yield from self._execute(call.message)
         if answer is not None:
-            yield from self.port.steps(lambda: aside.settle(call.position, answer, [], ()))
+            durable = self._durable()
+            yield from self.port.steps(lambda: aside.settle(call.position, answer, [], (), durable))
 
 
 def _refusal(message: Message, text: str) -> Answer:

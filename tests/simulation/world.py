@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import random
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,6 +17,17 @@ __all__ = ["Role", "World"]
 
 #: Steps after which something hangs. A schedule has some hundred.
 LIMIT = 4_000
+_REMEMBER = """
+local found = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  found[#found + 1] = key
+  found[#found + 1] = math.max(0, redis.call('PTTL', key))
+  found[#found + 1] = redis.call('DUMP', key)
+end
+return found"""
+_ROLL_BACK = """
+redis.call('FLUSHDB')
+for i = 1, #ARGV, 3 do redis.call('RESTORE', ARGV[i], ARGV[i + 1], ARGV[i + 2]) end"""
 #: Seconds for which a node's lease lasts.
 LEASE_SECONDS = 3.0
 
@@ -95,6 +106,8 @@ class World:
         self.leases: dict[str, float] = {}  # of node runs: until when
         self.suspects: set[str] = set()  # node runs that were without a lease once
         self.on_push: Callable[[str, bytes], None] = lambda _channel, _data: None
+        self.sink: Any = None  # the actor to which durable ones send calls
+        self.sent: dict[str, list[str]] = {}  # those calls, by the call that has made them
         self.steps = 0
         self.trace: list[str] | None = [] if trace else None
         self._lines: dict[int, Line] = {}
@@ -277,6 +290,34 @@ class World:
         self.faults -= 1
         return True
 
+    @property
+    def has_late(self) -> bool:
+        """Tell whether a request is still under way whose sender has given up."""
+        return bool(self._late)
+
+    def remember(self) -> list[Any]:
+        """Return everything that the store has."""
+        found: list[Any] = self.server.call("EVAL", _REMEMBER, 0)
+        return found
+
+    def roll_back(self, to: list[Any]) -> None:
+        """Give the store what it had then: a replica that has not heard of the rest takes over.
+
+        That takes longer than anybody repeats one command, so all that is under way fails.
+        """
+        self.server.call("EVAL", _ROLL_BACK, 0, *to)
+        self.suspects |= self.leases.keys()
+        names = [name.decode() for name in self.server.call("HKEYS", routing.NODES)]
+        held = [name for name in names if self.server.call("EXISTS", routing.lease_key(name))]
+        self.leases = dict.fromkeys(held, self.clock.now + LEASE_SECONDS)
+        self.suspects |= self.leases.keys()
+        self._late.clear()
+        self._blocked.clear()
+        for line in self._lines.values():
+            line.outage = bool(line.asked or line.answers)
+            line.answers.clear()
+            line.cut()
+
     def deliver_late(self) -> None:
         """Let every request arrive that is still under way."""
         for words in self._late:
@@ -294,8 +335,6 @@ def _shown(name: str, words: Words) -> str:
 
 
 def _id_in(text: str) -> str:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return text[:20] + "…"
-    return f"<{found.get('task_id') or found.get('headers', {}).get('id')}>"
+    """Return what tells a long word from others: the id in a message or a result."""
+    found = re.search(r'"(?:task_id|id)":"([^"]+)"', text)
+    return f"<{found[1]}>" if found else text[:20] + "…"

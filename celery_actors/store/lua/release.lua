@@ -6,20 +6,26 @@
 --      5 '1' a restart is allowed, 'frozen' it stands still from now on  6 cause
 --      7 '1' __init__ raised  8 creation message  9 need label  10 actor id  11 result lifetime
 --      12 number of results  13 number of messages to put back  14 number of positions out of line
---      15 'go' and  16 'st' of meta  17 number of begun calls, or '' where any of those out of line
---      may have begun
---      18.. results (see post_results); then the messages to put back, newest first; then pairs of
+--      15 'go' and  16 'st' of meta  17 begun, sorted as text, with blanks between, or '*' where any
+--      of those out of line may have begun  18 the oldest and  19 the newest of the calls to take
+--      20.. results (see post_results); then the messages to put back, newest first; then pairs of
 --      position out of line and its message for the next run, or '' to drop it
--- Returns 'restarting', 'frozen', 'dead', or -10 fenced / -11 moved on: the process still lived, or
--- words of it were still on their way, so what has begun is to be looked at again.
+-- Returns 'restarting', 'frozen', 'dead', or -10 fenced / -11 moved on: the process still lived, words
+-- of it were still on their way or a call was cancelled, so all that is to be looked at again.
 --@include post_results
 local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'ap', 'restarts', 'needs', 'go', 'st')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return -10 end
 local pos, taken = tonumber(ARGV[3]), tonumber(ARGV[4])
 if tonumber(meta[3]) ~= pos or meta[6] ~= ARGV[15] or meta[7] ~= ARGV[16] then return -11 end
-if ARGV[17] ~= '' and redis.call('SCARD', KEYS[7]) ~= tonumber(ARGV[17]) then return -11 end
+if ARGV[17] ~= '*' then
+  local begun = redis.call('SMEMBERS', KEYS[7])
+  table.sort(begun)
+  if table.concat(begun, ' ') ~= ARGV[17] then return -11 end
+end
+if taken > 0 and (redis.call('LINDEX', KEYS[1], -1) ~= ARGV[18]
+    or redis.call('LINDEX', KEYS[1], -taken) ~= ARGV[19]) then return -11 end
 local results, back, aside = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
-local first = 18 + 3 * results + back
+local first = 20 + 3 * results + back
 for i = first, first + 2 * aside - 1, 2 do
   if redis.call('HEXISTS', KEYS[3], ARGV[i]) == 0 then return -11 end
 end
@@ -33,7 +39,7 @@ for i = first, first + 2 * aside - 1, 2 do
   end
 end
 redis.call('DEL', KEYS[7])
-post_results(18, results, ARGV[11])
+post_results(20, results, ARGV[11])
 redis.call('SREM', KEYS[4], ARGV[10])
 local ap = string.format('%.0f', pos + taken - back)
 if ARGV[5] == '1' then

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,21 @@ def test_nothing_is_settled_that_others_own_or_nobody_knows(
 
     assert actor.meta["own"] == "node-2|n1"
     assert outcomes(store) == {}
+    assert owned(store) == []
+
+
+def test_an_actor_of_a_process_before_the_present_one_restarts(
+    store: Store, reconcile: Reconciler, ended: list[WorkerProcess]
+) -> None:
+    # The store was rolled back: it names a process of this node that had ended before.
+    actor = serving(store, call(1))
+    latest = replace(process_of(actor), owner=f"{NODE}|n2")
+
+    reconcile.ended(worker_of(latest, ended), KILLED)
+    assert owned(store) == [actor.actor_id]
+    reconcile.compare(times=2)
+
+    assert actor.meta["st"] == "restarting"
     assert owned(store) == []
 
 

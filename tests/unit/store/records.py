@@ -10,7 +10,7 @@ from typing import Any
 
 from celery_actors import directory, routing
 from celery_actors.need import Need
-from celery_actors.store import Answer, Claim, Store
+from celery_actors.store import Answer, Claim, Seen, Store
 from celery_actors.store.scripts import flatten
 
 NODE = "node-1"
@@ -140,9 +140,12 @@ class StoredActor:
                 self.actor_id, self.keys.queue, "Counter"),
             "need": "none", "actor_id": self.actor_id, "ttl": TTL,
             "answers": answered, "returned": [], "aside": [],
-            "seen": (self.meta["go"], self.meta["st"], None),
         }  # fmt: skip
-        return self.store.scripts.release(names, **{**given, **changed})
+        given.update(changed)
+        taken = [text.encode() for text in self.waiting[: given["settled"]]]
+        ends = (taken[0], taken[-1]) if taken else ()
+        given.setdefault("seen", Seen(self.meta["go"], self.meta["st"], None, *ends))
+        return self.store.scripts.release(names, **given)
 
     def passivate(self, incarnation: str = NODE) -> bool:
         """Let the owner say that it has been idle for long."""
