@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from celery_actors import routing
+from celery_actors.address import Address
 from celery_actors.assignment import Assignment
 from celery_actors.errors import ClusterUnreachableError
 from celery_actors.need import Need
@@ -15,7 +16,6 @@ from celery_actors.node.recovery import Lost, node_lost
 from celery_actors.node.supervisor import (
     LEASE_MS,
     MARGIN_SECONDS,
-    PATIENCE_SECONDS,
     TICK_SECONDS,
 )
 from celery_actors.store import Claim, StoreError
@@ -47,6 +47,7 @@ class Node(Role):
         self._label = Need().label
         super().__init__(world, name)
         self._reconcile: Any = Reconcile(self.port.store, name, "host", TTL)
+        self._patience = Address.parse("redis://").patience
         self._trusted = 0.0  # until when its processes count on its lease
         self._renewed = world.clock.now
         self._steady = self._renewed - LEASE_MS / 1000  # it has been here for a while
@@ -140,7 +141,7 @@ class Node(Role):
         except _TROUBLE as error:
             self.world.say(self.name, str(error))
             self._reconcile.hasten()
-            return self.world.clock.now - self._renewed < PATIENCE_SECONDS
+            return self.world.clock.now - self._renewed < self._patience
 
     def _try_to_tick(self, first: bool) -> Steps[bool]:
         store, steps, now = self.port.store, self.port.steps, self.world.clock.monotonic

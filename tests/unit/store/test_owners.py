@@ -8,6 +8,7 @@ import pytest
 
 from celery_actors import routing
 from celery_actors.store import Store
+from celery_actors.store.scripts import Seen
 from tests.unit.store.records import (
     NODE,
     StoredActor,
@@ -177,13 +178,13 @@ def test_a_lost_process_that_had_gone_on_is_looked_at_again(
 def test_a_lost_process_that_has_begun_a_call_since_is_looked_at_again(
     actor: StoredActor, store: Store
 ) -> None:
-    before = actor.meta["go"], actor.meta["st"], 0
+    before = Seen(actor.meta["go"], actor.meta["st"], ())
     actor.commit(0, [], want=2)
     assert actor.release(0, [], seen=before) == -11
     assert actor.meta["st"] == "starting"
 
     store.run("SADD", actor.keys.begun, "7")
-    assert actor.release(0, [], seen=(actor.meta["go"], actor.meta["st"], 0)) == -11
+    assert actor.release(0, [], seen=Seen(actor.meta["go"], actor.meta["st"], ())) == -11
     assert actor.meta["st"] == "starting"
 
 
