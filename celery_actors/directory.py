@@ -218,8 +218,9 @@ def actors(store: Store) -> list[ActorRecord]:
 def end(store: Store, actor_id: str, queue: str, cause: str, ttl: int) -> None:
     """End an actor for good: fence its process, answer its calls, free its name."""
     keys = routing.ActorKeys(queue, actor_id)
-    words = (actor_id, cause, f"{routing.PREFIX}:node:", REMEMBER_SECONDS)
-    store.scripts.kill(keys.meta, routing.NAMES, *words)
+    names = (keys.meta, routing.NAMES, routing.DYING)
+    words = (actor_id, cause, f"{routing.PREFIX}:node:", REMEMBER_SECONDS, keys.thing)
+    store.scripts.kill(names, *words)
     reap(store, actor_id, queue, ttl)
 
 
@@ -247,17 +248,25 @@ def wake(store: Store, record: ActorRecord, state: str) -> bool:
 def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
     """Answer every waiting call of a dead actor, then free its keys. Any process may help.
 
-    One that stands still keeps its keys.
+    One that stands still keeps its keys. The actor is among the dying until all is done: nodes look
+    there, should this process end before.
     """
+    _answer_and_bury(store, actor_id, queue, ttl)
+    store.run("SREM", routing.DYING, routing.ActorKeys(queue, actor_id).thing)
+
+
+def _answer_and_bury(store: Store, actor_id: str, queue: str, ttl: int) -> None:
     keys = routing.ActorKeys(queue, actor_id)
     bury = [queue, keys.meta, keys.callers, keys.parked, keys.spec, routing.NAMES, routing.ACTORS]
     durable = (keys.state, keys.journal, keys.steps)
     while True:
         meta = store.hash(keys.meta)
         frozen = meta.get("st") == "frozen"
+        record = ActorRecord(actor_id, meta)
+        if meta.get("st") == "buried":
+            _clear_up(store, record, ttl)
         if meta.get("st") != "dead" and not frozen:
             return
-        record = ActorRecord(actor_id, meta)
         store.scripts.unpark(queue, keys.meta, keys.parked, keys.begun, meta["ep"])
         meta = store.hash(keys.meta)
         waiting = list(reversed(store.run("LRANGE", queue, -_REAP_CHUNK, -1)))
@@ -288,15 +297,22 @@ def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
         if store.scripts.bury(
             [*bury, job, keys.tokens, owner, *durable], actor_id, REMEMBER_SECONDS
         ):
-            # It may never have been started: nobody will ask for it any more.
-            asked = creation_message(actor_id, queue, record.class_name)
-            store.run("LREM", routing.creation_queue(meta["need"]), 0, asked)
-            store.run("UNLINK", *queue_remains(queue))
-            drop(store, [*json.loads(meta.get("carried", "[]")), *ties])
-            end_created(store, actor_id, ttl)
-            if meta.get("free"):
-                leave(store, actor_id, ttl)
+            drop(store, ties)
+            _clear_up(store, record, ttl)
             return
+
+
+def _clear_up(store: Store, record: ActorRecord, ttl: int) -> None:
+    """Remove what a buried actor leaves beside its keys, and end what it had created."""
+    meta, keys = record.meta, record.keys
+    # It may never have been started: nobody will ask for it any more.
+    asked = creation_message(record.actor_id, keys.queue, record.class_name)
+    store.run("LREM", routing.creation_queue(meta["need"]), 0, asked)
+    store.run("UNLINK", *queue_remains(keys.queue))
+    drop(store, json.loads(meta.get("carried", "[]")))
+    end_created(store, record.actor_id, ttl)
+    if meta.get("free"):
+        leave(store, record.actor_id, ttl)
 
 
 def end_created(store: Store, actor_id: str, ttl: int) -> None:

@@ -76,6 +76,9 @@ class Mailbox:
         except _TRY_AGAIN:
             self._connect_patiently()
 
+    def _connect_patiently(self) -> None:
+        patiently(lambda: self._connect(load=True), PATIENCE_SECONDS, _TRY_AGAIN)
+
     def _connect(self, *, load: bool) -> None:
         self._wire = Wire(self._address)
         if load:
@@ -105,10 +108,11 @@ class Mailbox:
             if reply is not None:
                 self._mark_begun()
         except _TRY_AGAIN:
-            self._reconnect()
-            # A call that was on its way to us is in a shared worker's own list now. An actor's is
-            # where it was: look again.
-            return (self._fetch(Batch(), 64, own_only=True) if self._source else []), False
+            if self._source:  # a call that was on its way to us is in our own list now
+                return self._fetch_again(Batch(), 64, own_only=True), False
+            self._wire.close()
+            self._connect_patiently()
+            return [], False  # an actor's is where it was: look again
         self._peeking = False
         return ([] if reply is None else [reply]), False
 
@@ -153,8 +157,7 @@ class Mailbox:
         try:
             return self._fetch(batch, want, own_only=False)
         except _TRY_AGAIN:
-            self._reconnect()
-            return self._fetch(batch, want, own_only=want == 0)
+            return self._fetch_again(batch, want, own_only=want == 0)
 
     def commit_and_peek(self, batch: Batch) -> None:
         """Settle calls and start to wait for the next one, in one write.
@@ -168,13 +171,22 @@ class Mailbox:
             self._take(self._wire.read(), len(batch.answers))
             self._peeking = True
         except _TRY_AGAIN:
-            self._reconnect()
-            self._fetch(batch, 0, own_only=False)
+            self._fetch_again(batch, 0, own_only=False)
 
     def _fetch(self, batch: Batch, want: int, *, own_only: bool) -> list[bytes]:
         source = "" if own_only and self._source else self._source
         self._wire.send(self._pack(batch, want, source))
         return self._take(self._wire.read(), len(batch.answers))
+
+    def _fetch_again(self, batch: Batch, want: int, *, own_only: bool) -> list[bytes]:
+        """Do the same on a new connection, and on another one where that breaks, too."""
+
+        def attempt() -> list[bytes]:
+            self._wire.close()
+            self._connect(load=True)
+            return self._fetch(batch, want, own_only=own_only)
+
+        return patiently(attempt, PATIENCE_SECONDS, _TRY_AGAIN)
 
     def _pack(self, batch: Batch, want: int, source: str) -> bytes:
         answers, durable = batch.answers, batch.durable
@@ -205,13 +217,6 @@ class Mailbox:
         self._wire.send(Scripts.pack("take", names, *words))
         check_owned(self._wire.read(), self.position)
         self.position += 1
-
-    def _reconnect(self) -> None:
-        self._wire.close()
-        self._connect_patiently()
-
-    def _connect_patiently(self) -> None:
-        patiently(lambda: self._connect(load=True), PATIENCE_SECONDS, _TRY_AGAIN)
 
     def close(self) -> None:
         """Close the connection."""

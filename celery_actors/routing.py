@@ -32,6 +32,7 @@ NODES = f"{PREFIX}:nodes"  # HASH incarnation -> JSON description
 SESSIONS = f"{PREFIX}:sessions"  # ZSET session -> expiry in store milliseconds
 NAMES = f"{PREFIX}:names"  # HASH "<namespace>\x1f<name>" -> actor id
 ACTORS = f"{PREFIX}:actors"  # HASH actor id -> actor queue, living actors only
+DYING = f"{PREFIX}:dying"  # SET of actors (as in ties) whose calls are not all answered yet
 NEEDS = f"{PREFIX}:needs"  # HASH need label -> JSON need
 GROUPS = f"{PREFIX}:groups"  # SET of placement groups
 GROUP_NAMES = f"{PREFIX}:groups:names"  # HASH name -> placement group

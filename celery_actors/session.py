@@ -43,7 +43,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-SESSION_MS = 10_000
 RENEW_SECONDS = 3.0
 #: Seconds for which a driver waits for a node whose lease is over: as long as a lease lasts.
 LATE_SECONDS = 3.0
@@ -78,7 +77,7 @@ class _Session:
         now = time.monotonic()
         if self.runtime is not None and now - self._renewed > RENEW_SECONDS:
             self._renewed = now
-            words = (self.runtime.session, SESSION_MS, "")
+            words = (self.runtime.session, registry.SESSION_MS, "")
             self.runtime.mux.post(Scripts.pack("renew_session", [routing.SESSIONS], *words))
 
     def watchdog(self) -> None:
@@ -285,7 +284,7 @@ def _join(
     path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109 - a string is what is sent
     record = {"path": path, "namespace": context.namespace}
     context.store.run("SET", routing.session_key(context.session), json.dumps(record))
-    context.store.scripts.begin_session(routing.SESSIONS, context.session, SESSION_MS)
+    context.store.scripts.begin_session(routing.SESSIONS, context.session, registry.SESSION_MS)
     node_id = local.node_id if local else next(iter(context.store.hash(routing.NODES)), "")
     session.context = ClusterContext(
         address.celery_url, context.namespace, node_id, context.session, context, shutdown

@@ -151,7 +151,7 @@ class _Hosted:
         """Report a constructor that raised: the actor has ended before it began.
 
         Raises:
-            ClusterUnreachableError: that is what it raised: no fault of the actor's, which restarts.
+            ClusterUnreachableError: it raised that; the actor may restart.
         """
         if isinstance(error, ClusterUnreachableError):
             raise error

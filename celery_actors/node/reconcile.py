@@ -1,7 +1,8 @@
 """What a node owns in the store and has no process for: found and settled.
 
 A process may end while the store does not answer, and a step may be done whose reply never came.
-Other nodes settle nothing of that: this one lives.
+Other nodes settle nothing of that: this one lives. Actors that died while whoever was to answer
+their calls died too are everybody's.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ _UNKNOWN = "its process is gone, and how it ended is not known"
 
 
 class Orphan(NamedTuple):
-    """An actor, shared worker or session without a process, and the owner it has in the store."""
+    """An actor, shared worker or session without a process, and the owner it has in the store.
+
+    Of a dying actor: its queue.
+    """
 
     name: str
     owner: str
@@ -54,7 +58,7 @@ class Reconcile:
         self._host = host
         self._ttl = ttl
         self._unsettled: list[tuple[WorkerProcess, Lost]] = []
-        self._owned, self._sessions = TwoLooks(), TwoLooks()
+        self._owned, self._sessions, self._dying = TwoLooks(), TwoLooks(), TwoLooks()
         self._ticks = 0
 
     def ended(self, worker: WorkerProcess, lost: Lost) -> None:
@@ -76,12 +80,17 @@ class Reconcile:
         """Settle what has no process; ``present`` is what has one. To be called once a tick."""
         self._settle_the_rest(present)
         self._ticks += 1
-        if self._ticks >= TICKS or self._owned.suspects or self._sessions.suspects:
+        looks = (self._owned, self._sessions, self._dying)
+        if self._ticks >= TICKS or any(each.suspects for each in looks):
             self._ticks = 0
             for orphan in self._owned.look(self._without_process(present)):
                 self._give_up(orphan)
             for session in self._sessions.look(self._sessions_left(present)):
                 session_lost(self._store, self._incarnation, session.name, self._ttl)
+            dying = [Orphan(*thing.split("|")[::-1]) for thing in self._texts(routing.DYING)]
+            for actor_id, queue in self._dying.look(dying):
+                logger.warning("nobody has answered the calls of dead actor %s; helping", actor_id)
+                directory.reap(self._store, actor_id, queue, self._ttl)
 
     def _settle_the_rest(self, present: Collection[Assignment]) -> None:
         running = {each.actor_id for each in present}
@@ -109,7 +118,7 @@ class Reconcile:
         """Return what this node run owns and has no process for."""
         unsettled = [worker.assignment for worker, _ in self._unsettled]  # better known than here
         running = {each.actor_id or each.worker_id for each in (*present, *unsettled)}
-        owned = self._store.texts("SMEMBERS", routing.owned_key(self._incarnation))
+        owned = self._texts(routing.owned_key(self._incarnation))
         return [Orphan(name, self._owner_of(name)) for name in owned if name not in running]
 
     def _owner_of(self, name: str) -> str:
@@ -134,5 +143,8 @@ class Reconcile:
     def _sessions_left(self, present: Collection[Assignment]) -> list[Orphan]:
         """Return the sessions of this node run's workers whose processes are gone."""
         running = {each.session for each in present}
-        known = self._store.texts("SMEMBERS", routing.sessions_key(self._incarnation))
+        known = self._texts(routing.sessions_key(self._incarnation))
         return [Orphan(session, "") for session in known if session not in running]
+
+    def _texts(self, key: str) -> list[str]:
+        return self._store.texts("SMEMBERS", key)

@@ -134,11 +134,12 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
     need = meta["need"]
     outcome = store.scripts.release(
         [keys.queue, keys.meta, keys.parked, routing.owned_key(actor.incarnation),
-         routing.creation_queue(need), routing.BELL, keys.begun, routing.NEEDS],
+         routing.creation_queue(need), routing.BELL, keys.begun, routing.NEEDS,
+         routing.DYING],
         epoch=meta["ep"], owner=meta["own"], position=position, settled=len(begun),
         next_state=next_state, cause=lost.frozen or lost.cause, init_failed=lost.init_failed,
         need=need, actor_id=actor.actor_id, ttl=ttl, answers=answers, returned=returned[::-1],
-        aside=aside, go=meta["go"], begun=marks,
+        aside=aside, go=meta["go"], begun=marks, thing=keys.thing,
         creation=directory.creation_message(actor.actor_id, keys.queue, actor.class_name),
     )  # fmt: skip
     if isinstance(outcome, str):

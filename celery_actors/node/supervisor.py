@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from .. import directory, routing
+from .. import directory, registry, routing
 from ..assignment import Assignment, LogBatch, NodeSettings
 from ..errors import GROUP_REMOVED, ClusterUnreachableError
 from ..gpu import Devices
@@ -232,12 +232,15 @@ class Supervisor:
         for actor_id in kills:
             self._kill_actor(actor_id)
         # After a pause of ours or of the store, others may be as alive as we are and only not
-        # have renewed yet: judge them after one whole lease.
-        if now - self._steady_since >= LEASE_MS / 1000:
+        # have renewed yet: judge them after one whole lease of theirs.
+        steady_ms = (now - self._steady_since) * 1000
+        if steady_ms >= LEASE_MS:
             for incarnation in dead:
                 logger.warning("node %s is lost; taking over what it owned", incarnation)
                 node_lost(self._store, incarnation, self._ttl)
+        if steady_ms >= registry.SESSION_MS:
             for session in sessions:
+                logger.warning("driver %s is lost; ending its actors", session)
                 end_session(self._store, session, self._ttl)
         self._look()
         if not self._stop:

@@ -128,9 +128,14 @@ class Scripts:
 
     @staticmethod
     def load(run: Run) -> None:
-        """Make every script known to the server."""
-        for source in SOURCES.values():
-            run("SCRIPT", "LOAD", source)
+        """Make every script known to the server.
+
+        One question where it knows them: after its restart a hundred processes may ask at once.
+        """
+        known = run("SCRIPT", "EXISTS", *_SHA.values())
+        for source, there in zip(SOURCES.values(), known, strict=True):
+            if not there:
+                run("SCRIPT", "LOAD", source)
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -245,18 +250,20 @@ class Scripts:
         aside: Sequence[tuple[str, bytes]],
         go: str,
         begun: int,
+        thing: str,
     ) -> str | int:
         """Settle or return the started calls of a lost process; restart or end its actor.
 
         ``next_state``: "1" it restarts, "frozen" it stands still, "" it is dead.
         ``returned`` are messages to run again, newest first; ``aside`` pairs of a position out of
-        line and its message for the next run, empty to drop it. ``go`` and ``begun`` are the marks of
-        what had begun that all this was decided by: a process that lives may have gone on.
+        line and its message for the next run, empty to drop it. ``go`` and ``begun`` are the marks
+        of what had begun that all this was decided by: a process that lives may have gone on.
+        ``thing`` is the actor's name in ties.
         """
         reply = self._eval(
             "release", keys, epoch, owner, position, settled, next_state, cause,
             "1" if init_failed else "", creation, need, actor_id, ttl, len(answers),
-            len(returned), len(aside), go, begun, *flatten(answers), *returned,
+            len(returned), len(aside), go, begun, thing, *flatten(answers), *returned,
             *(word for pair in aside for word in pair),
         )  # fmt: skip
         return reply if isinstance(reply, int) else _text(reply)
@@ -266,10 +273,11 @@ class Scripts:
         return bool(self._eval("wake", keys, creation, need, state))
 
     def kill(
-        self, meta: str, names: str, actor_id: str, cause: str, node_prefix: str, remember: int
-    ) -> bool:
+        self, keys: Sequence[str], actor_id: str, cause: str, node_prefix: str, remember: int,
+        thing: str,
+    ) -> bool:  # fmt: skip
         """Declare an actor dead, free its name; True when it was alive."""
-        return bool(self._eval("kill", [meta, names], actor_id, cause, node_prefix, remember))
+        return bool(self._eval("kill", keys, actor_id, cause, node_prefix, remember, thing))
 
     def cancel(
         self, queue: str, meta: str, mark: str, call_id: str, seconds: int, ttl: int,

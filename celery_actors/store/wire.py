@@ -123,7 +123,7 @@ class Wire:
         self._write_lock = threading.Lock()
         self._poll = select.poll()
         self._poll.register(self.sock, select.POLLIN)
-        self._timeout: float | None = None
+        self._aborted = False
 
     def send(self, data: bytes) -> None:
         """Write packed commands.
@@ -148,7 +148,7 @@ class Wire:
             StoreUnreachableError: the connection is broken.
         """
         ready = self._ready
-        if ready:
+        if ready and not self._aborted:
             self._ready = deque()
             return list(ready)
         replies: list[Any] = []
@@ -162,6 +162,9 @@ class Wire:
     def fill(self, timeout: float | None) -> bool:
         """Read what has arrived; False where nothing did within ``timeout`` seconds."""
         try:
+            if self._aborted:
+                # Replies may still lie in the socket, behind others that were taken and lost.
+                raise ConnectionAbortedError("broken by this process")
             if timeout is not None and not self._poll.poll(timeout * 1000):
                 return False
             size = self.sock.recv_into(self._buffer)
@@ -206,6 +209,7 @@ class Wire:
 
     def abort(self) -> None:
         """Break the connection from another thread, so that a blocked reader returns."""
+        self._aborted = True
         try:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.sock.shutdown(socket.SHUT_RDWR)

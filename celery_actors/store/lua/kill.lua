@@ -1,6 +1,7 @@
 -- Declare an actor dead and fence its process at once. Its node kills the process.
--- KEYS 1 meta (HASH)  2 names (HASH)
+-- KEYS 1 meta (HASH)  2 names (HASH)  3 dying (SET)
 -- ARGV 1 actor id  2 cause  3 key prefix of nodes  4 seconds to remember one that had died before
+--      5 the actor's name in ties
 -- Returns 1 killed now, 0 already dead or unknown. Its name is free from now on.
 local meta = redis.call('HMGET', KEYS[1], 'st', 'ep', 'own', 'keeps', 'name')
 if meta[4] then
@@ -9,6 +10,7 @@ if meta[4] then
   redis.call('EXPIRE', KEYS[1], ARGV[4])
 end
 if not meta[1] or meta[1] == 'dead' or meta[1] == 'buried' then return 0 end
+redis.call('SADD', KEYS[3], ARGV[5])
 redis.call('HSET', KEYS[1], 'st', 'dead', 'own', '@reaper', 'cause', ARGV[2], 'killed', '1',
   'ep', string.format('%.0f', tonumber(meta[2]) + 1))
 local incarnation = string.match(meta[3], '^([^|]+)|')

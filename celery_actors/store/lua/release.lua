@@ -1,13 +1,13 @@
 -- An actor's process is gone: settle or return the calls that had started, then restart it or
 -- declare it dead. Only for the (epoch, owner) that held it.
 -- KEYS 1 mailbox  2 meta  3 out of line  4 what the node run owns (SET)  5 creation queue  6 bell
---      7 begun (SET)  8 needs (HASH)
+--      7 begun (SET)  8 needs (HASH)  9 dying (SET)
 -- ARGV 1 epoch  2 owner  3 position  4 calls to take from the mailbox (the oldest)
 --      5 '1' a restart is allowed, 'frozen' it stands still from now on  6 cause  7 '1' __init__ raised  8 creation message  9 need label
 --      10 actor id  11 result lifetime  12 number of results  13 number of messages to put back
 --      14 number of positions out of line  15 how far calls were marked as begun when that was
---      looked at  16 number of positions in begun then
---      17.. results (see post_results); then the messages to put back, newest first; then pairs of
+--      looked at  16 number of positions in begun then  17 the actor's name in ties
+--      18.. results (see post_results); then the messages to put back, newest first; then pairs of
 --      position out of line and its message for the next run, or '' to drop it
 -- Returns 'restarting', 'frozen', 'dead', or -10 fenced / -11 moved on: the process lives, and calls
 -- have begun or ended since somebody looked.
@@ -19,7 +19,7 @@ if tonumber(meta[3]) ~= pos or meta[6] ~= ARGV[15] then return -11 end
 if redis.call('SCARD', KEYS[7]) ~= tonumber(ARGV[16]) then return -11 end
 local results, back, aside = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
 if taken > 0 then redis.call('LTRIM', KEYS[1], 0, -taken - 1) end
-local at = 17 + 3 * results
+local at = 18 + 3 * results
 for i = at, at + back - 1 do redis.call('RPUSH', KEYS[1], ARGV[i]) end
 at = at + back
 for i = at, at + 2 * aside - 1, 2 do
@@ -30,7 +30,7 @@ for i = at, at + 2 * aside - 1, 2 do
   end
 end
 redis.call('DEL', KEYS[7])
-post_results(17, results, ARGV[11])
+post_results(18, results, ARGV[11])
 redis.call('SREM', KEYS[4], ARGV[10])
 local ap = string.format('%.0f', pos + taken - back)
 if ARGV[5] == '1' then
@@ -41,6 +41,7 @@ if ARGV[5] == '1' then
   redis.call('PUBLISH', KEYS[6], ARGV[9])
   return 'restarting'
 end
+redis.call('SADD', KEYS[9], ARGV[17])
 local state = ARGV[5] == 'frozen' and 'frozen' or 'dead'
 redis.call('HSET', KEYS[2], 'st', state, 'own', '@reaper', 'ap', ap,
   'ep', string.format('%.0f', tonumber(meta[1]) + 1), 'cause', ARGV[6], 'init_failed', ARGV[7])

@@ -205,6 +205,39 @@ def test_a_session_without_a_process_is_ended(store: Store, reconcile: Reconcile
     assert store.run("EXISTS", routing.gone_key("s-1")) == 0
 
 
+def test_calls_of_a_dead_actor_are_answered_though_nobody_lives_who_knows_of_its_death(
+    store: Store, reconcile: Reconciler
+) -> None:
+    killed, lost = StoredActor(store, "actor-1", "one"), StoredActor(store, "actor-2", "two")
+    start_node(store)
+    for actor, number in ((killed, 1), (lost, 2)):
+        actor.create()
+        actor.claim(nonce=f"n{number}")
+        actor.submit(1, call(number))
+    killed.kill()  # and whoever asked for it has ended before it could answer
+    assert lost.release(0, [], next_state="") == "dead"
+
+    reconcile.compare(times=2)
+
+    assert outcomes(store) == {"1": "ActorDiedError", "2": "ActorDiedError"}
+    assert store.run("HLEN", routing.ACTORS) == 0
+    assert store.run("EXISTS", routing.DYING) == 0
+
+
+def test_what_a_buried_actor_leaves_is_removed_though_its_grave_digger_has_ended(
+    store: Store, reconcile: Reconciler
+) -> None:
+    actor = StoredActor(store)
+    actor.create()
+    actor.kill()
+    assert actor.bury()
+
+    reconcile.compare(times=2)
+
+    assert store.run("LLEN", actor.creations) == 0
+    assert store.run("EXISTS", routing.DYING) == 0
+
+
 def test_without_trouble_a_node_compares_now_and_then(store: Store, reconcile: Reconciler) -> None:
     actor = serving(store)
 

@@ -127,7 +127,8 @@ class StoredActor:
     def release(self, position: int, answered: Sequence[Answer], **changed: Any) -> str | int:
         """Let the node report that the actor's process is gone."""
         names = [self.keys.queue, self.keys.meta, self.keys.parked, routing.owned_key(NODE),
-                 self.creations, routing.BELL, self.keys.begun, routing.NEEDS]  # fmt: skip
+                 self.creations, routing.BELL, self.keys.begun, routing.NEEDS,
+                 routing.DYING]  # fmt: skip
         given: dict[str, Any] = {
             "epoch": self.epoch, "owner": self.owner, "position": position,
             "settled": len(answered), "next_state": "1", "cause": "killed", "init_failed": False,
@@ -136,12 +137,15 @@ class StoredActor:
             "need": "none", "actor_id": self.actor_id, "ttl": TTL,
             "answers": answered, "returned": [], "aside": [],
             "go": self.meta.get("go", "0"), "begun": self.store.run("SCARD", self.keys.begun),
+            "thing": self.keys.thing,
         }  # fmt: skip
         return self.store.scripts.release(names, **{**given, **changed})
 
     def kill(self, cause: str = "ray.kill") -> bool:
-        words = (self.actor_id, cause, NODE_PREFIX, 100)
-        return self.store.scripts.kill(self.keys.meta, routing.NAMES, *words)
+        names = (self.keys.meta, routing.NAMES, routing.DYING)
+        return self.store.scripts.kill(
+            names, self.actor_id, cause, NODE_PREFIX, 100, self.keys.thing
+        )
 
     def bury(self) -> bool:
         keys = self.keys
