@@ -119,10 +119,10 @@ class Mailbox:
             if reply is not None:
                 self._mark_begun()
         except _TRY_AGAIN:
+            if self._source:  # a call that was on its way to us is in our own list now
+                return self._fetch_again(Batch(), 64, own_only=True), False
             self._reconnect(0)
-            # A call that was on its way to us is in a shared worker's own list now. An actor's is
-            # where it was: look again.
-            return (self._fetch(Batch(), 64, own_only=True) if self._source else []), False
+            return [], False  # an actor's is where it was: look again
         self._peeking = False
         if reply is None:
             return [], False
@@ -171,8 +171,7 @@ class Mailbox:
         try:
             return self._fetch(batch, want, own_only=False)
         except _TRY_AGAIN:
-            self._reconnect(len(batch.answers))
-            return self._fetch(batch, want, own_only=want == 0)
+            return self._fetch_again(batch, want, own_only=want == 0)
 
     def commit_and_peek(self, batch: Batch) -> None:
         """Settle calls and start to wait for the next one, in one write.
@@ -185,14 +184,24 @@ class Mailbox:
             self._take(self._wire.read(), len(batch.answers))
             self._peeking = True
         except _TRY_AGAIN:
-            self._reconnect(len(batch.answers))
-            self._fetch(batch, 0, own_only=False)
+            self._fetch_again(batch, 0, own_only=False)
             self.backlog = True  # the peek may have moved a call into a shared worker's own list
 
     def _fetch(self, batch: Batch, want: int, *, own_only: bool) -> list[bytes]:
         source = "" if own_only and self._source else self._source
         self._wire.send(self._pack(batch, want, source))
         return self._take(self._wire.read(), len(batch.answers))
+
+    def _fetch_again(self, batch: Batch, want: int, *, own_only: bool) -> list[bytes]:
+        """Do the same on a new connection, and on another one where that breaks, too."""
+
+        def attempt() -> list[bytes]:
+            self._wire.close()
+            self._connect(load=True)
+            self._check_held(len(batch.answers))
+            return self._fetch(batch, want, own_only=own_only)
+
+        return patiently(attempt, max(PATIENCE_SECONDS, self._address.patience), _TRY_AGAIN)
 
     def _pack(self, batch: Batch, want: int, source: str) -> bytes:
         answers, durable = batch.answers, batch.durable

@@ -12,7 +12,10 @@ from .need import ACCELERATOR
 from .placement import Ledger, NodeView
 from .store import Store
 
-__all__ = ["NodeRecord", "describe", "records", "views"]
+__all__ = ["SESSION_MS", "NodeRecord", "describe", "records", "views"]
+
+#: How long a driver's lease lasts; it renews it every three seconds.
+SESSION_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)

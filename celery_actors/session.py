@@ -44,7 +44,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-SESSION_MS = 10_000
 RENEW_SECONDS = 3.0
 #: Seconds for which a driver waits for a node whose lease is over: as long as a lease lasts.
 LATE_SECONDS = 3.0
@@ -80,7 +79,7 @@ class _Session:
         now = time.monotonic()
         if self.runtime is not None and now - self._renewed > RENEW_SECONDS:
             self._renewed = now
-            words = (self.runtime.session, SESSION_MS, "")
+            words = (self.runtime.session, registry.SESSION_MS, "")
             self.runtime.mux.post(Scripts.pack("renew_session", [routing.SESSIONS], *words))
 
     def watchdog(self) -> None:
@@ -292,9 +291,11 @@ def _join(
     path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109 - a string is what is sent
     record = json.dumps({"path": path, "namespace": context.namespace})
     known = ("SET", routing.session_key(context.session), record)
-    begins = Scripts.pack("renew_session", [routing.SESSIONS], context.session, SESSION_MS, "1")
+    begins = Scripts.pack(
+        "renew_session", [routing.SESSIONS], context.session, registry.SESSION_MS, "1"
+    )
     context.store.run(*known)
-    context.store.scripts.begin_session(routing.SESSIONS, context.session, SESSION_MS)
+    context.store.scripts.begin_session(routing.SESSIONS, context.session, registry.SESSION_MS)
 
     def begin_again() -> None:
         context.mux.post(pack(known))

@@ -24,8 +24,9 @@ from ..assignment import Assignment, LogBatch, NodeSettings
 from ..errors import GROUP_REMOVED, ClusterUnreachableError
 from ..gpu import Devices
 from ..placement import Grant, Ledger
+from ..registry import SESSION_MS
 from ..shared_memory import SharedFolder
-from ..store import Scripts, Store, StoreError, silence_of
+from ..store import Scripts, Store, StoreError, Tick, silence_of
 from .bells import Bells
 from .buffer_server import BufferServer
 from .intake import Intake, sent_by_others
@@ -231,15 +232,7 @@ class Supervisor:
             worker.trust(self._trusted)
         for actor_id in heard.kills:
             self._kill_actor(actor_id)
-        # After a pause of ours or of the store, others may be as alive as we are and only not
-        # have renewed yet: judge them after one whole lease, and after the time that some need
-        # longer than others to find a new primary.
-        if now - self._steady_since >= LEASE_MS / 1000 + (silence_of(self._settings.address) or 0):
-            for incarnation in heard.dead:
-                logger.warning("node %s is lost; taking over what it owned", incarnation)
-                node_lost(self._store, incarnation, self._ttl)
-            for session in heard.expired:
-                end_session(self._store, session, self._ttl)
+        self._judge(heard, now)
         self._look()
         if not self._stop:
             present = self._present()
@@ -247,6 +240,21 @@ class Supervisor:
             self._reconcile.look(present)
             self._rouser.look(present)
         return True
+
+    def _judge(self, heard: Tick, now: float) -> None:
+        """Take over what lost nodes owned; end what lost drivers had made."""
+        # After a pause of ours or of the store, others may be as alive as we are and only not
+        # have renewed yet: judge them after one whole lease of theirs, and after the time that some
+        # need longer than others to find a new primary.
+        steady = now - self._steady_since - (silence_of(self._settings.address) or 0)
+        if steady >= LEASE_MS / 1000:
+            for incarnation in heard.dead:
+                logger.warning("node %s is lost; taking over what it owned", incarnation)
+                node_lost(self._store, incarnation, self._ttl)
+        if steady >= SESSION_MS / 1000:
+            for session in heard.expired:
+                logger.warning("driver %s is lost; ending its actors", session)
+                end_session(self._store, session, self._ttl)
 
     def _present(self) -> list[Assignment]:
         return [worker.assignment for worker in self._workers.values()]

@@ -134,6 +134,7 @@ class Wire:
         self._write_lock = threading.Lock()
         self._poll = select.poll()
         self._poll.register(self.sock, select.POLLIN)
+        self._aborted = False
 
     def _refuse_replica(self) -> None:
         """See to it that what is written here counts.
@@ -174,7 +175,7 @@ class Wire:
             StoreUnreachableError: the connection is broken.
         """
         ready = self._ready
-        if ready:
+        if ready and not self._aborted:
             self._ready = deque()
             return list(ready)
         replies: list[Any] = []
@@ -193,6 +194,7 @@ class Wire:
         """
         limit = self.silence if timeout is None else timeout
         try:
+            self._check_aborted()
             while True:
                 if limit is not None or self._encrypted:
                     ready = self._poll.poll(None if limit is None else limit * 1000)
@@ -215,6 +217,11 @@ class Wire:
             raise connect_error(self.address, ConnectionResetError("closed by the server"))
         self._reader.feed(self._buffer, 0, size)
         return True
+
+    def _check_aborted(self) -> None:
+        if self._aborted:
+            # Replies may still lie in the socket, behind others that were taken and lost.
+            raise ConnectionAbortedError("broken by this process")
 
     def overdue(self) -> StoreUnreachableError:
         """Return the error for an answer that has not come in time."""
@@ -254,6 +261,7 @@ class Wire:
 
     def abort(self) -> None:
         """Break the connection from another thread, so that a blocked reader returns."""
+        self._aborted = True
         try:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.sock.shutdown(socket.SHUT_RDWR)
