@@ -174,7 +174,7 @@ def _named(error: BaseException) -> str:
 def main() -> None:
     """Follow the orders."""
     orders = Orders(**json.loads(sys.argv[1]))
-    ca.init(orders.address, namespace=NAMESPACE, log_to_driver=False)
+    ca.init(orders.address, namespace=NAMESPACE)
     caller = _Caller(orders)
     caller.begin()
     _say("ready")
