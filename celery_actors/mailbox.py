@@ -11,16 +11,18 @@ import contextlib
 import select
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from .config import Address
 from .errors import ClusterUnreachableError, FencedError, StoreRolledBackError
 from .routing import ActorKeys
-from .store import Answer, Scripts, StoreError, Wire
+from .store import Answer, Scripts, StoreError, StoreFullError, Wire
 from .store.scripts import flatten
 from .store.wire import pack
+
+T = TypeVar("T")
 
 __all__ = ["FRESH_SECONDS", "OUSTED", "PATIENCE_SECONDS", "Mailbox", "check_owned"]
 
@@ -29,6 +31,8 @@ PEEK_SECONDS = 10
 #: Seconds after which the answer to a peek is not taken for fresh. Half of what a node's lease
 #: lasts without renewal; in a busy actor answers are microseconds old.
 FRESH_SECONDS = 1.0
+#: Seconds between two looks for a call where the store is full.
+FULL_SECONDS = 0.05
 #: Seconds a worker tries to reach a lost store; its node has fenced it long before.
 PATIENCE_SECONDS = 30.0
 #: A broken connection, or a server that has lost its scripts: both are mended by a new connection.
@@ -57,6 +61,8 @@ class Mailbox:
         self._mark = mark  # tell the store when a peeked call begins: what restarts must know
         self._asked = 0.0  # when the running peek was sent
         self._owed = 0  # replies to such marks that have not been read
+        self._unsure = False  # of what a shared worker's own list has, after a reconnect
+        self._patience = max(PATIENCE_SECONDS, address.patience)
         self._only_rings = only_rings  # peeks tell that calls wait; something else takes them
         self._held: deque[bytes] = deque()  # handed out and not settled, oldest first
         self._me: tuple[str | int, ...] = ()  # this connection, as the server knows it
@@ -81,7 +87,9 @@ class Mailbox:
         number = self._wire.call("CLIENT", "ID")
         self._me = ("ID", number, *self._wire.filter_words())
         # Whoever takes over from us cuts this connection, so that its peek gets no call any more.
-        self._fenced_mark("cid", number)
+        # What was to be marked on the connection before may not have been.
+        begun = ("go", self.position + len(self._held)) if self._held else ()
+        self._fenced_mark("cid", number, *begun)
         self._poll = select.poll()
         self._poll.register(self._wire.fileno(), select.POLLIN)
         self._poll.register(self._wake_fd, select.POLLIN)
@@ -94,26 +102,27 @@ class Mailbox:
 
         Both may be empty: the peek has timed out.
         """
+        return self._persist(0, self._peek_once)
+
+    def _peek_once(self) -> tuple[list[bytes], bool]:
+        if self._unsure:  # a call may have come with a reply that was lost: before all others
+            found = self._fetch([], 64, own_only=True)
+            self._unsure = False
+            if found:
+                return found, False
+        if not self._peeking:
+            self._wire.send(self._peek)
+            self._peeking = True
+            self._asked = time.monotonic()
+        self._collect_owed()  # or the poll below would take their replies for a call
+        if self._woken():
+            return [], True
         try:
-            if not self._peeking:
-                self._wire.send(self._peek)
-                self._peeking = True
-                self._asked = time.monotonic()
-            self._collect_owed()  # or the poll below would take their replies for a call
-            if not self._wire.pending_input():
-                events = self._poll.poll(self._patience_ms)
-                if not events:
-                    raise self._wire.overdue()
-                if any(fd == self._wake_fd for fd, _ in events) and len(events) == 1:
-                    return [], True
             reply = self._read()
-            if reply is not None:
-                self._mark_begun()
-        except _TRY_AGAIN:
-            self._reconnect(0)
-            # A call that was on its way to us is in a shared worker's own list now. An actor's is
-            # where it was: look again.
-            return (self._fetch([], 64, own_only=True) if self._source else []), False
+        except StoreFullError:
+            return self._peek_when_full()
+        if reply is not None:
+            self._mark_begun()
         self._peeking = False
         if reply is None:
             return [], False
@@ -121,17 +130,41 @@ class Mailbox:
             self._held.append(reply)
         return [reply], False
 
+    def _woken(self) -> bool:
+        """Wait for a call or for the wake-up descriptor; tell whether it was that alone."""
+        if self._wire.pending_input():
+            return False
+        events = self._poll.poll(self._patience_ms)
+        if not events:
+            raise self._wire.overdue()
+        return len(events) == 1 and events[0][0] == self._wake_fd
+
+    def _peek_when_full(self) -> tuple[list[bytes], bool]:
+        """Look for a call now and then: a server that is full lets nobody wait for one.
+
+        It must be worked off all the same, or it would stay full.
+        """
+        self._peeking = False
+        waker = select.poll()
+        waker.register(self._wake_fd, select.POLLIN)
+        if waker.poll(1000 * FULL_SECONDS):
+            return [], True
+        if self._only_rings:
+            return ([b""] if self._wire.call("LLEN", self._keys.queue) else []), False
+        return self._fetch([], 1, own_only=False), False
+
     def _mark_begun(self) -> None:
         """Tell the store that the peeked call begins."""
         if time.monotonic() - self._asked > FRESH_SECONDS:
             # This process may have been paused and replaced while the answer lay in its socket.
             self._fenced_mark("go", self.position + 1)
         elif self._mark:
-            self._wire.send(pack(("HSET", self._keys.meta, "go", self.position + 1)))
+            words = (self._epoch, self._owner, "go", self.position + 1)
+            self._wire.send(Scripts.pack("mark", [self._keys.meta], *words))
             self._owed = 1
 
-    def _fenced_mark(self, field: str, value: int) -> None:
-        words = (self._epoch, self._owner, field, value)
+    def _fenced_mark(self, *pairs: str | int) -> None:
+        words = (self._epoch, self._owner, *pairs)
         self._wire.send(Scripts.pack("mark", [self._keys.meta], *words))
         if self._read() != 0:
             raise FencedError("another process owns this queue now")
@@ -162,11 +195,9 @@ class Mailbox:
         Raises:
             FencedError: another process owns the actor now; nothing was written.
         """
-        try:
-            return self._fetch(answers, want, own_only=False, left=left)
-        except _TRY_AGAIN:
-            self._reconnect(len(answers))
-            return self._fetch(answers, want, own_only=want == 0, left=left)
+        return self._persist(
+            len(answers), lambda: self._fetch(answers, want, own_only=False, left=left)
+        )
 
     def commit_and_peek(self, answers: Sequence[Answer], left: Sequence[str | int] = ()) -> None:
         """Settle calls and start to wait for the next one, in one write.
@@ -181,8 +212,24 @@ class Mailbox:
             self._peeking = True
         except _TRY_AGAIN:
             self._reconnect(len(answers))
-            self._fetch(answers, 0, own_only=False, left=left)
-            self.backlog = True  # the peek may have moved a call into a shared worker's own list
+            self.commit(answers, 0, left)
+
+    def _persist(self, settled: int, step: Callable[[], T]) -> T:
+        """Take a step, and again on a new connection where that broke: each may be repeated.
+
+        ``settled``: how many calls it settles.
+        """
+        give_up = 0.0
+        while True:
+            try:
+                return step()
+            except _TRY_AGAIN:
+                now = time.monotonic()
+                if give_up and now > give_up:
+                    raise
+                time.sleep(0.02 if give_up else 0.0)
+                give_up = give_up or now + self._patience
+                self._reconnect(settled)
 
     def _read(self) -> Any:
         self._collect_owed()
@@ -191,7 +238,8 @@ class Mailbox:
     def _collect_owed(self) -> None:
         while self._owed:
             self._owed -= 1
-            self._wire.read()
+            if self._wire.read() != 0:
+                raise FencedError("another process owns this queue now")
 
     def _fetch(
         self, answers: Sequence[Answer], want: int, *, own_only: bool,
@@ -224,14 +272,12 @@ class Mailbox:
         names = [keys.queue, keys.meta, keys.parked, keys.begun]
         words = (self._epoch, self._owner, self.position, 1, self._ttl, 0)
         command = Scripts.pack("take", names, *words)
-        try:
+
+        def step_aside() -> Any:
             self._wire.send(command)
-            reply = self._read()
-        except _TRY_AGAIN:
-            self._reconnect(1)
-            self._wire.send(command)
-            reply = self._read()
-        check_owned(reply, self.position)
+            return self._read()
+
+        check_owned(self._persist(1, step_aside), self.position)
         self.position += 1
         self.release(1)
 
@@ -264,12 +310,13 @@ class Mailbox:
 
     def _reconnect(self, settled: int) -> None:
         self._wire.close()
-        give_up = time.monotonic() + max(PATIENCE_SECONDS, self._address.patience)
+        give_up = time.monotonic() + self._patience
         pause = 0.01
         while True:
             try:
                 self._connect(load=True)
                 self._check_held(settled)
+                self._unsure = bool(self._source)
                 return
             except (ClusterUnreachableError, StoreError):
                 if time.monotonic() > give_up:

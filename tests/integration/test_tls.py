@@ -99,17 +99,17 @@ def test_a_server_whose_certificate_is_not_trusted_is_refused(server: Server, tm
         with pytest.raises(
             ca.ClusterUnreachableError, match=r"CERTIFICATE_VERIFY_FAILED"
         ) as caught:
-            ca.init(address.url, keys=server.key)
+            Store.probe(address)
         assert ":pw@" not in str(caught.value)
         with pytest.raises(StoreUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
             Wire(address)
 
 
 def test_a_server_without_tls_is_an_error_within_seconds(server: Server):
-    with pytest.raises(ca.ClusterUnreachableError):
-        ca.init(f"redis://:pw@localhost:{Address.parse(server.url).hosts[0][1]}/0", keys=server.key)
-    with pytest.raises(ca.ClusterUnreachableError):
-        ca.init(f"rediss://localhost:{free_port()}/0", keys=server.key)
+    ((_, port),) = Address.parse(server.url).hosts
+    for url in (f"redis://:pw@localhost:{port}/0", f"rediss://localhost:{free_port()}/0"):
+        with pytest.raises(ca.ClusterUnreachableError):
+            Store.probe(Address.parse(url))
 
 
 def test_an_encrypted_wire_ends_its_reads_when_it_is_broken(server: Server):

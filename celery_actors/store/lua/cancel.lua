@@ -3,6 +3,7 @@
 -- ARGV 1 call id  2 seconds the mark lasts; 0: leave none  3 result lifetime  4.. result (see post_results)
 -- Returns its message: it never runs; or '' not waiting here: a worker has it, or it is over.
 -- The oldest calls of an actor's queue, up to 'go' and always the first, may have been peeked at.
+--@include when_full
 --@include post_results
 local wanted = '"id":"' .. ARGV[1] .. '"'
 local list = redis.call('LRANGE', KEYS[1], 0, -1)

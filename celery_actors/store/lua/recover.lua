@@ -6,6 +6,7 @@
 --      7 result lifetime  8 number of answers  9.. answers (see post_results), then the messages
 --      to return, newest first
 -- Returns 0, -10 fenced or already recovered, -11 the list changed.
+--@include when_full
 --@include post_results
 local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'needs')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return -10 end

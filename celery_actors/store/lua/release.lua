@@ -9,6 +9,7 @@
 --      15.. results (see post_results); then the messages to put back, newest first; then pairs of
 --      position out of line and its message for the next run, or '' to drop it
 -- Returns 'restarting', 'dead', or -10 fenced / -11 moved on.
+--@include when_full
 --@include post_results
 local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'ap', 'restarts', 'needs')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return -10 end

@@ -4,6 +4,7 @@
 --      5 prefix of lease keys
 -- Returns {alive, actors to kill, dead node runs, expired sessions}; alive 0: another node took
 -- over this run's actors (its entry in nodes is gone), so it must end its processes.
+--@include when_full
 if ARGV[4] ~= '1' and redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return {0, {}, {}, {}} end
 redis.call('SET', KEYS[1], '1', 'PX', ARGV[2])
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[2], ARGV[1], ARGV[3]) end
