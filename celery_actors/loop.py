@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -17,7 +18,7 @@ from .executor import Callee, Executor, Outcome, Prepared, Retries
 from .mailbox import OUSTED, Batch, Mailbox
 from .messages import Message, outline
 from .runtime import Runtime
-from .store import Answer
+from .store import Answer, StoreFullError
 from .tokens import Remains, dropping
 
 __all__ = ["NEVER_RUNS", "Host", "Loop", "set_aside"]
@@ -80,8 +81,9 @@ def set_aside(
 ) -> Outcome:
     """Keep a copy of a message that can never run; return its answer."""
     logger.error("a message on %s was set aside: %s", queue, error)
-    runtime.store.run("LPUSH", routing.DEAD_LETTERS, dead_letter(raw, queue, str(error)))
-    runtime.store.run("LTRIM", routing.DEAD_LETTERS, 0, 999)
+    with contextlib.suppress(StoreFullError):  # then the log has to do
+        runtime.store.run("LPUSH", routing.DEAD_LETTERS, dead_letter(raw, queue, str(error)))
+        runtime.store.run("LTRIM", routing.DEAD_LETTERS, 0, 999)
     try:
         message = outline(raw)
     except DeadLetterError:

@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import contextlib
 import select
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from .config import Address
 from .errors import ClusterUnreachableError, FencedError, StoreRolledBackError
 from .routing import ActorKeys
-from .store import Answer, Durable, Scripts, StoreError, Wire
+from .store import Answer, Durable, Scripts, StoreError, StoreFullError, Wire
 from .store.scripts import flatten
 from .store.wire import pack, patiently
+
+T = TypeVar("T")
 
 __all__ = ["OUSTED", "PATIENCE_SECONDS", "Batch", "Mailbox", "check_owned"]
 
 #: Seconds a blocking peek lasts before it is sent again; finds half-open connections.
 PEEK_SECONDS = 10
+#: Seconds between two looks for a call where the store is full.
+FULL_SECONDS = 0.05
 #: Seconds a worker tries to reach a lost store; its node has fenced it long before.
 PATIENCE_SECONDS = 30.0
 #: A broken connection, or a server that has lost its scripts: both are mended by a new connection.
@@ -66,6 +71,8 @@ class Mailbox:
         self._peeking = False
         self._mark = mark  # tell the store when a peeked call begins: what restarts must know
         self._lease_lasts = lease_lasts  # so that nobody can have taken our place
+        self._unsure = False  # of what a shared worker's own list has, after a reconnect
+        self._patience = max(PATIENCE_SECONDS, address.patience)
         self._only_rings = only_rings  # peeks tell that calls wait; something else takes them
         self._held: deque[bytes] = deque()  # handed out and not settled, oldest first
         self._me: tuple[str | int, ...] = ()  # this connection, as the server knows it
@@ -92,7 +99,9 @@ class Mailbox:
         number = self._wire.call("CLIENT", "ID")
         self._me = ("ID", number, *self._wire.filter_words())
         # Whoever takes over from us cuts this connection, so that its peek gets no call any more.
-        self._fenced_mark("cid", number)
+        # What was to be marked on the connection before may not have been.
+        begun = ("go", self.position + len(self._held)) if self._held else ()
+        self._fenced_mark("cid", number, *begun)
         self._poll = select.poll()
         self._poll.register(self._wire.fileno(), select.POLLIN)
         self._poll.register(self._wake_fd, select.POLLIN)
@@ -105,30 +114,54 @@ class Mailbox:
 
         Both may be empty: the peek has timed out.
         """
+        return self._persist(0, self._peek_once)
+
+    def _peek_once(self) -> tuple[list[bytes], bool]:
+        if self._unsure:  # a call may have come with a reply that was lost: before all others
+            found = self._fetch(Batch(), 64, own_only=True)
+            self._unsure = False
+            if found:
+                return found, False
+        if not self._peeking:
+            self._wire.send(self._peek)
+            self._peeking = True
+        if self._woken():
+            return [], True
         try:
-            if not self._peeking:
-                self._wire.send(self._peek)
-                self._peeking = True
-            if not self._wire.pending_input():
-                events = self._poll.poll(self._patience_ms)
-                if not events:
-                    raise self._wire.overdue()
-                if any(fd == self._wake_fd for fd, _ in events) and len(events) == 1:
-                    return [], True
             reply = self._wire.read()
-            if reply is not None:
-                self._mark_begun()
-        except _TRY_AGAIN:
-            if self._source:  # a call that was on its way to us is in our own list now
-                return self._fetch_again(Batch(), 64, own_only=True), False
-            self._reconnect(0)
-            return [], False  # an actor's is where it was: look again
+        except StoreFullError:
+            return self._peek_when_full()
+        if reply is not None:
+            self._mark_begun()
         self._peeking = False
         if reply is None:
             return [], False
         if not self._only_rings:
             self._held.append(reply)
         return [reply], False
+
+    def _woken(self) -> bool:
+        """Wait for a call or for the wake-up descriptor; tell whether it was that alone."""
+        if self._wire.pending_input():
+            return False
+        events = self._poll.poll(self._patience_ms)
+        if not events:
+            raise self._wire.overdue()
+        return len(events) == 1 and events[0][0] == self._wake_fd
+
+    def _peek_when_full(self) -> tuple[list[bytes], bool]:
+        """Look for a call now and then: a server that is full lets nobody wait for one.
+
+        It must be worked off all the same, or it would stay full.
+        """
+        self._peeking = False
+        waker = select.poll()
+        waker.register(self._wake_fd, select.POLLIN)
+        if waker.poll(1000 * FULL_SECONDS):
+            return [], True
+        if self._only_rings:
+            return ([b""] if self._wire.call("LLEN", self._keys.queue) else []), False
+        return self._fetch(Batch(), 1, own_only=False), False
 
     def _mark_begun(self) -> None:
         """Tell the store that the peeked call begins, and wait until it knows.
@@ -140,8 +173,8 @@ class Mailbox:
         if self._mark or not self._lease_lasts():
             self._fenced_mark("go", self.position + 1)
 
-    def _fenced_mark(self, field: str, value: int) -> None:
-        words = (self._epoch, self._owner, field, value)
+    def _fenced_mark(self, *pairs: str | int) -> None:
+        words = (self._epoch, self._owner, *pairs)
         self._wire.send(Scripts.pack("mark", [self._keys.meta], *words))
         if self._wire.read() != 0:
             raise FencedError("another process owns this queue now")
@@ -168,10 +201,7 @@ class Mailbox:
         Raises:
             FencedError: another process owns the actor now; nothing was written.
         """
-        try:
-            return self._fetch(batch, want, own_only=False)
-        except _TRY_AGAIN:
-            return self._fetch_again(batch, want, own_only=want == 0)
+        return self._persist(len(batch.answers), lambda: self._fetch(batch, want, own_only=False))
 
     def commit_and_peek(self, batch: Batch) -> None:
         """Settle calls and start to wait for the next one, in one write.
@@ -184,24 +214,30 @@ class Mailbox:
             self._take(self._wire.read(), len(batch.answers))
             self._peeking = True
         except _TRY_AGAIN:
-            self._fetch_again(batch, 0, own_only=False)
-            self.backlog = True  # the peek may have moved a call into a shared worker's own list
+            self._reconnect(len(batch.answers))
+            self.commit(batch, 0)
+
+    def _persist(self, settled: int, step: Callable[[], T]) -> T:
+        """Take a step, and again on a new connection where that broke: each may be repeated.
+
+        ``settled``: how many calls it settles.
+        """
+        give_up = 0.0
+        while True:
+            try:
+                return step()
+            except _TRY_AGAIN:
+                now = time.monotonic()
+                if give_up and now > give_up:
+                    raise
+                time.sleep(0.02 if give_up else 0.0)
+                give_up = give_up or now + self._patience
+                self._reconnect(settled)
 
     def _fetch(self, batch: Batch, want: int, *, own_only: bool) -> list[bytes]:
         source = "" if own_only and self._source else self._source
         self._wire.send(self._pack(batch, want, source))
         return self._take(self._wire.read(), len(batch.answers))
-
-    def _fetch_again(self, batch: Batch, want: int, *, own_only: bool) -> list[bytes]:
-        """Do the same on a new connection, and on another one where that breaks, too."""
-
-        def attempt() -> list[bytes]:
-            self._wire.close()
-            self._connect(load=True)
-            self._check_held(len(batch.answers))
-            return self._fetch(batch, want, own_only=own_only)
-
-        return patiently(attempt, max(PATIENCE_SECONDS, self._address.patience), _TRY_AGAIN)
 
     def _pack(self, batch: Batch, want: int, source: str) -> bytes:
         answers, durable = batch.answers, batch.durable
@@ -232,14 +268,12 @@ class Mailbox:
         names = [keys.queue, keys.meta, keys.parked, keys.begun]
         words = (self._epoch, self._owner, self.position, 1, self._ttl, 0)
         command = Scripts.pack("take", names, *words)
-        try:
+
+        def step_aside() -> Any:
             self._wire.send(command)
-            reply = self._wire.read()
-        except _TRY_AGAIN:
-            self._reconnect(1)
-            self._wire.send(command)
-            reply = self._wire.read()
-        check_owned(reply, self.position)
+            return self._wire.read()
+
+        check_owned(self._persist(1, step_aside), self.position)
         self.position += 1
         self.release(1)
 
@@ -278,8 +312,9 @@ class Mailbox:
         def connect() -> None:
             self._connect(load=True)
             self._check_held(settled)
+            self._unsure = bool(self._source)
 
-        patiently(connect, max(PATIENCE_SECONDS, self._address.patience), _TRY_AGAIN)
+        patiently(connect, self._patience, _TRY_AGAIN)
 
     def close(self) -> None:
         """Close the connection."""

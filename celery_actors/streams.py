@@ -146,8 +146,8 @@ def forget(results: Results, target: Target, known: int) -> StoreRolledBackError
     """Fail the calls that the store had accepted and does not know any more; return the error."""
     stream = target.stream
     error = StoreRolledBackError(
-        f"the store has lost writes: it had accepted the calls of this process to {target.name} up "
-        f"to number {stream.accepted}, and now knows them up to number {known}. A failover to a "
+        f"the store has lost writes: it had accepted the calls of this process to {_name(target)} "
+        f"up to number {stream.accepted}, and now knows them up to number {known}. A failover to a "
         "replica that was behind, or an older copy of its data, does that. The calls after that "
         "number may have taken effect or not, and effects may be gone; calls from now on are "
         "accepted as usual. Look what state you need, and send again what is missing"
@@ -158,9 +158,14 @@ def forget(results: Results, target: Target, known: int) -> StoreRolledBackError
     return error
 
 
+def _name(target: Target) -> str:
+    """Return what people call a target; many functions share a queue."""
+    return target.name if target.actor_id else f"functions (queue {target.queue})"
+
+
 def _refusal(target: Target, count: int, words: str) -> RayError:
     """Return the error for calls that the store did not accept."""
-    text = f"the store refused {count} calls to {target.name}"
+    text = f"the store refused {count} calls to {_name(target)}"
     if words.startswith("OOM"):
         return StoreFullError(
             f"{text}, for it is full (maxmemory): they will not run, and neither will those sent "

@@ -211,9 +211,11 @@ class Intake:
         return started
 
     def _start_actor(self, label: str, need: Need, grant: Grant) -> bool:
-        session = self._new_session()
+        session = secrets.token_hex(8)
+        owned = routing.owned_key(self._incarnation)
+        self._store.scripts.enlist([routing.sessions_key(self._incarnation), owned, ""], session)
         owner = f"{self._incarnation}|{secrets.token_hex(4)}"
-        names = [routing.creation_queue(label), routing.owned_key(self._incarnation),
+        names = [routing.creation_queue(label), owned,
                  routing.lease_key(self._incarnation), routing.DEAD_LETTERS]  # fmt: skip
         claim = self._store.scripts.claim(names, owner, routing.PREFIX)
         if claim is None:
@@ -241,12 +243,6 @@ class Intake:
             raise
         return True
 
-    def _new_session(self) -> str:
-        """Return a name for a process; should this node be lost, others end what it holds."""
-        session = secrets.token_hex(8)
-        self._store.run("SADD", routing.sessions_key(self._incarnation), session)
-        return session
-
     # -- what others see -------------------------------------------------------------------
 
     def free(self) -> dict[str, int]:
@@ -264,16 +260,17 @@ class Intake:
 
     def _start_shared(self, need: Need, grant: Grant | None, *, lent: bool = False) -> None:
         resident = grant is None
-        worker_id = f"w-{secrets.token_hex(6)}"
+        worker_id, session = f"w-{secrets.token_hex(6)}", secrets.token_hex(8)
         owner = f"{self._incarnation}|{worker_id}"
         queue = routing.shared_queue(need.label)
         words = ("ep", "1", "own", owner, "ap", 0, "go", 0, "source", queue, "st", "alive",
                  "resident", "1" if resident else "0", "needs", need.encode())  # fmt: skip
-        self._store.run("SADD", routing.owned_key(self._incarnation), worker_id)
-        self._store.run("HSET", routing.worker_keys(worker_id).meta, *words)
+        names = [routing.sessions_key(self._incarnation), routing.owned_key(self._incarnation),
+                 routing.worker_keys(worker_id).meta]  # fmt: skip
+        self._store.scripts.enlist(names, session, worker_id, *words)
         assignment = Assignment(
             worker_id=worker_id, queue=queue, epoch="1", owner=owner,
-            session=self._new_session(), resident=resident, lent=lent, need=need,
+            session=session, resident=resident, lent=lent, need=need,
             label=f"tasks-{need.label}-{worker_id[-4:]}", meta={"class": "task"},
             environ=self._environment(need, grant), devices=self._names(grant),
         )  # fmt: skip

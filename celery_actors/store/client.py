@@ -65,7 +65,10 @@ class Store:
             self._pool.disconnect()  # the server has become a replica: look for the primary anew
             raise connect_error(self.address, error) from None
         except OutOfMemoryError as error:
-            raise StoreFullError(f"{self.address.public}: {error}") from None
+            raise StoreFullError(
+                f"the store at {self.address.public} is full: {error} Drop results that nobody "
+                "needs, or give the server more memory"
+            ) from None
         except redis.RedisError as error:
             raise StoreError(f"{self.address.public}: {error}") from None
 

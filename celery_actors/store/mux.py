@@ -80,7 +80,7 @@ class Mux:
 
     def _send_now(self, command: bytes) -> None:
         try:
-            self._wire.send(command)
+            self._wire.post(command)
         except ClusterUnreachableError:
             self._wire.abort()  # the reader notices, reconnects and sends it again
 
@@ -319,4 +319,4 @@ class Mux:
 
 
 #: Where a process waits for news: a call that is stopped may be interrupted there.
-WAITS = frozenset({Mux.follow.__code__, Wire.fill.__code__})
+WAITS = frozenset({Mux.follow.__code__, Wire.fill.__code__, Wire.wait.__code__})

@@ -109,7 +109,9 @@ class Tick(NamedTuple):
 
 
 #: Parts of other scripts.
-_INCLUDED = frozenset({"group_mark", "let_go", "post_results", "rouse"})
+_INCLUDED = frozenset(
+    {"drop_steps", "group_mark", "journal", "let_go", "post_results", "rouse", "when_full"}
+)
 
 
 def _load() -> dict[str, bytes]:
@@ -406,6 +408,10 @@ class Scripts:
     def answer(self, ttl: int, answers: Sequence[Answer]) -> int:
         """Store results that no worker will store, overwriting none."""
         return int(self._eval("answer", [""], "", "", ttl, *flatten(answers)))
+
+    def enlist(self, keys: Sequence[str], session: str, worker_id: str = "", *meta: Word) -> None:
+        """Enter a process in the books of its node, a shared worker with its record."""
+        self._eval("enlist", keys, session, worker_id, *meta)
 
     def values(self, fence: Fence, ttl: int, answers: Sequence[Answer]) -> bool:
         """Store values of a call that runs, overwriting none; False when fenced."""

@@ -44,18 +44,28 @@ class TlsSocket:
         except ssl.SSLWantReadError:
             raise BlockingIOError from None
 
+    def send(self, data: memoryview, _flags: int = 0) -> int:
+        """Write what there is room for; return its size. One thread writes at a time.
+
+        Raises:
+            BlockingIOError: there is no room. The same data must be written next.
+        """
+        try:
+            with self._lock:
+                return self._sock.send(data)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            raise BlockingIOError from None
+
     def sendall(self, data: bytes) -> None:
-        """Write everything. The caller sees to it that no other thread writes meanwhile."""
+        """Write everything."""
         left = memoryview(data)
+        room = select.poll()
+        room.register(self._sock, select.POLLOUT)
         while left:
             try:
-                with self._lock:
-                    sent = self._sock.send(left)
-                left = left[sent:]
-            except ssl.SSLWantWriteError:
-                _wait(self._sock, select.POLLOUT)
-            except ssl.SSLWantReadError:  # pragma: no cover - only where keys are made anew
-                _wait(self._sock, select.POLLIN)
+                left = left[self.send(left) :]
+            except BlockingIOError:
+                room.poll()
 
     def shutdown(self, how: int) -> None:
         """Break the connection; callable from any thread.
@@ -68,9 +78,3 @@ class TlsSocket:
     def setsockopt(self, level: int, name: int, value: bytes) -> None:
         """Set an option of the socket."""
         self._sock.setsockopt(level, name, value)
-
-
-def _wait(sock: ssl.SSLSocket, events: int) -> None:
-    waiter = select.poll()
-    waiter.register(sock, events)
-    waiter.poll()

@@ -48,6 +48,11 @@ T = TypeVar("T")
 
 PUSH = hiredis.PushNotification
 
+#: Seconds that `post` waits for a server that does not read what is written.
+POST_SECONDS = 0.1
+#: Seconds between two looks for room for what is left of it.
+_UNSENT_SECONDS = 1.0
+_AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
 #: At least a whole TLS record, of 16 KB: what is left of one would not make the socket readable.
 _BUFFER = 64 * 1024
 
@@ -121,9 +126,10 @@ class Wire:
         self.silence = silence_of(address)
         self.heard = time.monotonic()  # when something came last, where that is counted
         sock = connection._sock  # noqa: SLF001 - see the module's docstring
-        self._encrypted = isinstance(sock, ssl.SSLSocket)
         self.sock: socket.socket | TlsSocket
-        if self._encrypted:
+        encrypted = isinstance(sock, ssl.SSLSocket)
+        self._polls = encrypted or self.silence is not None  # before each read, or it would block
+        if encrypted:
             self.sock = TlsSocket(sock)
         else:
             self.sock = sock
@@ -135,6 +141,9 @@ class Wire:
         self._poll = select.poll()
         self._poll.register(self.sock, select.POLLIN)
         self._aborted = False
+        self._room = select.poll()
+        self._room.register(self.sock, select.POLLOUT)
+        self._unsent: deque[memoryview] = deque()  # what `post` could not write yet
 
     def _refuse_replica(self) -> None:
         """See to it that what is written here counts.
@@ -158,6 +167,49 @@ class Wire:
                 self.sock.sendall(data)
         except OSError as error:
             raise connect_error(self.address, error) from None
+
+    def post(self, data: bytes) -> None:
+        """Write packed commands; what a server that stands still does not take goes out later.
+
+        That is when somebody reads here. Not to be mixed with ``send``.
+
+        Raises:
+            StoreUnreachableError: the connection is broken.
+        """
+        try:
+            with self._write_lock:
+                patience = 0.0 if self._unsent else POST_SECONDS
+                self._unsent.append(memoryview(data))
+                self._push(patience)
+        except OSError as error:
+            raise connect_error(self.address, error) from None
+
+    def _push(self, patience: float) -> None:
+        """Write what is left, as far as there is room within ``patience`` seconds for each part."""
+        while self._unsent:
+            head = self._unsent[0]
+            try:
+                sent = self.sock.send(head, _AT_ONCE)
+            except BlockingIOError:
+                if not patience or not self._room.poll(patience * 1000):
+                    return
+                continue
+            if sent < len(head):
+                self._unsent[0] = head[sent:]
+            else:
+                self._unsent.popleft()
+
+    def _push_and_poll(self, limit: float) -> bool:
+        """Write what is left, as there is room; tell whether something can be read."""
+        with self._write_lock:
+            self._push(0.0)
+        events = select.POLLIN | (select.POLLOUT if self._unsent else 0)
+        self._poll.modify(self.sock, events)
+        try:
+            found = self._poll.poll(limit * 1000)
+        finally:
+            self._poll.modify(self.sock, select.POLLIN)
+        return any(event & ~select.POLLOUT for _, event in found)
 
     def filter_words(self) -> tuple[str, ...]:
         """Return how `CLIENT KILL` tells this connection from one of another server."""
@@ -192,16 +244,11 @@ class Wire:
         Raises:
             StoreUnreachableError: the connection is broken, or silent for too long.
         """
-        limit = self.silence if timeout is None else timeout
         try:
             self._check_aborted()
             while True:
-                if limit is not None or self._encrypted:
-                    ready = self._poll.poll(None if limit is None else limit * 1000)
-                    if not ready and timeout is not None:
-                        return False
-                    if not ready:
-                        raise self.overdue()
+                if (timeout is not None or self._polls) and not self.wait(timeout):
+                    return False
                 try:
                     size = self.sock.recv_into(self._buffer)
                     break
@@ -223,6 +270,20 @@ class Wire:
             # Replies may still lie in the socket, behind others that were taken and lost.
             raise ConnectionAbortedError("broken by this process")
 
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until something can be read; False: nothing could within ``timeout`` seconds.
+
+        Raises:
+            StoreUnreachableError: it should have been, long ago.
+        """
+        limit = self.silence if timeout is None else timeout
+        if self._unsent:
+            return self._push_and_poll(_UNSENT_SECONDS if limit is None else limit)
+        ready = self._poll.poll(None if limit is None else limit * 1000)
+        if not ready and timeout is None:
+            raise self.overdue()
+        return bool(ready)
+
     def overdue(self) -> StoreUnreachableError:
         """Return the error for an answer that has not come in time."""
         return connect_error(self.address, TimeoutError("it has been silent for too long"))
@@ -241,7 +302,8 @@ class Wire:
             if isinstance(reply, PUSH):
                 continue
             if isinstance(reply, hiredis.ReplyError):
-                raise StoreError(str(reply))
+                kind = StoreFullError if str(reply).startswith("OOM") else StoreError
+                raise kind(str(reply))
             return reply
 
     def pending_input(self) -> bool:

@@ -175,10 +175,10 @@ def test_a_call_that_came_with_a_lost_peek_is_run_before_later_ones(
     )  # its peek moves "b" to the worker, who does not hear of it
 
     assert store.texts("LRANGE", own, 0, -1) == ["b"]
-    assert worker.backlog
     store.run("LPUSH", SHARED, "c")
-    assert worker.commit(Batch(), 1) == [b"b"]
-    assert worker.commit(Batch(answers(2)), 1) == [b"c"]
+    assert worker.peek() == ([b"b"], False)
+    worker.commit_and_peek(Batch(answers(2)))
+    assert worker.peek() == ([b"c"], False)
 
 
 def test_a_peek_on_a_connection_that_was_given_up_gets_no_call(

@@ -170,7 +170,9 @@ def test_functions_are_told_too(runtime: Runtime, store: Store) -> None:
 
     cut(store)
 
-    with pytest.raises(StoreRolledBackError, match="calls of this process to function f up to"):
+    with pytest.raises(
+        StoreRolledBackError, match=r"calls of this process to functions .queue ca\.tasks.* up to"
+    ):
         runtime.get([lost], 10)
 
 

@@ -4,6 +4,7 @@
 -- ARGV 1 epoch  2 owner  3 actor id
 -- Returns 1 passive from now on; 0 a call waits: it goes on; -10 fenced
 -- Idempotent: the owner that made it passive hears the same again until its next call.
+--@include when_full
 local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'st')
 if meta[1] == ARGV[1] and meta[3] == 'passive' then return 1 end
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return -10 end

@@ -12,6 +12,7 @@
 --      position out of line and its message for the next run, or '' to drop it
 -- Returns 'restarting', 'frozen', 'dead', or -10 fenced / -11 moved on: the process still lived, words
 -- of it were still on their way or a call was cancelled, so all that is to be looked at again.
+--@include when_full
 --@include post_results
 local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'ap', 'restarts', 'needs', 'go', 'st')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return -10 end

@@ -4,6 +4,7 @@
 -- ARGV 1 cursor of the last look, '0' to begin  2 actors to look at  3 key prefix
 --      4 seconds for which code stays
 -- Returns {cursor, number roused}. May run twice: nothing is lost by it.
+--@include when_full
 --@include rouse
 local reply = redis.call('SSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
 local roused = 0
