@@ -1,4 +1,4 @@
-"""The command line: ``celery_actors worker``, ``status``, ``keygen``."""
+"""The command line: ``celery_actors worker``, ``status``, ``doctor``, ``keygen``."""
 
 from __future__ import annotations
 
@@ -140,6 +140,25 @@ def status(address: str | None, as_json: bool) -> None:
         click.echo(json.dumps(state))
         return
     show(state, found.public)
+
+
+@cli.command()
+@_address_option
+@click.option("--key-file", type=click.Path(exists=True, dir_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def doctor(address: str | None, key_file: str | None, as_json: bool) -> None:
+    """Check a store: does it answer, may it lose anything, is there a key, do the clocks agree?
+
+    The exit status is 1 where something is wrong.
+    """
+    from . import doctor as checks
+
+    findings = checks.collect(_address(address), key_file)
+    if as_json:
+        click.echo(json.dumps(checks.as_json(findings)))
+    else:
+        checks.show(findings)
+    sys.exit(not checks.is_well(findings))
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from .object_ref import ObjectRef
 from .object_ref_generator import ObjectRefGenerator
 from .serialization import Blob, Sealer
 from .several import Several
-from .store import Answer, Mux, Store
+from .store import Answer, Mux, Scripts, Store
 from .store.wire import pack
 from .watchdog import Watchdog
 
@@ -262,8 +262,8 @@ class Results:
                 self.holdings.renew(ref._hold)
             if ref._meta is not None:
                 chunks = self._buffers.renew(records.blobs_of(ref._meta))
-                for key in (routing.result_key(ref.id), *chunks):
-                    self.mux.post(pack(("EXPIRE", key, self._seconds, "GT")))
+                keys = [routing.result_key(ref.id), *chunks]
+                self.mux.post(Scripts.pack("extend", keys, self._seconds))
 
     def flush_unwatched(self) -> None:
         """Stop hearing of values that came or that nobody here holds any more."""

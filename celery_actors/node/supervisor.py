@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from .. import directory, routing
+from .. import directory, routing, store_check
 from ..assignment import Assignment, LogBatch, NodeSettings
 from ..errors import GROUP_REMOVED, ClusterUnreachableError
 from ..gpu import Devices
@@ -130,6 +130,7 @@ class Supervisor:
         if self._options.lifeline is not None:
             self._watch(self._options.lifeline, self._on_driver_gone)
         Scripts.load(self._store.run)
+        store_check.warn(self._store, embedded=self._options.lifeline is not None)
         self._bells.tick()
         self._tick(first=True)
         if self._buffers is not None:

@@ -74,7 +74,7 @@ class Store:
 
     @classmethod
     def probe(cls, address: Address) -> str:
-        """Return the server's version after a round trip.
+        """Return the server's version after a round trip; in words where it does not tell it.
 
         Raises:
             StoreUnreachableError: within seconds, with the address and without its password.
@@ -86,15 +86,27 @@ class Store:
             store.close()
 
     def _version(self) -> str:
-        info = self.about()
+        try:
+            info = self.about()
+        except StoreError:  # a user who may not ask
+            self.run("PING")
+            return "of a version that it does not tell"
         return info.get("valkey_version") or info["redis_version"]
 
-    def about(self) -> dict[str, str]:
+    def about(self, section: str = "server") -> dict[str, str]:
         """Return what the server says of itself: ``redis_version``, ``run_id``, ``os``, …."""
-        info = self.run("INFO", "server")
+        info = self.run("INFO", section)
         if isinstance(info, bytes):
             info = dict(line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)
         return {name: str(value) for name, value in info.items()}
+
+    def setting(self, name: str) -> dict[str, str]:
+        """Return a setting of the server by its name; nothing where it has none of that name."""
+        found = self.run("CONFIG", "GET", name)
+        pairs = (
+            found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+        )
+        return {_text(key): _text(value) for key, value in pairs}
 
     def get(self, key: str) -> bytes | None:
         """Return a string value."""

@@ -15,8 +15,8 @@ from celery_actors.store.scripts import SOURCES
 from tests.unit.needs import ONE
 from tests.unit.store.records import NODE, NODE_PREFIX, TTL, StoredActor, answer, start_node
 
-#: Steps that only read, and those that take in more work.
-READS = {"group_line", "group_records", "held", "known", "nodes"}
+#: Steps that only read or change when keys expire, and those that take in more work.
+READS = {"extend", "group_line", "group_records", "held", "known", "nodes"}
 TAKES_IN = {"create", "group_create", "remind", "ring", "submit", "submit_shared"}
 #: Their first command of their own frees, or takes from a list.
 FREES_FIRST = {
