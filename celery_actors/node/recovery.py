@@ -55,6 +55,7 @@ class Lost:
     tries: int = 0  # how often the last call had run again because of what it raised
     rolled_back: bool = False  # the store has lost writes: it knows less than was done
     seen: Collection[str] | None = None  # then: the calls in the queue that had begun, if known
+    moved: bool = False  # its node ends, nothing was wrong with it: no restart is used up
 
 
 def describe_exit(status: int, pid: int, host: str) -> str:
@@ -98,8 +99,7 @@ def _cut_off(store: Store, meta: dict[str, str]) -> None:
 def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -> str | int:
     meta, keys = actor.meta, actor.keys
     position = int(meta["ap"])
-    limit, restarts = int(meta.get("max_restarts", 0)), int(meta["restarts"])
-    restart = not (lost.init_failed or lost.left) and (limit < 0 or restarts < limit)
+    restart = not (lost.init_failed or lost.left) and actor.restarts_left
     error: RayError
     if restart:
         text = (
@@ -141,8 +141,9 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
         [keys.queue, keys.meta, keys.parked, routing.owned_key(actor.incarnation),
          routing.creation_queue(need), routing.BELL, keys.begun, routing.NEEDS],
         epoch=meta["ep"], owner=meta["own"], position=position, settled=len(begun),
-        restart=restart, cause=lost.cause, init_failed=lost.init_failed, need=need,
-        actor_id=actor.actor_id, ttl=ttl, answers=answers, returned=returned[::-1], aside=aside,
+        restart=restart, moved=lost.moved, cause=lost.cause, init_failed=lost.init_failed,
+        need=need, actor_id=actor.actor_id, ttl=ttl, answers=answers, returned=returned[::-1],
+        aside=aside,
         creation=directory.creation_message(actor.actor_id, keys.queue, actor.class_name),
     )  # fmt: skip
     if isinstance(outcome, str):

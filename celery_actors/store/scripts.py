@@ -189,6 +189,7 @@ class Scripts:
         position: int,
         settled: int,
         restart: bool,
+        moved: bool = False,
         cause: str,
         init_failed: bool,
         creation: bytes,
@@ -205,7 +206,8 @@ class Scripts:
         line and its message for the next run, empty to drop it.
         """
         reply = self._eval(
-            "release", keys, epoch, owner, position, settled, "1" if restart else "", cause,
+            "release", keys, epoch, owner, position, settled,
+            ("move" if moved else "1") if restart else "", cause,
             "1" if init_failed else "", creation, need, actor_id, ttl, len(answers),
             len(returned), len(aside), *flatten(answers), *returned,
             *(word for pair in aside for word in pair),

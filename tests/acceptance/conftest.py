@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.integration.gates import Gate
 from tests.integration.support import Server, redis_server
 
 
@@ -14,3 +16,9 @@ def server() -> Iterator[Server]:
     """Debian's Redis on a Unix socket."""
     with redis_server() as found:
         yield found
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """A gate at which a method waits for the test."""
+    return Gate(tmp_path)
