@@ -75,6 +75,12 @@ class ActorRecord:
         return words[self.meta["st"]]
 
     @property
+    def restarts_left(self) -> bool:
+        """Tell whether it may start again; moves from a node that ended do not count."""
+        limit = int(self.meta.get("max_restarts", 0))
+        return limit < 0 or int(self.meta["restarts"]) - int(self.meta.get("moves", 0)) < limit
+
+    @property
     def incarnation(self) -> str:
         """The node run that owns it, or ''."""
         owner = self.meta.get("own", "")

@@ -42,6 +42,7 @@ GROUPS_WAITING = f"{PREFIX}:groups:waiting"  # LIST of those that wait for their
 GROUPS_MARK = f"{GROUPS_WAITING}:mark"  # another with each change of that line or a group in it
 DEAD_LETTERS = f"{PREFIX}:dead-letters"  # LIST of JSON records, newest first
 BELL = f"{PREFIX}:bell"  # channel: "something waits for a node"
+DRAIN = "drain:"  # begins a word on a node's channel; then seconds of patience
 CALLERS = f"{PREFIX}:callers:"  # HASH per caller: shared queue -> last accepted sequence
 
 

@@ -85,9 +85,7 @@ class Intake:
         self._room.look(
             calls_wait=any(each.label == RESIDENT.label and each.calls for each in waiting)
         )
-        again = {f"again-{worker.assignment.worker_id}": worker for worker in self._workers()
-                 if worker.parted is not None and not worker.awaits}  # fmt: skip
-        self._needs |= {label: _same_again(worker) for label, worker in again.items()}
+        again = self._waiting_again()
         self._calls_next &= self._needs.keys()
         self._reservations.look(groups, self._room.makes, self._may_reserve)
         self._room.note_progress()
@@ -99,6 +97,18 @@ class Intake:
         for each in self._saving.in_order(waiting):
             self._serve(each, self._needs[each.label])
         self._room.fill(lambda lent: self._start_shared(RESIDENT, None, lent=lent))
+
+    def _waiting_again(self) -> dict[str, WorkerProcess]:
+        """Return the workers that wait for what they parted from, by a label of their own."""
+        again = {f"again-{worker.assignment.worker_id}": worker for worker in self._workers()
+                 if worker.parted is not None and not worker.awaits}  # fmt: skip
+        self._needs |= {label: _same_again(worker) for label, worker in again.items()}
+        return again
+
+    def resume(self) -> None:
+        """Give what is here already what it parted from: all that a node does which ends."""
+        for label, worker in self._waiting_again().items():
+            self._give_again(label, worker)
 
     def _understands(self, waiting: Waiting) -> bool:
         """Tell whether a need can be read; one that cannot is forgotten, and stops no node."""

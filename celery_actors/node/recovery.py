@@ -59,6 +59,7 @@ class Lost:
     tries: int = 0  # how often the last call had run again because of what it raised
     rolled_back: bool = False  # the store has lost writes: it knows less than was done
     seen: Collection[str] | None = None  # then: the calls in the queue that had begun, if known
+    moved: bool = False  # its node ends, nothing was wrong with it: no restart is used up
 
 
 def describe_exit(status: int, pid: int, host: str) -> str:
@@ -102,9 +103,9 @@ def _cut_off(store: Store, meta: dict[str, str]) -> None:
 def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -> str | int:
     meta, keys = actor.meta, actor.keys
     position = int(meta["ap"])
-    limit, restarts = int(meta.get("max_restarts", 0)), int(meta["restarts"])
-    restart = not (lost.init_failed or lost.left) and (limit < 0 or restarts < limit)
-    next_state = "frozen" if lost.frozen else "1" if restart else ""
+    restart = not (lost.init_failed or lost.left) and actor.restarts_left
+    way = "move" if lost.moved else "1"
+    next_state = "frozen" if lost.frozen else way if restart else ""
     error: RayError
     if restart:
         effect = "was rolled back" if meta.get("durable") else "may or may not have taken effect"

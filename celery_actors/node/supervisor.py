@@ -29,6 +29,7 @@ from ..shared_memory import SharedFolder
 from ..store import Scripts, Store, StoreError, Tick, silence_of
 from .bells import Bells
 from .buffer_server import BufferServer
+from .draining import Draining
 from .intake import Intake, sent_by_others
 from .output import Output
 from .presence import Presence, view_of
@@ -38,6 +39,7 @@ from .recovery import Lost, describe_exit, end_session, node_lost
 from .reservations import Reservations
 from .rouser import Rouser
 from .stranded import Stranded
+from .words import cancellation, drain_seconds
 from .zygote import ZygoteLink
 
 __all__ = ["Supervisor", "SupervisorOptions"]
@@ -49,19 +51,9 @@ TICK_SECONDS = 1.0
 #: Seconds before the end of the lease from which on a process asks the store whether it still owns
 #: what it is about to begin: longer than a word to the store is under way.
 MARGIN_SECONDS = 1.0
-_DRAIN_SECONDS = 30.0
+#: Seconds for which running calls may go on after SIGTERM.
+STOP_SECONDS = 30.0
 _STORE_TROUBLE = (ClusterUnreachableError, StoreError)
-
-
-class _Cancellation(msgspec.Struct):
-    queues: list[str]  # where the call may be
-    cancel: str  # the call's id
-    force: bool
-    recursive: bool
-    channel: str  # where to answer
-
-
-_decode_cancellation = msgspec.json.Decoder(_Cancellation).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +103,8 @@ class Supervisor:
         self._bells = Bells(
             settings.address, self._incarnation, self._on_words, self._watch, self._unwatch
         )
-        self._stop = False
+        self._draining: Draining | None = None
         self._abandoned = False
-        self._reason = ""
         self._renewed = self._steady_since = time.monotonic()
         self._trusted = 0.0  # until when our processes may count on the lease
 
@@ -142,22 +133,29 @@ class Supervisor:
             os.close(self._options.ready)
         next_tick = time.monotonic() + TICK_SECONDS
         alive = True
-        while not self._stop and alive:
+        while alive and not self._abandoned:
+            if self._draining is not None:
+                if not self._workers:
+                    break
+                self._draining.look(self._workers.values())
             self._poll(max(0.0, next_tick - time.monotonic()))
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + TICK_SECONDS
                 alive = self._safe_tick()
-        self._drain(graceful=alive and not self._abandoned)
+        self._leave(settled=alive and not self._abandoned)
         return 0 if alive else 1
 
     def _on_signal(self, number: int, _frame: Any) -> None:
-        self._stop = True
-        self._reason = signal.Signals(number).name
+        self._drain(signal.Signals(number).name, STOP_SECONDS, serves=False)
+
+    def _drain(self, why: str, seconds: float, *, serves: bool) -> None:
+        """Begin to end; again: with another patience."""
+        self._draining = Draining(why, seconds, serves=serves)
+        self._presence.draining = True
 
     def _on_driver_gone(self) -> None:
         # The store ends with the driver, too: nothing is left to be settled there.
-        self._stop = self._abandoned = True
-        self._reason = "the driver ended"
+        self._abandoned = True
 
     @staticmethod
     def _empty(fd: int) -> None:
@@ -185,10 +183,19 @@ class Supervisor:
                 self._flush_output(word[6:].decode(errors="replace"))
             elif word.startswith(b"{"):
                 self._cancel(word)
+            elif word.startswith(routing.DRAIN.encode()):
+                self._on_drain(word)
         if b"kill" in words:
             self._safe_tick()
         else:
             self._look()
+
+    def _on_drain(self, word: bytes) -> None:
+        seconds = drain_seconds(word)
+        if seconds is not None:
+            logger.info("this node drains, for %g s at most", seconds)
+            self._drain("celery_actors drain", seconds, serves=True)
+            self._safe_tick()  # and say so
 
     def _safe_tick(self) -> bool:
         """Tick; False when this node has lost its place and must end its workers."""
@@ -216,7 +223,7 @@ class Supervisor:
             routing.kill_key(self._incarnation), routing.SESSIONS, routing.DYING,
             routing.gone_key(self._incarnation),
         ]  # fmt: skip
-        if not self._stop and (face := self._presence.face()) is not None:
+        if (face := self._presence.face()) is not None:
             self._start(face, None)
         asked = time.monotonic()
         heard = self._store.scripts.tick(
@@ -235,11 +242,10 @@ class Supervisor:
             self._kill_actor(actor_id)
         self._judge(heard, now)
         self._look()
-        if not self._stop:
-            present = self._present()
-            self._reconcile.bury(heard.dying)
-            self._reconcile.look(present)
-            self._rouser.look(present)
+        present = self._present()
+        self._reconcile.bury(heard.dying)
+        self._reconcile.look(present)
+        self._rouser.look(present)
         return True
 
     def _judge(self, heard: Tick, now: float) -> None:
@@ -282,20 +288,17 @@ class Supervisor:
 
     def _cancel(self, raw: bytes) -> None:
         """Pass a cancellation on to the workers that may have the call."""
-        try:
-            word = _decode_cancellation(raw)
-        except msgspec.MsgspecError as error:
-            logger.warning("a word to this node is not what belongs there: %s", error)
-            return
+        word = cancellation(raw)
         for worker in self._workers.values():
-            if worker.assignment.queue in word.queues:
+            if word is not None and worker.assignment.queue in word.queues:
                 worker.tell(msgspec.to_builtins(word))
 
     def _look(self) -> None:
-        if self._stop:
-            return
         try:
-            self._intake.look()
+            if self._draining is None:
+                self._intake.look()
+            else:
+                self._intake.resume()
         except _STORE_TROUBLE as error:
             self._reconcile.hasten()
             logger.warning("looking for work failed, the next tick tries again: %s", error)
@@ -322,7 +325,7 @@ class Supervisor:
         if word is None:
             self._unwatch(worker.control)
         elif "drain" in word:
-            self._stop, self._reason = True, str(word["drain"])
+            self._drain(str(word["drain"]), STOP_SECONDS, serves=False)
         elif "awaits" in word:
             self._intake.part(worker)
             self._look()
@@ -361,7 +364,7 @@ class Supervisor:
         word = self._zygote.receive()
         if word is None:
             logger.error("the fork server ended; this node cannot go on")
-            self._stop = True
+            self._drain("its fork server ended", 0.0, serves=False)
             self._unwatch(self._zygote)
             self._workers.clear()  # they end with it
         elif "started" in word:
@@ -381,12 +384,14 @@ class Supervisor:
             cause = "its call ran longer than its deadline, so the process was ended"
         if worker.rolled_back:
             logger.error("worker %s: %s", worker.assignment.label, worker.rolled_back)
+        drained = False
+        if self._draining is not None and self._draining.has_told(worker):
+            drained = True
+            cause = cause or self._draining.cause(worker, self._settings.host)
         cause = cause or describe_exit(status, worker.pid, self._settings.host)
-        if self._stop and not worker.init_failed:
-            cause = f"its node {self._settings.host} was stopped ({self._reason})"
         lost = Lost(
             cause, position, bool(worker.init_failed), worker.frozen, bool(worker.left), tries,
-            bool(worker.rolled_back), worker.seen,
+            bool(worker.rolled_back), worker.seen, drained,
         )  # fmt: skip
         os.close(worker.progress)
         if worker.grant is not None:
@@ -397,22 +402,13 @@ class Supervisor:
 
     # -- the end ---------------------------------------------------------------------------
 
-    def _drain(self, *, graceful: bool) -> None:
-        """End the workers: politely, with patience, where the node stops by itself."""
-        self._stop = True
-        number = signal.SIGTERM if graceful else signal.SIGKILL
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        told: set[str] = set()
+    def _leave(self, *, settled: bool) -> None:
+        """End what still runs, at once; with ``settled`` leave nothing to other nodes."""
         while self._workers:
-            if number is signal.SIGTERM and time.monotonic() > deadline:
-                number = signal.SIGKILL
-                told.clear()
-            for worker_id, worker in self._workers.items():
-                if worker.pid and worker_id not in told:
-                    told.add(worker_id)
-                    worker.signal(number)
+            for worker in self._workers.values():
+                worker.signal(signal.SIGKILL)
             self._poll(0.2)
-        if graceful:
+        if settled:
             with contextlib.suppress(*_STORE_TROUBLE):
                 self._store.run("UNLINK", routing.lease_key(self._incarnation))
                 node_lost(self._store, self._incarnation, self._ttl)

@@ -274,7 +274,8 @@ class Scripts:
     ) -> str | int:
         """Settle or return the started calls of a lost process; restart or end its actor.
 
-        ``next_state``: "1" it restarts, "frozen" it stands still, "" it is dead.
+        ``next_state``: "1" it restarts, "move" too, and that uses up no restart, "frozen" it stands
+        still, "" it is dead.
         ``returned`` are messages to run again, newest first; ``aside`` pairs of a position out of
         line and its message for the next run, empty to drop it. ``seen``: where the store says
         otherwise, nothing is done.

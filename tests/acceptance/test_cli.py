@@ -43,7 +43,7 @@ def test_help_names_every_command():
     run = run_cli("--help")
 
     assert run.returncode == 0
-    for word in ("worker", "status", "keygen", "doctor"):
+    for word in ("worker", "status", "keygen", "doctor", "drain"):
         assert word in run.stdout
     assert run_cli("--version").stdout
 

@@ -196,6 +196,28 @@ def test_where_a_store_has_lost_writes_and_nothing_here_had_begun_nothing_is_hit
     assert numbers(actor.waiting) == ["1", "2"]
 
 
+def test_a_move_from_a_node_that_ends_uses_up_no_restart(store: Store) -> None:
+    actor = living(store, call(1), max_restarts=1)
+
+    for moves in (1, 2):
+        lose(actor, progress=0, moved=True)
+        assert (actor.meta["st"], actor.meta["moves"]) == ("restarting", str(moves))
+        assert actor.claim(nonce=f"move-{moves}") is not None
+    lose(actor, progress=0)
+    assert actor.meta["st"] == "restarting"
+    assert actor.claim(nonce="crash") is not None
+    lose(actor, progress=0)
+
+    assert actor.meta["st"] == "buried"
+    assert outcomes(store) == {"1": "ActorDiedError"}
+
+
+def test_an_actor_that_cannot_restart_does_not_move(store: Store) -> None:
+    actor = living(store, call(1), max_restarts=0)
+    lose(actor, progress=0, moved=True)
+    assert actor.meta["st"] == "buried"
+
+
 def test_an_actor_without_restarts_answers_every_call(store: Store) -> None:
     actor = living(store, call(1, retries=-1), call(2), max_restarts=0)
 
