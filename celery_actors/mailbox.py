@@ -166,7 +166,7 @@ class Mailbox:
             FencedError: another process owns the actor now; nothing was written.
         """
         try:
-            self._wire.send(self._pack(batch, 0, self._source) + self._peek)
+            self._send(batch, 0, self._source, self._peek)
             self._asked = time.monotonic()
             self._take(self._wire.read(), len(batch.answers))
             self._peeking = True
@@ -175,7 +175,7 @@ class Mailbox:
 
     def _fetch(self, batch: Batch, want: int, *, own_only: bool) -> list[bytes]:
         source = "" if own_only and self._source else self._source
-        self._wire.send(self._pack(batch, want, source))
+        self._send(batch, want, source)
         return self._take(self._wire.read(), len(batch.answers))
 
     def _fetch_again(self, batch: Batch, want: int, *, own_only: bool) -> list[bytes]:
@@ -187,6 +187,9 @@ class Mailbox:
             return self._fetch(batch, want, own_only=own_only)
 
         return patiently(attempt, PATIENCE_SECONDS, _TRY_AGAIN)
+
+    def _send(self, batch: Batch, want: int, source: str, then: bytes = b"") -> None:
+        self._wire.send(self._pack(batch, want, source) + then)
 
     def _pack(self, batch: Batch, want: int, source: str) -> bytes:
         answers, durable = batch.answers, batch.durable
