@@ -16,9 +16,10 @@ __all__ = ["PROGRESS_BYTES", "TAG", "Assignment", "LogBatch", "NodeSettings"]
 
 #: The page that a worker shares with its supervisor: the position of the call that began last, how
 #: often that call ran again after an exception (64-bit integers), the moment at which the hard
-#: limit of a running call ends the process (a double, `time.monotonic`; 0: none), and whether a
-#: call runs (an integer).
-PROGRESS_BYTES = 32
+#: limit of a running call ends the process (a double, `time.monotonic`; 0: none), whether a call
+#: runs (an integer), and the moment until which the node's lease surely lasts (a double; written by
+#: the supervisor).
+PROGRESS_BYTES = 40
 #: Begins a line on a worker's output that names the driver and the label of what follows.
 TAG = "\x1eca:"
 

@@ -13,7 +13,7 @@ from . import groups, records, routing
 from .actor_state import ties_of
 from .broker.remains import queue_remains
 from .buffers import free_commands
-from .errors import DeadLetterError, RayError, actor_ended
+from .errors import DeadLetterError, FencedError, RayError, actor_ended
 from .messages import Message, outline
 from .methods import TERMINATE
 from .need import Need
@@ -30,9 +30,9 @@ __all__ = [
     "end_created",
     "end_process",
     "find",
+    "passivate",
     "reap",
     "spec_context",
-    "traits_context",
 ]
 
 _REAP_CHUNK = 200
@@ -63,12 +63,22 @@ class ActorRecord:
 
     @property
     def state(self) -> str:
-        """Ray's word for the state; FROZEN where a durable one stands still, see its cause."""
+        """Ray's word for the state; FROZEN where a durable one stands still, see its cause.
+
+        PASSIVE: a durable one has no process until its next call.
+        """
         words = {
             "pending": "PENDING_CREATION", "starting": "PENDING_CREATION", "alive": "ALIVE",
-            "restarting": "RESTARTING", "frozen": "FROZEN", "dead": "DEAD", "buried": "DEAD",
+            "restarting": "RESTARTING", "frozen": "FROZEN",
+            "passive": "PASSIVE", "dead": "DEAD", "buried": "DEAD",
         }  # fmt: skip
         return words[self.meta["st"]]
+
+    @property
+    def restarts_left(self) -> bool:
+        """Tell whether it may start again; moves from a node that ended do not count."""
+        limit = int(self.meta.get("max_restarts", 0))
+        return limit < 0 or int(self.meta["restarts"]) - int(self.meta.get("moves", 0)) < limit
 
     @property
     def incarnation(self) -> str:
@@ -82,15 +92,11 @@ def spec_context(actor_id: str) -> tuple[str, ...]:
     return ("spec", actor_id)
 
 
-def traits_context(actor_id: str) -> tuple[str, ...]:
-    """Return what an actor's traits are signed for."""
-    return ("traits", actor_id)
-
-
 def creation_message(actor_id: str, queue: str, class_name: str) -> bytes:
     """Return the protocol-2 message that asks a node to start an actor.
 
-    It does not say what the actor needs: it may be passed on to another queue.
+    It does not say what the actor needs: it may be passed on to another queue. A passive actor's is
+    made by ``store/lua/rouse.lua``.
     """
     return json.dumps({
         "body": '[[],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]',
@@ -100,7 +106,7 @@ def creation_message(actor_id: str, queue: str, class_name: str) -> bytes:
         "properties": {"delivery_mode": 2, "priority": 0, "correlation_id": actor_id,
                        "delivery_tag": actor_id, "delivery_info": {
                            "exchange": "", "routing_key": queue}},
-    }).encode()  # fmt: skip
+    }, ensure_ascii=False).encode()  # fmt: skip
 
 
 def last_message(actor_id: str, queue: str, class_name: str) -> bytes:
@@ -218,9 +224,8 @@ def actors(store: Store) -> list[ActorRecord]:
 def end(store: Store, actor_id: str, queue: str, cause: str, ttl: int) -> None:
     """End an actor for good: fence its process, answer its calls, free its name."""
     keys = routing.ActorKeys(queue, actor_id)
-    names = (keys.meta, routing.NAMES, routing.DYING)
-    words = (actor_id, cause, f"{routing.PREFIX}:node:", REMEMBER_SECONDS, keys.thing)
-    store.scripts.kill(names, *words)
+    words = (actor_id, cause, f"{routing.PREFIX}:node:", REMEMBER_SECONDS)
+    store.scripts.kill([keys.meta, routing.NAMES, routing.DYING], *words)
     reap(store, actor_id, queue, ttl)
 
 
@@ -245,28 +250,56 @@ def wake(store: Store, record: ActorRecord, state: str) -> bool:
     return store.scripts.wake(names, creation, need, state)
 
 
+def passivate(store: Store, record: ActorRecord, incarnation: str, epoch: str, owner: str) -> bool:
+    """Let an idle actor be without a process until its next call; False where one waits.
+
+    Raises:
+        FencedError: another process owns it.
+    """
+    keys = record.keys
+    spec = store.get(keys.spec)
+    needed = spec is not None and Sealer.blobs(spec)  # its buffers are freed with the actor
+    names = [keys.queue, keys.meta, keys.parked, routing.owned_key(incarnation), routing.PASSIVE,
+             "" if needed else keys.spec]  # fmt: skip
+    found = store.scripts.passivate(names, epoch, owner, record.actor_id)
+    if found == -10:
+        raise FencedError("another process owns this actor now")
+    return found == 1
+
+
 def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
     """Answer every waiting call of a dead actor, then free its keys. Any process may help.
 
-    One that stands still keeps its keys. The actor is among the dying until all is done: nodes look
-    there, should this process end before.
+    It is among the dying until all of that is done: so others go on where a process has stopped.
+    One that stands still keeps its keys.
     """
-    _answer_and_bury(store, actor_id, queue, ttl)
-    store.run("SREM", routing.DYING, routing.ActorKeys(queue, actor_id).thing)
+    meta = _bury(store, actor_id, queue, ttl)
+    if meta.get("st") == "buried" and not store.run("HEXISTS", routing.DYING, actor_id):
+        return
+    if meta.get("st") in {"dead", "buried"}:
+        # It may never have been started: nobody will ask for it any more.
+        asked = creation_message(actor_id, queue, ActorRecord(actor_id, meta).class_name)
+        store.run("LREM", routing.creation_queue(meta["need"]), 0, asked)
+        store.run("UNLINK", *queue_remains(queue))
+        drop(store, json.loads(meta.get("carried", "[]")))
+        end_created(store, actor_id, ttl)
+        if meta.get("free"):
+            leave(store, actor_id, ttl)
+    keys = routing.ActorKeys(queue, actor_id)
+    store.scripts.settled(keys.meta, routing.DYING, actor_id, meta.get("ep", ""))
 
 
-def _answer_and_bury(store: Store, actor_id: str, queue: str, ttl: int) -> None:
+def _bury(store: Store, actor_id: str, queue: str, ttl: int) -> dict[str, str]:
+    """Answer the calls of a dead actor and free its keys; return what is known of it."""
     keys = routing.ActorKeys(queue, actor_id)
     bury = [queue, keys.meta, keys.callers, keys.parked, keys.spec, routing.NAMES, routing.ACTORS]
     durable = (keys.state, keys.journal, keys.steps)
     while True:
         meta = store.hash(keys.meta)
         frozen = meta.get("st") == "frozen"
-        record = ActorRecord(actor_id, meta)
-        if meta.get("st") == "buried":
-            _clear_up(store, record, ttl)
         if meta.get("st") != "dead" and not frozen:
-            return
+            return meta
+        record = ActorRecord(actor_id, meta)
         store.scripts.unpark(queue, keys.meta, keys.parked, keys.begun, meta["ep"])
         meta = store.hash(keys.meta)
         waiting = list(reversed(store.run("LRANGE", queue, -_REAP_CHUNK, -1)))
@@ -285,9 +318,9 @@ def _answer_and_bury(store: Store, actor_id: str, queue: str, ttl: int) -> None:
             discard(store, waiting)
             continue
         if frozen:
-            return
+            return meta
         kept = [store.get(keys.state) or b"", *store.run("LRANGE", keys.journal, 0, -1)]
-        ties = [tie for stored in kept for tie in ties_of(stored)]
+        drop(store, [tie for stored in kept for tie in ties_of(stored)])
         spec = store.get(keys.spec)
         if spec is not None:
             store.run("UNLINK", keys.spec)
@@ -295,24 +328,10 @@ def _answer_and_bury(store: Store, actor_id: str, queue: str, ttl: int) -> None:
                 store.run(*command)
         job, owner = routing.job_key(meta.get("job", "")), routing.job_key(meta.get("owner", ""))
         if store.scripts.bury(
-            [*bury, job, keys.tokens, owner, *durable], actor_id, REMEMBER_SECONDS
-        ):
-            drop(store, ties)
-            _clear_up(store, record, ttl)
-            return
-
-
-def _clear_up(store: Store, record: ActorRecord, ttl: int) -> None:
-    """Remove what a buried actor leaves beside its keys, and end what it had created."""
-    meta, keys = record.meta, record.keys
-    # It may never have been started: nobody will ask for it any more.
-    asked = creation_message(record.actor_id, keys.queue, record.class_name)
-    store.run("LREM", routing.creation_queue(meta["need"]), 0, asked)
-    store.run("UNLINK", *queue_remains(keys.queue))
-    drop(store, json.loads(meta.get("carried", "[]")))
-    end_created(store, record.actor_id, ttl)
-    if meta.get("free"):
-        leave(store, record.actor_id, ttl)
+            [*bury, job, keys.tokens, owner, routing.PASSIVE, keys.reminders, routing.REMINDERS,
+             *durable], actor_id, REMEMBER_SECONDS,
+        ):  # fmt: skip
+            return meta
 
 
 def end_created(store: Store, actor_id: str, ttl: int) -> None:

@@ -62,12 +62,13 @@ class Durability:
         keys = self.assignment.keys
         return keys.meta, keys.state, keys.journal
 
-    def close(self) -> None:
-        """Store the state where only calls are: the process ends in order."""
+    def close(self, position: int) -> None:
+        """Store the state where only calls are: the process ends in order, at this position."""
         state, mine = self.kept.last(), self.assignment
         if state:
             fence = (mine.epoch, mine.owner)
-            self.runtime.store.scripts.born(self.names, state, *fence, {"st": "alive"})
+            words = (self.names, state, position, *fence)
+            self.runtime.store.scripts.born(*words, {"st": "alive"})
 
 
 class _Steps:

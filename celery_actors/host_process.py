@@ -22,13 +22,15 @@ from functools import partial
 from typing import Any
 
 from . import code, routing, runtime
+from .actor_loop import SEEN_CALLS
 from .assignment import PROGRESS_BYTES, TAG, Assignment, NodeSettings
 from .broker.celery_worker import CeleryWorker
 from .current_call import CurrentCall, WorkerFacts, current_call
-from .errors import RayError
+from .errors import RayError, StoreRolledBackError
 from .executor import Outcome, Prepared
 from .interrupts import Interrupts
 from .mailbox import PATIENCE_SECONDS, Mailbox
+from .messages import call_id_of
 from .records import RaisedAt
 from .runtime import Runtime
 from .store import StoreError
@@ -40,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 EXIT_CANCELLED = 93
 _WORD_BYTES = 64 * 1024
+#: Call ids in one word to the supervisor.
+_IDS_IN_WORD = 500
 
 
 class _TaggedStream(io.TextIOWrapper):
@@ -93,6 +97,11 @@ class HostProcess:
     def retried(self, count: int) -> None:
         """Note there that the running call runs again because of what it raised."""
         struct.pack_into("<q", self._progress, 8, count)
+
+    def lease_lasts(self) -> bool:
+        """Tell whether the node surely has its lease: then nobody has taken over what it owns."""
+        (until,) = struct.unpack_from("<d", self._progress, 32)
+        return time.monotonic() < float(until)
 
     def load_type(self, digest: str) -> Any:
         """Return a class by its content hash."""
@@ -209,6 +218,21 @@ class HostProcess:
         with contextlib.suppress(OSError):  # the supervisor is gone: we are about to be, too
             self._control.send(json.dumps(words).encode())
 
+    def rolled_back(self, error: StoreRolledBackError) -> None:
+        """Tell the supervisor that the store has lost what this process did, and which calls.
+
+        What is in the queue now tells only an actor's process apart: calls that had begun here, and
+        others that have come into their places.
+        """
+        self.tell(rolled_back=str(error))
+        if self.knows is None or self.runtime is None or not self.assignment.actor_id:
+            return
+        words = ("LRANGE", self.assignment.keys.queue, -SEEN_CALLS, -1)
+        waiting = [call_id_of(raw) for raw in self.runtime.store.run(*words)]
+        begun = [found for found in waiting if self.knows(found, False) == "FINISHED"]
+        for start in range(0, max(1, len(begun)), _IDS_IN_WORD):
+            self.tell(seen=begun[start : start + _IDS_IN_WORD])
+
     def _hear(self) -> None:
         """Take in the supervisor's words: calls to cancel."""
         while True:
@@ -304,9 +328,17 @@ class HostProcess:
         return Mailbox(
             self.settings.address, mine.keys, source=source, epoch=mine.epoch, owner=mine.owner,
             position=mine.position, ttl=self.settings.result_seconds, wake_fd=self._wake_read,
-            mark=mine.meta.get("max_restarts", "0") != "0" and not overlapping,
-            peek_seconds=10 if mine.resident else 1,
+            mark=self._marks() and not overlapping, lease_lasts=self.lease_lasts,
+            peek_seconds=10 if mine.resident else 1, only_rings=overlapping,
         )  # fmt: skip
+
+    def _marks(self) -> bool:
+        """Tell whether calls are marked before they begin: those that could run once more.
+
+        Not in a durable actor: what has not committed has had no effect.
+        """
+        about = self.assignment.meta
+        return about.get("max_restarts", "0") != "0" and not about.get("durable")
 
     def start_celery(self) -> None:
         """Start the Celery worker beside us.

@@ -7,12 +7,12 @@ back in line, in order, as far as it had not begun.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .config import Address
 from .errors import ClusterUnreachableError, FencedError
-from .mailbox import FRESH_SECONDS, PATIENCE_SECONDS, check_owned
+from .mailbox import PATIENCE_SECONDS, check_owned
 from .routing import ActorKeys
 from .runtime import Runtime
 from .store import Answer, Scripts, StoreError, Wire
@@ -23,11 +23,10 @@ __all__ = ["InFlight", "Taken"]
 
 
 class Taken(NamedTuple):
-    """A call out of line: its position, its message, when it was taken."""
+    """A call out of line: its position and its message."""
 
     position: int
     raw: bytes
-    since: float
 
 
 class InFlight:
@@ -35,7 +34,7 @@ class InFlight:
 
     def __init__(
         self, runtime: Runtime, address: Address, keys: ActorKeys, epoch: str, owner: str,
-        position: int, *, mark: bool,
+        position: int, *, mark: bool, lease_lasts: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._runtime = runtime
         self._address = address
@@ -44,6 +43,7 @@ class InFlight:
         self.freed: list[bytes] = []  # records of values that these calls have freed
         self._keys = [keys.queue, keys.meta, keys.parked, keys.begun]
         self.marks = mark  # calls are marked before they begin: what restarts must know
+        self._lease_lasts = lease_lasts  # so that nobody can have taken our place
         self.backlog = True  # until the store says otherwise
         self._wire = patiently(lambda: Wire(address), PATIENCE_SECONDS)
 
@@ -64,12 +64,12 @@ class InFlight:
         words += left
         reply = self._call(Scripts.pack("take", self._keys, *words))
         check_owned(reply, self._position)
-        now, first = time.monotonic(), self._position
+        first = self._position
         self._position += len(reply[1])
         self.backlog = reply[2] > 0
         if len(reply) > 3:
             self.freed += reply[3]
-        return [Taken(first + number, raw, now) for number, raw in enumerate(reply[1])]
+        return [Taken(first + number, raw) for number, raw in enumerate(reply[1])]
 
     def begin(self, calls: Sequence[Taken]) -> None:
         """Note that calls begin, and wait until the store knows.
@@ -91,14 +91,14 @@ class InFlight:
         Raises:
             FencedError: another process owns the actor now: the call must not begin here.
         """
-        if not self.marks and time.monotonic() - call.since > FRESH_SECONDS:
+        if not self.marks and not self._lease_lasts():
             scripts = self._runtime.store.scripts
             words = (self._epoch, self._owner, [call.position])
             if not scripts.begin(self._keys[1], self._keys[3], *words):
                 raise FencedError("another process owns this actor now")
 
     def _call(self, command: bytes) -> Any:
-        give_up = time.monotonic() + PATIENCE_SECONDS
+        give_up = time.monotonic() + max(PATIENCE_SECONDS, self._address.patience)
         while True:
             try:
                 self._wire.send(command)

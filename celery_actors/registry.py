@@ -27,6 +27,11 @@ class NodeRecord:
     alive: bool
 
     @property
+    def draining(self) -> bool:
+        """True for one that takes no new work: it is about to end."""
+        return bool(self.about.get("draining"))
+
+    @property
     def labels(self) -> dict[str, str]:
         """The labels of the node, its own names among them."""
         return dict(self.about.get("labels", {}))
@@ -67,8 +72,8 @@ def records(store: Store) -> list[NodeRecord]:
 
 
 def views(store: Store) -> list[NodeView]:
-    """Return the living nodes."""
-    return [record.view for record in records(store) if record.alive]
+    """Return the living nodes that take work."""
+    return [record.view for record in records(store) if record.alive and not record.draining]
 
 
 def default_labels(node_id: str, kinds: Sequence[str]) -> dict[str, str]:

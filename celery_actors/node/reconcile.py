@@ -1,14 +1,14 @@
 """What a node owns in the store and has no process for: found and settled.
 
 A process may end while the store does not answer, and a step may be done whose reply never came.
-Other nodes settle nothing of that: this one lives. Actors that died while whoever was to answer
-their calls died too are everybody's.
+Other nodes settle nothing of that: this one lives. Actors that died and were not buried are seen to
+by every node.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from .. import directory, routing
@@ -24,13 +24,15 @@ logger = logging.getLogger(__name__)
 
 #: Ticks between two looks while nothing is wrong.
 TICKS = 10
+#: Actors that are buried in one tick: each takes a dozen round trips, and the lease is 3 s.
+BURIALS = 20
 _UNKNOWN = "its process is gone, and how it ended is not known"
 
 
 class Orphan(NamedTuple):
     """An actor, shared worker or session without a process, and the owner it has in the store.
 
-    Of a dying actor: its queue.
+    A dead actor has its queue in place of an owner.
     """
 
     name: str
@@ -61,10 +63,13 @@ class Reconcile:
         self._owned, self._sessions, self._dying = TwoLooks(), TwoLooks(), TwoLooks()
         self._ticks = 0
 
-    def ended(self, worker: WorkerProcess, lost: Lost) -> None:
-        """Settle what an ended worker leaves; with the store away, keep it for the next look."""
+    def ended(self, worker: WorkerProcess, lost: Lost, present: Iterable[Assignment] = ()) -> None:
+        """Settle what an ended worker leaves; with the store away, keep it for the next look.
+
+        An actor that was passive for a moment may have a process again among those ``present``.
+        """
         try:
-            self._settle(worker, lost, ())
+            self._settle(worker, lost, {each.actor_id for each in present})
         except (ClusterUnreachableError, StoreError) as error:
             self._unsettled.append((worker, lost))
             logger.warning(
@@ -80,17 +85,23 @@ class Reconcile:
         """Settle what has no process; ``present`` is what has one. To be called once a tick."""
         self._settle_the_rest(present)
         self._ticks += 1
-        looks = (self._owned, self._sessions, self._dying)
-        if self._ticks >= TICKS or any(each.suspects for each in looks):
+        if self._ticks >= TICKS or self._owned.suspects or self._sessions.suspects:
             self._ticks = 0
             for orphan in self._owned.look(self._without_process(present)):
                 self._give_up(orphan)
             for session in self._sessions.look(self._sessions_left(present)):
                 session_lost(self._store, self._incarnation, session.name, self._ttl)
-            dying = [Orphan(*thing.split("|")[::-1]) for thing in self._texts(routing.DYING)]
-            for actor_id, queue in self._dying.look(dying):
-                logger.warning("nobody has answered the calls of dead actor %s; helping", actor_id)
-                directory.reap(self._store, actor_id, queue, self._ttl)
+
+    def bury(self, dying: Mapping[str, str]) -> None:
+        """Bury the dead whose burial was left half-way. To be called once a tick.
+
+        ``dying``: their queues. Whoever ended them may have died on the way, and then nobody else
+        would answer their calls.
+        """
+        left = self._dying.look(Orphan(actor_id, queue) for actor_id, queue in dying.items())
+        for actor_id, queue in sorted(left)[:BURIALS]:
+            logger.warning("actor %s died and was not buried; answering its calls", actor_id)
+            directory.reap(self._store, actor_id, queue, self._ttl)
 
     def _settle_the_rest(self, present: Collection[Assignment]) -> None:
         running = {each.actor_id for each in present}
@@ -102,14 +113,15 @@ class Reconcile:
                 logger.warning("%s; worker %s is not settled", error, kept[0].assignment.label)
 
     def _settle(self, worker: WorkerProcess, lost: Lost, running: Collection[str]) -> None:
-        """Settle one worker; ``running``: actors that have a process again, so leave their keys."""
+        """Settle one worker; ``running``: actors that have a process again, so leave its kill."""
         mine, store = worker.assignment, self._store
-        worker.forget(store, self._host)
+        if not mine.actor_id or mine.actor_id not in running:
+            worker.forget(store, self._host)
         if mine.actor_id:
             actor_lost(store, mine.actor_id, mine.queue, mine.owner, lost, self._ttl)
             if mine.actor_id not in running:
-                for name in (routing.kill_key, routing.owned_key):
-                    store.run("SREM", name(self._incarnation), mine.actor_id)
+                store.run("SREM", routing.kill_key(self._incarnation), mine.actor_id)
+            self._disown(mine.actor_id, mine.keys.meta)
         else:
             shared_lost(store, mine.worker_id, mine.owner, lost, self._ttl)
         session_lost(store, self._incarnation, mine.session, self._ttl)
@@ -118,7 +130,7 @@ class Reconcile:
         """Return what this node run owns and has no process for."""
         unsettled = [worker.assignment for worker, _ in self._unsettled]  # better known than here
         running = {each.actor_id or each.worker_id for each in (*present, *unsettled)}
-        owned = self._texts(routing.owned_key(self._incarnation))
+        owned = self._store.texts("SMEMBERS", routing.owned_key(self._incarnation))
         return [Orphan(name, self._owner_of(name)) for name in owned if name not in running]
 
     def _owner_of(self, name: str) -> str:
@@ -131,20 +143,28 @@ class Reconcile:
         """Settle what nobody saw the end of, then own it no more."""
         name, owner = orphan
         logger.warning("%s has no process any more; settling what it left", name)
-        lost = Lost(_UNKNOWN)
+        lost, meta = Lost(_UNKNOWN), ""
         if name.startswith("w-"):
             shared_lost(self._store, name, owner, lost, self._ttl)
-        elif owner.partition("|")[0] == self._incarnation:
-            record = directory.find(self._store, name)
-            if record is not None:
+            meta = routing.worker_keys(name).meta
+        elif (record := directory.find(self._store, name)) is not None:
+            if owner.partition("|")[0] == self._incarnation:
                 actor_lost(self._store, name, record.keys.queue, owner, lost, self._ttl)
-        self._store.run("SREM", routing.owned_key(self._incarnation), name)
+            meta = record.keys.meta
+        self._disown(name, meta)
+
+    def _disown(self, name: str, meta: str) -> None:
+        """Own something no more, if its record says so, too.
+
+        A store that was rolled back may name a process of ours that had ended before: the next
+        looks find that.
+        """
+        self._store.scripts.disown(
+            routing.owned_key(self._incarnation), meta, name, self._incarnation
+        )
 
     def _sessions_left(self, present: Collection[Assignment]) -> list[Orphan]:
         """Return the sessions of this node run's workers whose processes are gone."""
         running = {each.session for each in present}
-        known = self._texts(routing.sessions_key(self._incarnation))
+        known = self._store.texts("SMEMBERS", routing.sessions_key(self._incarnation))
         return [Orphan(session, "") for session in known if session not in running]
-
-    def _texts(self, key: str) -> list[str]:
-        return self._store.texts("SMEMBERS", key)

@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import signal
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from .. import directory, groups, records, routing
@@ -16,13 +17,14 @@ from ..errors import (
     ActorUnavailableError,
     DeadLetterError,
     RayError,
+    StoreRolledBackError,
     TaskCancelledError,
     WorkerCrashedError,
     actor_ended,
 )
-from ..messages import decode_envelope, outline
+from ..messages import call_id_of, decode_envelope, outline
 from ..methods import TERMINATE
-from ..store import Answer, Store, StoreError
+from ..store import Answer, Seen, Store, StoreError
 from ..tokens import discard, leave
 
 __all__ = [
@@ -36,6 +38,9 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+#: Seconds for which a lost node cannot come back, from the last time that somebody took it over.
+_GONE_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,9 @@ class Lost:
     frozen: str = ""  # why the actor must stand still: its state is there and cannot be used
     left: bool = False  # it ended by its own wish or for want of handles: it stays ended
     tries: int = 0  # how often the last call had run again because of what it raised
+    rolled_back: bool = False  # the store has lost writes: it knows less than was done
+    seen: Collection[str] | None = None  # then: the calls in the queue that had begun, if known
+    moved: bool = False  # its node ends, nothing was wrong with it: no restart is used up
 
 
 def describe_exit(status: int, pid: int, host: str) -> str:
@@ -95,22 +103,23 @@ def _cut_off(store: Store, meta: dict[str, str]) -> None:
 def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -> str | int:
     meta, keys = actor.meta, actor.keys
     position = int(meta["ap"])
-    limit, restarts = int(meta.get("max_restarts", 0)), int(meta["restarts"])
-    restart = not (lost.init_failed or lost.left) and (limit < 0 or restarts < limit)
-    next_state = "frozen" if lost.frozen else "1" if restart else ""
+    restart = not (lost.init_failed or lost.left) and actor.restarts_left
+    way = "move" if lost.moved else "1"
+    next_state = "frozen" if lost.frozen else way if restart else ""
     error: RayError
     if restart:
         effect = "was rolled back" if meta.get("durable") else "may or may not have taken effect"
-        error = ActorUnavailableError(
+        text = (
             f"{actor.title} restarts: {lost.cause}. This call had begun and {effect}; give it "
-            "max_task_retries to run it again",
-            actor.actor_id,
+            "max_task_retries to run it again"
         )
+        error = ActorUnavailableError(text, actor.actor_id)
+        if lost.rolled_back:
+            error = StoreRolledBackError(text)
     else:
         what = "" if lost.init_failed else " while it ran this call"
         text = f"{actor.title} died{what}: {lost.cause}"
         error = actor_ended(text, lost.cause, actor.actor_id, lost.init_failed)
-    marks = store.run("SCARD", keys.begun)
     begun = _begun(store, keys.queue, meta, lost)
     default = int(meta.get("max_task_retries", 0))
     answers: list[Answer] = []
@@ -118,12 +127,16 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
     aside: list[tuple[str, bytes]] = []
     ended: list[bytes] = []
     for raw in begun:
+        if lost.seen is not None and call_id_of(raw) not in lost.seen:
+            returned.append(raw)
+            continue
         again = _again(store, raw, default, lost.tries if raw is begun[-1] else 0)
         if restart and again is not None:
             returned.append(again)
         else:
             ended.append(raw)
-    for place, raw in _begun_aside(store, keys, meta):
+    marked, begun_aside = _begun_aside(store, keys, meta)
+    for place, raw in begun_aside:
         again = _again(store, raw, default, 0)
         if restart and again is not None:
             aside.append((place, again))
@@ -134,13 +147,13 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
     need = meta["need"]
     outcome = store.scripts.release(
         [keys.queue, keys.meta, keys.parked, routing.owned_key(actor.incarnation),
-         routing.creation_queue(need), routing.BELL, keys.begun, routing.NEEDS,
-         routing.DYING],
+         routing.creation_queue(need), routing.BELL, keys.begun, routing.NEEDS, routing.DYING],
         epoch=meta["ep"], owner=meta["own"], position=position, settled=len(begun),
         next_state=next_state, cause=lost.frozen or lost.cause, init_failed=lost.init_failed,
         need=need, actor_id=actor.actor_id, ttl=ttl, answers=answers, returned=returned[::-1],
-        aside=aside, go=meta["go"], begun=marks, thing=keys.thing,
+        aside=aside,
         creation=directory.creation_message(actor.actor_id, keys.queue, actor.class_name),
+        seen=Seen(meta["go"], meta["st"], marked, *(begun[0], begun[-1]) if begun else ()),
     )  # fmt: skip
     if isinstance(outcome, str):
         discard(store, ended)
@@ -149,18 +162,21 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
 
 def _begun_aside(
     store: Store, keys: routing.ActorKeys, meta: dict[str, str]
-) -> list[tuple[str, bytes]]:
-    """Return (position, message) of the calls out of line that may have begun, oldest first.
+) -> tuple[list[str] | None, list[tuple[str, bytes]]]:
+    """Return which are marked, and (position, message) of the calls that may have begun.
 
-    A worker whose calls overlap marks beginnings only where a restart could run them again.
+    Out of line, oldest first. A worker whose calls overlap marks beginnings only where a restart
+    could run them again: else all may have begun, and no mark counts.
     """
     everything = meta.get("concurrent") == "1" and meta.get("max_restarts", "0") == "0"
     command = ("HKEYS", keys.parked) if everything else ("SMEMBERS", keys.begun)
     places = sorted(store.texts(*command), key=int)
+    marked = None if everything else places
     if not places or meta["st"] != "alive":
-        return []
+        return marked, []
     messages = store.run("HMGET", keys.parked, *places)
-    return [(place, raw) for place, raw in zip(places, messages, strict=True) if raw is not None]
+    found = zip(places, messages, strict=True)
+    return marked, [(place, raw) for place, raw in found if raw is not None]
 
 
 def _ended(store: Store, raw: bytes, error: RayError) -> Answer:
@@ -181,8 +197,13 @@ def _was_cancelled(store: Store, raw: bytes) -> bool:
 def _begun(store: Store, mailbox: str, meta: dict[str, str], lost: Lost) -> list[bytes]:
     """Return the messages that may have begun, oldest first.
 
-    None in line where calls overlap: there a call begins out of line.
+    None in line where calls overlap: there a call begins out of line. Where the store has lost
+    writes, calls may be in line again that had begun, and others between them.
     """
+    if lost.seen is not None:
+        oldest = list(reversed(store.run("LRANGE", mailbox, 0, -1)))
+        had = [call_id_of(raw) in lost.seen for raw in oldest]
+        return oldest[: len(had) - had[::-1].index(True)] if any(had) else []
     if meta.get("concurrent") == "1":
         return []
     position = int(meta["ap"])
@@ -276,7 +297,10 @@ def _crashed(store: Store, raw: bytes, cause: str, had_begun: bool) -> Answer:
 
 
 def node_lost(store: Store, incarnation: str, ttl: int) -> None:
-    """Take over what a dead node run owned, then forget it."""
+    """Take over what a dead node run owned, then forget it; not where it has its lease again."""
+    lease, gone = routing.lease_key(incarnation), routing.gone_key(incarnation)
+    if not store.scripts.seize(lease, gone, _GONE_SECONDS):
+        return
     lost = Lost(f"its node {incarnation} was lost")
     for owned in store.texts("SMEMBERS", routing.owned_key(incarnation)):
         if owned.startswith("w-"):
@@ -289,14 +313,15 @@ def node_lost(store: Store, incarnation: str, ttl: int) -> None:
     for session in store.texts("SMEMBERS", routing.sessions_key(incarnation)):
         session_lost(store, incarnation, session, ttl)
     groups.lost(store, incarnation)
+    store.run("UNLINK", routing.owned_key(incarnation), routing.kill_key(incarnation),
+              routing.asks_key(incarnation))  # fmt: skip
+    # Last: where this process stops before, others find the node and do it all again.
     store.run("HDEL", routing.NODES, incarnation)
     if store.run("HLEN", routing.NODES) == 0:  # nobody else looks whether anything waits
         store.scripts.look(
             routing.NEEDS, routing.GROUPS_WAITING, (routing.creation_queue(""),
             routing.shared_queue("")),
         )  # fmt: skip
-    store.run("UNLINK", routing.owned_key(incarnation), routing.kill_key(incarnation),
-              routing.asks_key(incarnation))  # fmt: skip
 
 
 def session_lost(store: Store, incarnation: str, session: str, ttl: int) -> None:

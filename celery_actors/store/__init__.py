@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .client import Store
+from .connections import silence_of
 from .mux import WAITS, Mux
-from .scripts import Answer, Claim, Durable, Fence, Scripts, Step, Waiting
+from .scripts import Answer, Claim, Durable, Fence, Scripts, Seen, Step, Tick, Waiting
 from .wire import StoreError, StoreFullError, StoreUnreachableError, Wire
 
 __all__ = [
@@ -15,11 +16,14 @@ __all__ = [
     "Fence",
     "Mux",
     "Scripts",
+    "Seen",
     "Step",
     "Store",
     "StoreError",
     "StoreFullError",
     "StoreUnreachableError",
+    "Tick",
     "Waiting",
     "Wire",
+    "silence_of",
 ]

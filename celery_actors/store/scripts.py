@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from .. import routing
 from .wire import pack
 
-__all__ = ["Answer", "Claim", "Durable", "Fence", "Scripts", "Step", "Waiting"]
+__all__ = ["Answer", "Claim", "Durable", "Fence", "Scripts", "Seen", "Step", "Tick", "Waiting"]
 
 Word = bytes | str | int | float
 Run = Callable[..., Any]
@@ -84,8 +84,34 @@ class Waiting(NamedTuple):
     calls: int
 
 
+class Seen(NamedTuple):
+    """What the release of an actor was decided on.
+
+    ``go`` and ``st`` of its record; which calls out of line had begun, None where that does not
+    count; the oldest and the newest of the calls that it takes from the mailbox.
+    """
+
+    go: str
+    state: str
+    begun: Sequence[str] | None = None
+    oldest: bytes = b""
+    newest: bytes = b""
+
+
+class Tick(NamedTuple):
+    """What a node hears with its heartbeat."""
+
+    alive: bool  # False: another node has taken over what this run owned
+    kills: list[str]  # actors whose processes it must end
+    dead: list[str]  # node runs
+    expired: list[str]  # sessions
+    dying: dict[str, str]  # actors that are dead and not buried, and their queues
+
+
 #: Parts of other scripts.
-_INCLUDED = frozenset({"group_mark", "let_go", "post_results"})
+_INCLUDED = frozenset(
+    {"drop_steps", "group_mark", "journal", "let_go", "post_results", "rouse", "when_full"}
+)
 
 
 def _load() -> dict[str, bytes]:
@@ -128,14 +154,9 @@ class Scripts:
 
     @staticmethod
     def load(run: Run) -> None:
-        """Make every script known to the server.
-
-        One question where it knows them: after its restart a hundred processes may ask at once.
-        """
-        known = run("SCRIPT", "EXISTS", *_SHA.values())
-        for source, there in zip(SOURCES.values(), known, strict=True):
-            if not there:
-                run("SCRIPT", "LOAD", source)
+        """Make every script known to the server."""
+        for source in SOURCES.values():
+            run("SCRIPT", "LOAD", source)
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -218,11 +239,12 @@ class Scripts:
         return int(self._eval("mark", [meta], epoch, owner, *flat)) == 0
 
     def born(
-        self, keys: Sequence[str], state: bytes, epoch: str, owner: str, fields: dict[str, Word]
-    ) -> bool:
-        """Mark a durable actor as alive and store its first state; False when fenced."""
+        self, keys: Sequence[str], state: bytes, position: int, epoch: str, owner: str,
+        fields: dict[str, Word],
+    ) -> bool:  # fmt: skip
+        """Mark a durable actor as alive and store its state at a position; False when fenced."""
         flat = [word for pair in fields.items() for word in pair]
-        return int(self._eval("born", keys, state, epoch, owner, *flat)) == 0
+        return int(self._eval("born", keys, state, position, epoch, owner, *flat)) == 0
 
     def keep_step(
         self, meta: str, steps: str, epoch: str, owner: str, field: str, value: bytes
@@ -248,22 +270,22 @@ class Scripts:
         answers: Sequence[Answer],
         returned: Sequence[bytes],
         aside: Sequence[tuple[str, bytes]],
-        go: str,
-        begun: int,
-        thing: str,
+        seen: Seen,
     ) -> str | int:
         """Settle or return the started calls of a lost process; restart or end its actor.
 
-        ``next_state``: "1" it restarts, "frozen" it stands still, "" it is dead.
+        ``next_state``: "1" it restarts, "move" too, and that uses up no restart, "frozen" it stands
+        still, "" it is dead.
         ``returned`` are messages to run again, newest first; ``aside`` pairs of a position out of
-        line and its message for the next run, empty to drop it. ``go`` and ``begun`` are the marks
-        of what had begun that all this was decided by: a process that lives may have gone on.
-        ``thing`` is the actor's name in ties.
+        line and its message for the next run, empty to drop it. ``seen``: where the store says
+        otherwise, nothing is done.
         """
+        begun = "*" if seen.begun is None else " ".join(sorted(seen.begun))
         reply = self._eval(
             "release", keys, epoch, owner, position, settled, next_state, cause,
             "1" if init_failed else "", creation, need, actor_id, ttl, len(answers),
-            len(returned), len(aside), go, begun, thing, *flatten(answers), *returned,
+            len(returned), len(aside), seen.go, seen.state, begun, seen.oldest, seen.newest,
+            *flatten(answers), *returned,
             *(word for pair in aside for word in pair),
         )  # fmt: skip
         return reply if isinstance(reply, int) else _text(reply)
@@ -272,12 +294,32 @@ class Scripts:
         """Ask for a process for an actor that stands still in this state; False in another."""
         return bool(self._eval("wake", keys, creation, need, state))
 
+    def passivate(self, keys: Sequence[str], epoch: str, owner: str, actor_id: str) -> int:
+        """Let an actor be without a process until its next call; 1, 0 (a call waits) or -10."""
+        return int(self._eval("passivate", keys, epoch, owner, actor_id))
+
+    def sweep(self, keys: Sequence[str], cursor: str, count: int, seconds: int) -> tuple[str, int]:
+        """Wake passive actors on whose queue something waits; the next cursor, and how many."""
+        following, roused = self._eval("sweep", keys, cursor, count, routing.PREFIX, seconds)
+        return _text(following), int(roused)
+
+    def remind(self, keys: Sequence[str], *words: Word) -> int:
+        """Keep a reminder; 0, -1 (no such actor) or -2 (it is dead)."""
+        return int(self._eval("remind", keys, *words))
+
+    def forget(self, keys: Sequence[str], name: str, member: str) -> bool:
+        """Forget a reminder; False where there is none."""
+        return bool(self._eval("forget", keys, name, member))
+
+    def ring(self, due: str, count: int) -> int:
+        """Send the calls of reminders that are due; return how many were."""
+        return int(self._eval("ring", [due], routing.PREFIX, count))
+
     def kill(
-        self, keys: Sequence[str], actor_id: str, cause: str, node_prefix: str, remember: int,
-        thing: str,
-    ) -> bool:  # fmt: skip
+        self, keys: Sequence[str], actor_id: str, cause: str, node_prefix: str, remember: int
+    ) -> bool:
         """Declare an actor dead, free its name; True when it was alive."""
-        return bool(self._eval("kill", keys, actor_id, cause, node_prefix, remember, thing))
+        return bool(self._eval("kill", keys, actor_id, cause, node_prefix, remember))
 
     def cancel(
         self, queue: str, meta: str, mark: str, call_id: str, seconds: int, ttl: int,
@@ -327,6 +369,14 @@ class Scripts:
         """Free a dead actor's name and keys; False while calls remain."""
         return bool(self._eval("bury", keys, actor_id, remember))
 
+    def settled(self, meta: str, dying: str, actor_id: str, epoch: str) -> bool:
+        """Take an actor off the dying; False where it has lived again since."""
+        return bool(self._eval("settled", [meta, dying], actor_id, epoch))
+
+    def disown(self, owned: str, meta: str, name: str, incarnation: str) -> bool:
+        """Take a name from what a node run owns; False where its record names that node run."""
+        return bool(self._eval("disown", [owned, meta], name, incarnation))
+
     def recover(
         self,
         keys: Sequence[str],
@@ -360,6 +410,10 @@ class Scripts:
         """Store results that no worker will store, overwriting none."""
         return int(self._eval("answer", [""], "", "", ttl, *flatten(answers)))
 
+    def enlist(self, keys: Sequence[str], session: str, worker_id: str = "", *meta: Word) -> None:
+        """Enter a process in the books of its node, a shared worker with its record."""
+        self._eval("enlist", keys, session, worker_id, *meta)
+
     def values(self, fence: Fence, ttl: int, answers: Sequence[Answer]) -> bool:
         """Store values of a call that runs, overwriting none; False when fenced."""
         words = (fence.epoch, fence.owner, ttl, *flatten(answers))
@@ -374,11 +428,15 @@ class Scripts:
     def tick(
         self, keys: Sequence[str], incarnation: str, lease_ms: int, description: str, first: bool,
         lease_prefix: str,
-    ) -> tuple[bool, list[str], list[str], list[str]]:  # fmt: skip
-        """Renew a node's lease; (still ours, actors to kill, dead node runs, ended sessions)."""
+    ) -> Tick:  # fmt: skip
+        """Renew a node's lease; hear what needs attention."""
         words = (incarnation, lease_ms, description, "1" if first else "", lease_prefix)
-        alive, kills, dead, expired = self._eval("tick", keys, *words)
-        return bool(alive), _texts(kills), _texts(dead), _texts(expired)
+        alive, kills, dead, expired, dying = self._eval("tick", keys, *words)
+        return Tick(bool(alive), _texts(kills), _texts(dead), _texts(expired), _fields(dying))
+
+    def seize(self, lease: str, gone: str, seconds: int) -> bool:
+        """Keep a node run whose lease is over from coming back; False where it lives."""
+        return bool(self._eval("seize", [lease, gone], seconds))
 
     def tell(self, key: str, seconds: int, *words: Word) -> int:
         """Append words to a list that expires, for the one that reads it; return its length."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 import redis
 
 import celery_actors as ca
+from celery_actors.config import new_key
 from tests.census import (
     connections,
     driver_keys,
@@ -101,7 +101,7 @@ def redis_server(*options: str) -> Iterator[Server]:
          *options],
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    server = Server(process, folder, f"unix://{path}", secrets.token_hex(32))
+    server = Server(process, folder, f"unix://{path}", new_key())
     try:
         wait_until(path.exists, "the server's socket")
         wait_until(lambda: _answers(server), "an answer of the server")

@@ -7,6 +7,7 @@
 --      then  10 number of answers  11.. answers (see post_results), then the messages to return,
 --      newest first
 -- Returns 0, -10 fenced or already recovered, -11 the worker lives, and has gone on since.
+--@include when_full
 --@include post_results
 local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'needs', 'ap', 'go')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return -10 end

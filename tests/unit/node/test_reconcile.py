@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,21 @@ def test_nothing_is_settled_that_others_own_or_nobody_knows(
     assert owned(store) == []
 
 
+def test_an_actor_of_a_process_before_the_present_one_restarts(
+    store: Store, reconcile: Reconciler, ended: list[WorkerProcess]
+) -> None:
+    # The store was rolled back: it names a process of this node that had ended before.
+    actor = serving(store, call(1))
+    latest = replace(process_of(actor), owner=f"{NODE}|n2")
+
+    reconcile.ended(worker_of(latest, ended), KILLED)
+    assert owned(store) == [actor.actor_id]
+    reconcile.compare(times=2)
+
+    assert actor.meta["st"] == "restarting"
+    assert owned(store) == []
+
+
 def test_a_session_without_a_process_is_ended(store: Store, reconcile: Reconciler) -> None:
     actor = serving(store)
     sessions = routing.sessions_key(NODE)
@@ -205,39 +221,6 @@ def test_a_session_without_a_process_is_ended(store: Store, reconcile: Reconcile
     assert store.run("EXISTS", routing.gone_key("s-1")) == 0
 
 
-def test_calls_of_a_dead_actor_are_answered_though_nobody_lives_who_knows_of_its_death(
-    store: Store, reconcile: Reconciler
-) -> None:
-    killed, lost = StoredActor(store, "actor-1", "one"), StoredActor(store, "actor-2", "two")
-    start_node(store)
-    for actor, number in ((killed, 1), (lost, 2)):
-        actor.create()
-        actor.claim(nonce=f"n{number}")
-        actor.submit(1, call(number))
-    killed.kill()  # and whoever asked for it has ended before it could answer
-    assert lost.release(0, [], next_state="") == "dead"
-
-    reconcile.compare(times=2)
-
-    assert outcomes(store) == {"1": "ActorDiedError", "2": "ActorDiedError"}
-    assert store.run("HLEN", routing.ACTORS) == 0
-    assert store.run("EXISTS", routing.DYING) == 0
-
-
-def test_what_a_buried_actor_leaves_is_removed_though_its_grave_digger_has_ended(
-    store: Store, reconcile: Reconciler
-) -> None:
-    actor = StoredActor(store)
-    actor.create()
-    actor.kill()
-    assert actor.bury()
-
-    reconcile.compare(times=2)
-
-    assert store.run("LLEN", actor.creations) == 0
-    assert store.run("EXISTS", routing.DYING) == 0
-
-
 def test_without_trouble_a_node_compares_now_and_then(store: Store, reconcile: Reconciler) -> None:
     actor = serving(store)
 
@@ -247,6 +230,22 @@ def test_without_trouble_a_node_compares_now_and_then(store: Store, reconcile: R
     reconcile.look(())
 
     assert actor.meta["st"] == "restarting"
+
+
+def test_a_death_that_nobody_sees_to_is_seen_to_at_the_second_look(
+    store: Store, reconcile: Reconciler
+) -> None:
+    actor = serving(store, call(1))
+    actor.kill()
+    dying = store.hash(routing.DYING)
+
+    reconcile.bury(dying)
+    assert outcomes(store) == {}
+    reconcile.bury(dying)
+
+    assert outcomes(store) == {"1": "ActorDiedError"}
+    assert actor.meta["st"] == "buried"
+    assert store.hash(routing.DYING) == {}
 
 
 # -- ended while the store was away ----------------------------------------------------------
@@ -335,3 +334,34 @@ def test_a_living_store_settles_at_once(
 
     assert outcomes(store) == {"1": "ActorUnavailableError"}
     assert store.run("EXISTS", routing.kill_key(NODE), routing.owned_key(NODE)) == 0
+
+
+def test_the_end_of_a_passive_actors_process_is_no_crash(
+    store: Store, reconcile: Reconciler, ended: list[WorkerProcess]
+) -> None:
+    actor = serving(store)
+    former = process_of(actor)
+    assert actor.passivate()
+    before = actor.meta
+
+    reconcile.ended(worker_of(former, ended), Lost("it exited with status 0", 0))
+
+    assert actor.meta == before
+    assert owned(store) == []
+
+
+def test_one_that_came_back_to_this_node_before_its_end_was_seen_stays_in_its_hands(
+    store: Store, reconcile: Reconciler, ended: list[WorkerProcess]
+) -> None:
+    actor = serving(store)
+    former = process_of(actor)
+    assert actor.passivate()
+    actor.submit(1, call(1))
+    actor.claim(nonce="n2")
+    before = actor.meta
+
+    reconcile.ended(worker_of(former, ended), KILLED, [process_of(actor, "s-3")])
+
+    assert actor.meta == before
+    assert owned(store) == [actor.actor_id]
+    assert numbers(actor.waiting) == ["1"]

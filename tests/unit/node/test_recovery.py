@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -23,8 +24,9 @@ from celery_actors.node.recovery import (
 )
 from celery_actors.serialization import Sealer
 from celery_actors.store import Store, Wire
+from celery_actors.store.scripts import _SHA as SHA
 from tests.unit.node.outcomes import GARBAGE, RING, call, numbers, outcomes, text_of
-from tests.unit.store.records import NODE, TTL, StoredActor, start_node
+from tests.unit.store.records import NODE, TTL, StoredActor, answer, results, start_node
 
 QUEUE = routing.shared_queue("none")
 
@@ -50,6 +52,12 @@ def lose(actor: StoredActor, **how: Any) -> None:
     actor_lost(actor.store, actor.actor_id, actor.keys.queue, actor.owner, lost, TTL)
 
 
+def lose_node(store: Store) -> None:
+    """Take over what a node owned whose lease is over."""
+    store.run("UNLINK", routing.lease_key(NODE))
+    node_lost(store, NODE, TTL)
+
+
 # -- exits -----------------------------------------------------------------------------------
 
 
@@ -62,6 +70,66 @@ def test_an_exit_is_described_by_its_signal_or_status() -> None:
 
 
 # -- actors ----------------------------------------------------------------------------------
+
+
+class Behind(Store):
+    """A client that something happens before: what a process did that still lived, or its words."""
+
+    def __init__(self, store: Store, step: str, happens: Callable[[], object]) -> None:
+        super().__init__(store.address)
+        self._step, self._happens = step, happens
+
+    def run(self, *command: Any) -> Any:
+        if command[1] == SHA[self._step] and self._happens is not _nothing:
+            happens, self._happens = self._happens, _nothing
+            happens()
+        return super().run(*command)
+
+
+def _nothing() -> None:
+    pass
+
+
+def lose_behind(actor: StoredActor, happens: Callable[[], object]) -> None:
+    """Take over an actor from a process that goes on until the last moment."""
+    with closing(Behind(actor.store, "release", happens)) as store:
+        lost = Lost("its node was lost")
+        actor_lost(store, actor.actor_id, actor.keys.queue, actor.owner, lost, TTL)
+
+
+def test_a_call_that_a_living_process_fetched_meanwhile_counts_as_begun(store: Store) -> None:
+    actor = living(store, call(1), call(2))
+
+    lose_behind(actor, lambda: actor.commit(0, [], want=1))
+
+    assert outcomes(store) == {"1": "ActorUnavailableError"}
+    assert numbers(actor.waiting) == ["2"]
+
+
+def test_a_call_out_of_line_that_began_meanwhile_counts_as_begun(store: Store) -> None:
+    actor = living(store, call(1), call(2))
+    actor.park(0)
+    keys = actor.keys
+    begun = (keys.meta, keys.begun, actor.epoch, actor.owner, [0])
+
+    lose_behind(actor, lambda: store.scripts.begin(*begun))
+
+    assert outcomes(store) == {"1": "ActorUnavailableError"}
+    assert (numbers(actor.waiting), actor.parked) == (["2"], {})
+
+
+@pytest.mark.parametrize("concurrent", [0, 1])
+def test_a_call_out_of_line_that_ended_meanwhile_keeps_its_result(
+    store: Store, concurrent: int
+) -> None:
+    actor = living(store, call(1), call(2), concurrent=concurrent, max_restarts=1 - concurrent)
+    actor.park(0)
+    store.scripts.begin(actor.keys.meta, actor.keys.begun, actor.epoch, actor.owner, [0])
+
+    lose_behind(actor, lambda: actor.take(1, 0, [(0, answer(7))]))
+
+    assert results(store)["call-7"] == 7
+    assert store.get(routing.result_key("call-1")) is None
 
 
 def test_the_call_that_had_begun_fails_and_the_others_wait_for_the_restart(store: Store) -> None:
@@ -94,6 +162,60 @@ def test_a_call_without_a_limit_of_its_own_has_the_actors(store: Store) -> None:
 
     assert outcomes(store) == {}
     assert numbers(actor.waiting) == ["1"]
+
+
+def test_of_what_a_store_that_lost_writes_has_in_line_only_what_had_begun_is_hit(
+    store: Store,
+) -> None:
+    """Others may have come into the places of calls that the store has forgotten."""
+    actor = living(store, call(1), call(2), call(3, retries=1), call(4), call(5))
+
+    lose(actor, progress=9, rolled_back=True, seen={"call-2", "call-3", "call-7"})
+
+    assert outcomes(store) == {"2": "StoreRolledBackError"}
+    assert "killed. This call had begun and may or may not have taken effect" in text_of(store, 2)
+    assert numbers(actor.waiting) == ["1", "3", "4", "5"]
+    assert actor.meta["ap"] == "1"
+
+
+def test_calls_of_an_overlapping_actor_that_the_store_has_put_back_in_line_are_hit_too(
+    store: Store,
+) -> None:
+    actor = living(store, call(1), call(2), concurrent=1)
+    lose(actor, progress=0, rolled_back=True, seen={"call-1"})
+    assert outcomes(store) == {"1": "StoreRolledBackError"}
+    assert numbers(actor.waiting) == ["2"]
+
+
+def test_where_a_store_has_lost_writes_and_nothing_here_had_begun_nothing_is_hit(
+    store: Store,
+) -> None:
+    actor = living(store, call(1), call(2))
+    lose(actor, progress=9, rolled_back=True, seen=set())
+    assert outcomes(store) == {}
+    assert numbers(actor.waiting) == ["1", "2"]
+
+
+def test_a_move_from_a_node_that_ends_uses_up_no_restart(store: Store) -> None:
+    actor = living(store, call(1), max_restarts=1)
+
+    for moves in (1, 2):
+        lose(actor, progress=0, moved=True)
+        assert (actor.meta["st"], actor.meta["moves"]) == ("restarting", str(moves))
+        assert actor.claim(nonce=f"move-{moves}") is not None
+    lose(actor, progress=0)
+    assert actor.meta["st"] == "restarting"
+    assert actor.claim(nonce="crash") is not None
+    lose(actor, progress=0)
+
+    assert actor.meta["st"] == "buried"
+    assert outcomes(store) == {"1": "ActorDiedError"}
+
+
+def test_an_actor_that_cannot_restart_does_not_move(store: Store) -> None:
+    actor = living(store, call(1), max_restarts=0)
+    lose(actor, progress=0, moved=True)
+    assert actor.meta["st"] == "buried"
 
 
 def test_an_actor_without_restarts_answers_every_call(store: Store) -> None:
@@ -286,7 +408,7 @@ def test_a_lost_nodes_work_is_taken_over_and_the_node_forgotten(store: Store) ->
     store.run("HSET", routing.NODES, NODE, "{}", "node-2", "{}")
     store.run("SADD", routing.owned_key(NODE), "no-such-actor", "w-gone")
 
-    node_lost(store, NODE, TTL)
+    lose_node(store)
 
     assert outcomes(store) == {"1": "ActorUnavailableError", "11": "WorkerCrashedError"}
     assert numbers(actor.waiting) == ["2"]
@@ -295,11 +417,21 @@ def test_a_lost_nodes_work_is_taken_over_and_the_node_forgotten(store: Store) ->
     assert store.run("EXISTS", routing.owned_key(NODE)) == 0
 
 
+def test_a_node_that_has_its_lease_again_keeps_what_it_owns(store: Store) -> None:
+    actor = living(store, call(1), go=1)
+    store.run("HSET", routing.NODES, NODE, "{}")
+
+    node_lost(store, NODE, TTL)
+
+    assert (actor.meta["st"], outcomes(store)) == ("alive", {})
+    assert store.texts("HKEYS", routing.NODES) == [NODE]
+
+
 def test_the_connection_of_a_lost_process_is_closed(store: Store) -> None:
     with closing(Wire(store.address)) as mailbox:
         living(store, call(1), cid=mailbox.call("CLIENT", "ID"))
 
-        node_lost(store, NODE, TTL)
+        lose_node(store)
 
         with pytest.raises(ClusterUnreachableError):
             mailbox.receive(10)
@@ -309,7 +441,7 @@ def test_an_actor_that_another_node_has_taken_over_stays_there(store: Store) -> 
     actor = living(store, call(1))
     store.run("HSET", actor.keys.meta, "own", "node-2|n1")
 
-    node_lost(store, NODE, TTL)
+    lose_node(store)
 
     assert outcomes(store) == {}
     assert actor.meta["own"] == "node-2|n1"
@@ -322,7 +454,7 @@ def test_with_the_last_node_go_the_needs_that_nothing_waits_for(store: Store) ->
     store.run("LPUSH", routing.shared_queue(waits.label), call(1))
     store.run("HSET", routing.NODES, NODE, "{}")
 
-    node_lost(store, NODE, TTL)
+    lose_node(store)
 
     assert store.texts("HKEYS", routing.NEEDS) == [waits.label]
 
@@ -339,6 +471,59 @@ def test_the_end_of_a_driver_ends_its_actors_and_forgets_it(store: Store) -> Non
     assert actor.meta["st"] == "buried"
     assert store.run("ZCARD", routing.SESSIONS) == 0
     assert store.run("EXISTS", routing.job_key("job-1")) == 0
+
+
+class KilledError(Exception):
+    """Stands for the end of a process."""
+
+
+class Mortal(Store):
+    """The client of a process that ends before its n-th step."""
+
+    def __init__(self, store: Store, steps: int) -> None:
+        super().__init__(store.address)
+        self._left = steps
+
+    def run(self, *command: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise KilledError
+        return super().run(*command)
+
+
+@pytest.mark.parametrize("steps", range(1, 16))
+def test_a_death_that_a_process_left_half_way_is_seen_to_by_any_other(
+    store: Store, steps: int
+) -> None:
+    actor = living(store, call(1), call(2))
+    actor.park(0)
+    created = StoredActor(store, "actor-2", "child")
+    created.create()
+    store.run("SADD", routing.job_key(actor.actor_id), created.actor_id)
+
+    with closing(Mortal(store, steps)) as dying, pytest.raises(KilledError):
+        directory.end(dying, actor.actor_id, actor.keys.queue, "killed", TTL)
+    for actor_id, queue in store.hash(routing.DYING).items():
+        directory.reap(store, actor_id, queue, TTL)
+
+    assert outcomes(store) == {"1": "ActorDiedError", "2": "ActorDiedError"}
+    assert (actor.meta["st"], created.meta["st"]) == ("buried", "buried")
+    assert store.run("EXISTS", routing.DYING, routing.ACTORS, actor.keys.queue) == 0
+
+
+def test_an_actor_that_stood_still_and_was_woken_may_die_again(store: Store) -> None:
+    actor = living(store)
+    lose(actor, progress=0, frozen="its state cannot be read")
+    assert (actor.meta["st"], store.run("EXISTS", routing.DYING)) == ("frozen", 0)
+    frozen_at = actor.meta["ep"]
+    directory.end_process(store, actor.actor_id, actor.keys.queue)
+    actor.claim(nonce="n2")
+    actor.kill()
+
+    settled = store.scripts.settled(actor.keys.meta, routing.DYING, actor.actor_id, frozen_at)
+
+    assert not settled, "whoever saw to it when it stood still comes late"
+    assert store.hash(routing.DYING) == {actor.actor_id: actor.keys.queue}
 
 
 @pytest.mark.parametrize("spec", [GARBAGE, "", "null", '{"__type__":"ca","__value__":7}'])

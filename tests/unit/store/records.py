@@ -10,7 +10,7 @@ from typing import Any
 
 from celery_actors import directory, routing
 from celery_actors.need import Need
-from celery_actors.store import Answer, Claim, Store
+from celery_actors.store import Answer, Claim, Seen, Store
 from celery_actors.store.scripts import flatten
 
 NODE = "node-1"
@@ -94,9 +94,13 @@ class StoredActor:
         assert self.claim() is not None
         return self
 
-    def submit(self, first: int, *messages: str, caller: str = "caller-1") -> list[Any]:
+    def submit(
+        self, first: int, *messages: str, caller: str = "caller-1", after: int | None = None
+    ) -> list[Any]:
         names = [self.keys.queue, self.keys.meta, self.keys.callers]
-        reply: list[Any] = self.store.scripts._eval("submit", names, caller, first, *messages)
+        after = first - 1 if after is None else after
+        words: list[str | int] = [caller, first, after, *messages]
+        reply: list[Any] = self.store.scripts._eval("submit", names, *words)
         return reply
 
     def commit(self, position: int, settled: Sequence[Answer], want: int = 0) -> list[Any]:
@@ -136,22 +140,28 @@ class StoredActor:
                 self.actor_id, self.keys.queue, "Counter"),
             "need": "none", "actor_id": self.actor_id, "ttl": TTL,
             "answers": answered, "returned": [], "aside": [],
-            "go": self.meta.get("go", "0"), "begun": self.store.run("SCARD", self.keys.begun),
-            "thing": self.keys.thing,
         }  # fmt: skip
-        return self.store.scripts.release(names, **{**given, **changed})
+        given.update(changed)
+        taken = [text.encode() for text in self.waiting[: given["settled"]]]
+        ends = (taken[0], taken[-1]) if taken else ()
+        given.setdefault("seen", Seen(self.meta["go"], self.meta["st"], None, *ends))
+        return self.store.scripts.release(names, **given)
+
+    def passivate(self, incarnation: str = NODE) -> bool:
+        """Let the owner say that it has been idle for long."""
+        record = directory.ActorRecord(self.actor_id, self.meta)
+        return directory.passivate(self.store, record, incarnation, self.epoch, self.owner)
 
     def kill(self, cause: str = "ray.kill") -> bool:
-        names = (self.keys.meta, routing.NAMES, routing.DYING)
-        return self.store.scripts.kill(
-            names, self.actor_id, cause, NODE_PREFIX, 100, self.keys.thing
-        )
+        words = (self.actor_id, cause, NODE_PREFIX, 100)
+        return self.store.scripts.kill([self.keys.meta, routing.NAMES, routing.DYING], *words)
 
     def bury(self) -> bool:
         keys = self.keys
         names = [keys.queue, keys.meta, keys.callers, keys.parked, keys.spec, routing.NAMES,
                  routing.ACTORS, routing.job_key("job-1"), keys.tokens,
-                 routing.job_key(""), keys.state, keys.journal, keys.steps]  # fmt: skip
+                 routing.job_key(""), routing.PASSIVE, keys.reminders, routing.REMINDERS,
+                 keys.state, keys.journal, keys.steps]  # fmt: skip
         return self.store.scripts.bury(names, self.actor_id, 100)
 
 

@@ -8,7 +8,16 @@ import pytest
 
 from celery_actors import routing
 from celery_actors.store import Store
-from tests.unit.store.records import NODE, StoredActor, answers, messages_on, results, start_node
+from celery_actors.store.scripts import Seen
+from tests.unit.store.records import (
+    NODE,
+    StoredActor,
+    answer,
+    answers,
+    messages_on,
+    results,
+    start_node,
+)
 
 
 @pytest.fixture
@@ -169,13 +178,13 @@ def test_a_lost_process_that_had_gone_on_is_looked_at_again(
 def test_a_lost_process_that_has_begun_a_call_since_is_looked_at_again(
     actor: StoredActor, store: Store
 ) -> None:
-    before = actor.meta["go"]
+    before = Seen(actor.meta["go"], actor.meta["st"], ())
     actor.commit(0, [], want=2)
-    assert actor.release(0, [], go=before) == -11
+    assert actor.release(0, [], seen=before) == -11
     assert actor.meta["st"] == "starting"
 
     store.run("SADD", actor.keys.begun, "7")
-    assert actor.release(0, [], begun=0) == -11
+    assert actor.release(0, [], seen=Seen(actor.meta["go"], actor.meta["st"], ())) == -11
     assert actor.meta["st"] == "starting"
 
 
@@ -240,6 +249,28 @@ def test_a_killed_actors_loss_does_not_restart_it(actor: StoredActor, store: Sto
     assert actor.release(0, answers(1)) == -10
     assert actor.meta["st"] == "dead"
     assert store.run("LLEN", actor.creations) == 0
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "waiting for a node"])
+def test_no_call_is_cancelled_once_its_actor_is_dead_and_all_are_about_to_be_answered(
+    store: Store, killed: bool
+) -> None:
+    actor = StoredActor(store)
+    actor.create()
+    actor.submit(1, '{"id":"call-1"}', '{"id":"call-2"}')
+    if killed:
+        start_node(store)
+        actor.claim()
+        store.scripts.mark(actor.keys.meta, actor.epoch, actor.owner, {"st": "alive"})
+        actor.kill()
+    names = (actor.keys.queue, actor.keys.meta, "mark")
+
+    cancelled = [
+        bool(store.scripts.cancel(*names, f"call-{number}", 60, 60, answer(number)))
+        for number in (1, 2)
+    ]
+
+    assert cancelled == [not killed, not killed]
 
 
 # -- burial ----------------------------------------------------------------------------------

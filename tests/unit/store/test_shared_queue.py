@@ -19,9 +19,12 @@ NEED = HALF.encode()
 QUEUE = routing.shared_queue(HALF.label)
 
 
-def submit(store: Store, first: int, *calls: str, need: str = "", caller: str = "c1") -> Any:
+def submit(
+    store: Store, first: int, *calls: str, need: str = "", caller: str = "c1", after: int = -1
+) -> Any:
     names = [QUEUE, routing.CALLERS + caller, routing.BELL, routing.NEEDS]
-    return store.scripts._eval("submit_shared", names, first, TTL, need, NEED, *calls)
+    after = first - 1 if after < 0 else after
+    return store.scripts._eval("submit_shared", names, first, after, TTL, need, NEED, *calls)
 
 
 def waiting(store: Store) -> list[str]:

@@ -1,0 +1,306 @@
+"""An actor's process: the product's mailbox, and around it what ``ActorLoop`` does."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from celery_actors import routing
+from celery_actors.actor_loop import Aside
+from celery_actors.assignment import Assignment
+from celery_actors.directory import answer_to
+from celery_actors.errors import ClusterUnreachableError, FencedError, TaskCancelledError
+from celery_actors.mailbox import Batch, Mailbox
+from celery_actors.messages import Message, outline
+from celery_actors.methods import TERMINATE
+from celery_actors.records import error_record
+from celery_actors.store import Answer, Durable, Step, Store, StoreError
+
+from .network import WAKE_FD, Line, SteppedWire, Steps, twin
+from .world import Role
+
+if TYPE_CHECKING:
+    from .node import Node
+
+__all__ = ["TTL", "Worker"]
+
+T = TypeVar("T")
+#: Seconds for which results stay.
+TTL = 3600
+#: Calls that a busy mailbox fetches ahead.
+AHEAD = 4
+
+
+class Parked(NamedTuple):
+    """A call out of line, and when it may start."""
+
+    position: int
+    message: Message
+    due: float
+
+
+class Worker(Role):
+    """One process of one actor."""
+
+    def __init__(self, node: Node, assignment: Assignment) -> None:
+        self.node = node
+        self.assignment = assignment
+        self.progress = 0  # the position of the call that began last, in memory that outlives it
+        self.left = ""
+        self.stopping = False
+        self.cancelled: set[str] = set()
+        self._window: deque[bytes] = deque()
+        self._answers: list[Answer] = []
+        self._parked: dict[str, deque[Parked]] = {}
+        self._inherited = 0
+        self._state: list[str] = []  # durable: the calls that took effect
+        self._stored: list[str] | None = None
+        self._steps: list[Step] = []  # what they have sent, not committed yet
+        self._sent = 0
+        self._mailbox: Mailbox
+        super().__init__(node.world, assignment.owner)
+        mine = assignment
+        # What the product's `Aside` needs of the runtime.
+        runtime: Any = SimpleNamespace(
+            store=self.port.store,
+            result_seconds=TTL,
+            holdings=SimpleNamespace(clear=lambda *_: None),
+        )
+        self._aside = Aside(runtime, mine.keys, mine.epoch, mine.owner)
+
+    def forget(self, _store: Store, _host: str) -> None:
+        """Remove what its Celery side leaves: it has none here."""
+
+    # -- what others tell it -----------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Let its loop look around."""
+        super().wake()
+        wire = getattr(getattr(self, "_mailbox", None), "_wire", None)
+        if isinstance(wire, SteppedWire):
+            wire.line.woken = True
+
+    @property
+    def is_idle(self) -> bool:
+        """True while it waits for a call and has none."""
+        return isinstance(self.waits, Line) and self.waits.listens and not self.waits.answers
+
+    def drain(self) -> None:
+        """Let it end after the present call."""
+        self.stopping = True
+        self.wake()
+
+    def cancel(self, call_id: str) -> None:
+        """Tell it that a call was cancelled."""
+        self.cancelled.add(call_id)
+        self.wake()
+
+    def ended(self) -> None:
+        """Tell its node."""
+        self.node.worker_ended(self)
+
+    # -- its life ------------------------------------------------------------------------------------
+
+    def body(self) -> Steps[None]:
+        """Start, serve, end."""
+        mine, store, steps = self.assignment, self.port.store, self.port.steps
+        try:
+            if not (yield from self._ready()):
+                return
+            yield from steps(self._open)
+            if mine.meta["restarts"] != "0":
+                self._inherited = yield from steps(lambda: store.run("LLEN", mine.queue))
+            while not self.stopping:
+                yield from self._turn()
+            if not self._mailbox.peeking:
+                yield from self._commit()
+        except (FencedError, ClusterUnreachableError, StoreError) as error:
+            self.world.say(self.name, f"ends: {error}")
+
+    def _ready(self) -> Steps[bool]:
+        """Tell the cluster that the actor lives; False where another process has its place."""
+        mine, store, steps = self.assignment, self.port.store, self.port.steps
+        fields: dict[str, Any] = {"st": "alive", "pid": 1, "node": self.node.name}
+        fence = (mine.epoch, mine.owner)
+        if not self.world.history.durable:
+            return (yield from steps(lambda: store.scripts.mark(mine.keys.meta, *fence, fields)))
+        stored = yield from steps(lambda: store.get(mine.keys.state))
+        self._state = self._stored = json.loads(stored) if stored is not None else []
+        names = (mine.keys.meta, mine.keys.state, mine.keys.journal)
+        first = b"[]" if stored is None else b""
+        words = (names, first, mine.position, *fence)
+        return (yield from steps(lambda: store.scripts.born(*words, fields)))
+
+    def _open(self) -> None:
+        mine = self.assignment
+        port: Any = self.port
+        self._mailbox = Mailbox(
+            port, mine.keys, source="", epoch=mine.epoch, owner=mine.owner,
+            position=mine.position, ttl=TTL, wake_fd=WAKE_FD,
+            mark=mine.meta["max_restarts"] != "0", lease_lasts=lambda: self.port.hear(self.node.lease_lasts),
+        )  # fmt: skip
+
+    def _mail(self, method: Callable[[Mailbox], T]) -> Steps[T]:
+        """Use the mailbox. It changes while it waits, so each attempt begins with a copy."""
+        before = self._mailbox
+
+        def attempt() -> T:
+            self._mailbox = twin(before)
+            return method(self._mailbox)
+
+        return (yield from self.port.steps(attempt))
+
+    def _turn(self) -> Steps[None]:
+        if self.awake and not self._mailbox.peeking:
+            yield from self._commit()
+            yield from self._woken()
+        if not self._window and not (yield from self._refill()):
+            return
+        while self._window and not self.stopping:
+            if self._answers and self.world.draw.random() < 0.3:  # a millisecond has passed
+                yield from self._commit()
+            yield from self._one(self._window.popleft())
+
+    def _refill(self) -> Steps[bool]:
+        batch = self._take_batch()
+        if self._mailbox.backlog:
+            calls = yield from self._mail(lambda mailbox: mailbox.commit(batch, AHEAD))
+            if calls:
+                self._window.extend(calls)
+                return True
+        elif batch.answers:
+            yield from self._mail(lambda mailbox: mailbox.commit_and_peek(batch))
+        calls, woken = yield from self._mail(lambda mailbox: mailbox.peek())
+        self._window.extend(calls)
+        if woken:
+            yield from self._woken()
+        return bool(calls)
+
+    def _commit(self) -> Steps[None]:
+        if self._answers:
+            batch = self._take_batch()
+            yield from self._mail(lambda mailbox: mailbox.commit(batch, 0))
+
+    def _take_batch(self) -> Batch:
+        answers, self._answers = self._answers, []
+        return Batch(answers, (), self._durable() if answers else None)
+
+    def _durable(self) -> Durable | None:
+        """Return what a durable actor commits with its answers."""
+        if not self.world.history.durable:
+            return None
+        steps, self._steps = self._steps, []
+        state = b"" if self._state == self._stored else json.dumps(self._state).encode()
+        self._stored = self._state
+        return Durable(self.assignment.keys.state, state, steps)
+
+    # -- calls ---------------------------------------------------------------------------------------
+
+    def _one(self, raw: bytes) -> Steps[None]:
+        message = outline(raw)
+        if self._inherited:
+            self._inherited -= 1
+            mark = routing.cancelled_key(message.call_id)
+            if (yield from self.port.steps(lambda: self.port.store.run("EXISTS", mark))):
+                self.cancelled.add(message.call_id)
+        line, due = self._line_of(message)
+        if line is None:
+            self.progress = self._mailbox.position + len(self._answers) + 1
+            answer = yield from self._execute(message)
+            if answer is not None:
+                self._answers.append(answer)
+            return
+        yield from self._commit()
+        position = self._mailbox.position
+        yield from self._mail(lambda mailbox: mailbox.park())
+        self.world.history.counts["parked"] += 1
+        self._parked.setdefault(line, deque()).append(Parked(position, message, due))
+        self.world.wake_at(self, due)
+
+    def _line_of(self, message: Message) -> tuple[str | None, float]:
+        """Return the line in which a call must wait, None to run it now, and when it is due."""
+        if message.method == TERMINATE:
+            return ("last" if self._parked else None), 0.0
+        caller = message.tag.caller
+        due = 0.0
+        if message.args[0]:
+            due = self.world.ready_at(message.call_id, message.args[0])
+        held = caller in self._parked
+        late = due > self.world.clock.now and message.call_id not in self.cancelled
+        return (caller if held or late else None), due
+
+    def _execute(self, message: Message) -> Steps[Answer | None]:
+        """Run a call; return its answer, or None where the process ends with it."""
+        if message.method == TERMINATE:
+            self.left = "nobody holds it any more"
+            self.stopping = True
+            yield from self._commit()
+            return None
+        call_id = message.call_id
+        history, owner = self.world.history, self.assignment.owner
+        if call_id in self.cancelled:
+            history.refuses(call_id, owner)
+            return _refusal(message, "was cancelled before it started")
+        self.world.say(self.name, f"runs {call_id}")
+        history.begins(call_id, owner)
+        number = len(history.ran[owner])
+        yield None
+        if self.world.draw.random() < 0.3:  # it takes long: what is finished is committed
+            yield from self._commit()
+        if call_id in self.cancelled:
+            return _refusal(message, "was cancelled while it ran")
+        if history.durable:
+            self._state = [*self._state, call_id]
+            number = len(self._state)
+            self._send(message)
+        record = {"status": "SUCCESS", "result": [owner, number], "task_id": call_id}
+        return answer_to(message, json.dumps(record).encode())
+
+    def _send(self, message: Message) -> None:
+        """Send what a call sends: it goes with the commit."""
+        sink = self.world.sink
+        if sink is not None and message.args[1]:
+            self._sent += 1
+            session = self.assignment.session
+            call = sink.call(session, self._sent, (0.0, False), -1)
+            self.world.sent.setdefault(message.call_id, []).append(call.call_id)
+            self.world.history.calls[call.call_id] = call
+            keys = (sink.keys.queue, sink.keys.meta, sink.keys.callers)
+            self._steps.append(
+                Step("submit", keys, (session, self._sent, self._sent - 1, call.message))
+            )
+
+    def _woken(self) -> Steps[None]:
+        self.awake = False
+        wire: Any = self._mailbox._wire
+        wire.line.woken = False
+        for line in list(self._parked):
+            waiting = self._parked[line]
+            while waiting and self._may_start(line, waiting[0]):
+                call = waiting.popleft()
+                yield from self._run_parked(call)
+                if self.stopping:
+                    return
+            if not waiting:
+                del self._parked[line]
+
+    def _may_start(self, line: str, call: Parked) -> bool:
+        if line == "last":
+            return len(self._parked) == 1
+        return call.message.call_id in self.cancelled or self.world.clock.now >= call.due
+
+    def _run_parked(self, call: Parked) -> Steps[None]:
+        aside = self._aside
+        yield from self.port.steps(lambda: aside.start(call.position))
+        answer = yield from self._execute(call.message)
+        if answer is not None:
+            durable = self._durable()
+            yield from self.port.steps(lambda: aside.settle(call.position, answer, [], (), durable))
+
+
+def _refusal(message: Message, text: str) -> Answer:
+    error = TaskCancelledError(f"{message.task} {text}")
+    return answer_to(message, error_record(error, message.call_id))
