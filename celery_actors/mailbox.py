@@ -210,7 +210,7 @@ class Mailbox:
             FencedError: another process owns the actor now; nothing was written.
         """
         try:
-            self._wire.send(self._pack(batch, 0, self._source) + self._peek)
+            self._send(batch, 0, self._source, self._peek)
             self._take(self._wire.read(), len(batch.answers))
             self._peeking = True
         except _TRY_AGAIN:
@@ -236,8 +236,11 @@ class Mailbox:
 
     def _fetch(self, batch: Batch, want: int, *, own_only: bool) -> list[bytes]:
         source = "" if own_only and self._source else self._source
-        self._wire.send(self._pack(batch, want, source))
+        self._send(batch, want, source)
         return self._take(self._wire.read(), len(batch.answers))
+
+    def _send(self, batch: Batch, want: int, source: str, then: bytes = b"") -> None:
+        self._wire.send(self._pack(batch, want, source) + then)
 
     def _pack(self, batch: Batch, want: int, source: str) -> bytes:
         answers, durable = batch.answers, batch.durable

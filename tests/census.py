@@ -36,8 +36,6 @@ __all__ = [
 ]
 
 SHARED_MEMORY = Path(os.environ.get("CELERY_ACTORS_SHARED_MEMORY", "/dev/shm"))
-#: What is in the environment of every process that this test run starts, and of no other.
-_MARK = f"CELERY_ACTORS_SHARED_MEMORY={SHARED_MEMORY}".encode()
 #: kombu's own note of when bindings expire; the bounded list that an operator reads.
 _KEPT = frozenset({b"_kombu.binding_deadlines", b"ca:dead-letters"})
 #: Seconds that what ends may take to be gone.
@@ -86,13 +84,17 @@ def leaving_nothing(seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
 # -- this test run -----------------------------------------------------------------------------
 
 
-def processes() -> list[str]:
-    """Return the processes of this test run, whoever is their parent now."""
+def processes(folder: Path = SHARED_MEMORY) -> list[str]:
+    """Return the processes of this test run, whoever is their parent now.
+
+    They have its folder for shared memory in their environments, and no others have.
+    """
+    mark = f"CELERY_ACTORS_SHARED_MEMORY={folder}".encode()
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(OSError, psutil.Error):
             environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
-            if _MARK in environment and process.status() != psutil.STATUS_ZOMBIE:
+            if mark in environment and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(f"{process.pid} {process.name()}")
     return found
 

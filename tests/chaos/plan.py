@@ -31,7 +31,7 @@ class Sort(NamedTuple):
 #: Streams of faults, with the mean of the seconds between two of each. Streams overlap; within one
 #: that lasts, the next fault comes after the end of the one before: some nodes always go on.
 FAULTS = {
-    ("actors", 0.45): {
+    ("actors", 0.43): {
         "actor killed": Sort(7),
         "actor paused": Sort(3, 0.1, 2.0),
     },
@@ -39,12 +39,12 @@ FAULTS = {
         "connections cut": Sort(5),
         "scripts flushed": Sort(1),
     },
-    ("store", 6.0): {
+    ("store", 8.0): {
         "store killed": Sort(3, 0.0, 1.5),
         "store paused": Sort(2, 0.2, 2.5),
         "store stalled": Sort(3, 0.1, 1.0),
     },
-    ("nodes", 8.0): {
+    ("nodes", 14.0): {
         "node killed": Sort(3, 0.2, 3.0),
         "fork server killed": Sort(1, 0.2, 1.0),
         "node paused": Sort(3, 0.5, 6.0),

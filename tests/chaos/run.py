@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import census
+
 from .caller import Orders
 from .cast import KINDS
 from .checker import judge
@@ -73,6 +75,7 @@ def run(folder: Path, setting: Setting, net: Network | None) -> Report:
         lasted = time.monotonic() - began
         wrong = nemesis.faults + _come_to_rest(found)
         watcher.stop()
+        wrong += _left_behind(found)
         faults.close()
         seen.close()
     record = read(folder)
@@ -93,6 +96,23 @@ def _come_to_rest(found: Stage) -> list[str]:
         if caller.process.wait(60) != 0:
             wrong.append(f"caller {caller.name} ended with status {caller.process.returncode}")
     return wrong + found.end_nodes()
+
+
+def _left_behind(found: Stage) -> list[str]:
+    """Count what is there when nobody is left: nothing, but what the store forgets by itself."""
+    shared = found.folder / "shm"
+    ends = time.monotonic() + census.PATIENCE_SECONDS
+    with contextlib.closing(found.store.client(10)) as client:
+        while True:
+            left = {
+                "keys": census.lasting_keys(client),
+                "connections": census.connections(client),
+                "processes": census.processes(shared),
+                "shared memory": [path.name for path in shared.iterdir()],
+            }
+            if not any(left.values()) or time.monotonic() > ends:
+                return [f"left behind: {sort}: {names}" for sort, names in left.items() if names]
+            time.sleep(0.1)
 
 
 @contextlib.contextmanager

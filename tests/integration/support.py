@@ -30,6 +30,8 @@ from tests.census import (
 from tests.waits import wait_empty, wait_until
 
 ROOT = Path(__file__).parents[2]
+Variables = Mapping[str, str]
+_NONE: Variables = {}
 
 
 def wait_all_gone(pids: list[int], what: str, seconds: float = 15.0) -> None:
@@ -124,14 +126,17 @@ class Node:
 
 
 @contextlib.contextmanager
-def node_on(server: Server, *options: str, name: str = "test", cpus: int = 2) -> Iterator[Node]:
+def node_on(
+    server: Server, *options: str, name: str = "test", cpus: int = 2, variables: Variables = _NONE
+) -> Iterator[Node]:
     """Run a node; on leaving, end it and wait until nothing of it runs."""
     log = server.folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "celery_actors", "worker", "--address", server.url,
              "--num-cpus", str(cpus), "--hostname", name, *options],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=server.environment(),
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            env={**server.environment(), **variables},
             cwd=server.folder,
         )  # fmt: skip
     below: list[int] = []
