@@ -85,19 +85,23 @@ class Driver(Client):
         self._is_idle = is_idle
         self._look = look
         self.is_ending = False
-        self.way = world.draw.choice(("kill", "drop", "leave"))
+        self.way = world.draw.choice(("kill", "drop", "leave", "stay", "stay"))
         super().__init__(world, DRIVER)
 
     def body(self) -> Steps[None]:
         """Create, wait, end."""
         store = self.port.store
         for actor in self._actors:
-            yield from self.patiently(lambda actor=actor: self._create(actor))
+            taken = yield from self.patiently(lambda actor=actor: self._create(actor))
+            if taken is not None:
+                raise Violation(f"the name of {actor.actor_id} is taken by {taken}")
             actor.is_created = True
         while not self._is_idle():
-            yield self.world.clock.now + 1.0
+            yield self.world.clock.now + 0.1
         self._look()
         self.is_ending = True
+        if self.way == "stay":
+            return
         if self.way == "kill":
             for actor in self._actors:
                 yield from self.end(actor)
@@ -105,13 +109,13 @@ class Driver(Client):
             ties = [actor.tie for actor in self._actors]
             yield from self.patiently(lambda: tokens.drop(store, ties))
             while (yield from self.patiently(lambda: store.run("EXISTS", routing.ACTORS))):
-                yield self.world.clock.now + 1.0
+                yield self.world.clock.now + 0.2
         self.world.history.doomed.update(actor.actor_id for actor in self._actors)
         yield from self.patiently(lambda: end_session(store, DRIVER, TTL))
 
-    def _create(self, actor: Actor) -> None:
+    def _create(self, actor: Actor) -> str | None:
         context = directory.spec_context(actor.actor_id)
-        directory.create(
+        return directory.create(
             self.port.store,
             actor_id=actor.actor_id,
             queue=actor.keys.queue,
@@ -150,13 +154,12 @@ class Caller(Client):
                 yield self.world.clock.now + 0.1
             keys = (actor.keys.queue, actor.keys.meta, actor.keys.callers)
             messages = [call.message for call in calls]
-            first = calls[0].sequence
-            words = Scripts.words("submit", keys, self.name, first, first - 1, *messages)
+            words = Scripts.words("submit", keys, self.name, calls[0].sequence, *messages)
             reply = yield from self.patiently(lambda words=words: self.port.store.run(*words))
             if reply[0] == 0:
                 self._open.update(call.call_id for call in calls)
-            while self.world.draw.random() < 0.3:
-                yield self.world.clock.now + self.world.draw.choice((0.0, 0.5, 2.0))
+            if self.world.draw.random() < self.world.weather.calm:
+                yield self.world.clock.now + self.world.draw.randrange(40) * self.world.second
         while self._waiting():
             yield float("inf")
 

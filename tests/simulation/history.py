@@ -44,6 +44,7 @@ class Timeline:
     accepted: dict[tuple[str, str], int] = field(default_factory=dict)  # (actor, caller) -> last
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)  # by actor; "": nobody
+    states: dict[str, list[str]] = field(default_factory=dict)  # durable: what it has kept
     applied: dict[str, dict[int, str]] = field(default_factory=dict)  # durable: by actor, number
     withdrawn: set[str] = field(default_factory=set)  # cancelled before a worker had them
 
@@ -65,6 +66,8 @@ class History:
     epochs: dict[str, int] = field(default_factory=dict)  # by actor: the last one
     cancelled: dict[str, int] = field(default_factory=dict)  # marked, by call: owners until then
     doomed: set[str] = field(default_factory=set)  # actors that somebody ended
+    seized: set[str] = field(default_factory=set)  # node runs that others have taken over
+    state: Callable[[str], bytes | None] = lambda _key: None  # reads what an actor has kept
     lives: Callable[[str], bool] = lambda _owner: False  # has this owner a healthy process?
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -80,7 +83,7 @@ class History:
 
     def _submit(self, keys: list[str], words: Words, reply: list[Any]) -> None:
         stream = (_actor_of(keys[1]), words[0].decode())
-        first, count = int(words[1]), len(words) - 3
+        first, count = int(words[1]), len(words) - 2
         known = self.now.accepted.get(stream, 0)
         if reply[0] == 0:
             if first > known + 1:
@@ -89,7 +92,7 @@ class History:
             self.now.accepted[stream] = max(known, first + count - 1)
         self.counts["gap"] += reply[0] == -3
 
-    def _claim(self, keys: list[str], words: Words, reply: list[Any]) -> None:
+    def _claim(self, keys: list[str], words: Words, reply: list[Any]) -> None:  # noqa: ARG002 - one shape for all
         if not reply:
             return
         actor, epoch, owner = reply[0].decode(), int(reply[2]), words[0].decode()
@@ -133,6 +136,7 @@ class History:
     def _commit_state(self, keys: list[str], words: Words, reply: list[Any]) -> None:
         count = int(words[2])
         self._fenced(keys[1], words[3 + count :], reply[0], "a commit")
+        self._check_growth(keys[4])
         if reply[0] == 0:
             steps = list(words[3 : 3 + count])
             for answer in reply[4]:
@@ -144,6 +148,17 @@ class History:
 
     def _born(self, keys: list[str], words: Words, reply: int) -> None:
         self._fenced(keys[0], words[2:], reply, "a birth")
+        self._check_growth(keys[1])
+
+    def _check_growth(self, key: str) -> None:
+        """Check that a state only grows: it is the list of the calls that took effect."""
+        raw = self.state(key)
+        if raw is not None:
+            actor, state = _actor_of(key), json.loads(raw)
+            before = self.now.states.get(actor, [])
+            if state[: len(before)] != before:
+                raise Violation(f"{actor} had kept {before}, and now {state}")
+            self.now.states[actor] = state
 
     def _mark(self, keys: list[str], words: Words, reply: int) -> None:
         self._fenced(keys[0], words, reply, "a mark")
@@ -161,13 +176,24 @@ class History:
             self.now.owners[actor] = "" if reply == b"restarting" else REAPER
             self.counts[reply.decode()] += 1
 
-    def _kill(self, keys: list[str], words: Words, reply: int) -> None:
+    def _kill(self, keys: list[str], words: Words, reply: int) -> None:  # noqa: ARG002 - one shape for all
         if reply == 1:
             self.now.owners[_actor_of(keys[0])] = REAPER
             self.counts["killed"] += 1
 
+    def _seize(self, keys: list[str], words: Words, reply: int) -> None:  # noqa: ARG002 - one shape for all
+        if reply == 1:
+            self.seized.add(keys[0].rpartition(":")[2])
+
+    def _tick(self, keys: list[str], words: Words, reply: list[Any]) -> None:  # noqa: ARG002 - one shape for all
+        node = words[0].decode()
+        if reply[0] == 1 and node in self.seized and not self.rolled_back:
+            raise Violation(f"{node} goes on, and others take over what it owns")
+
     def _cancel(self, keys: list[str], words: Words, reply: bytes) -> None:
         call_id = words[0].decode()
+        if reply and self.now.owners.get(_actor_of(keys[1])) == REAPER:
+            raise Violation(f"{call_id} was withdrawn from a dead actor, which answers it, too")
         if reply:
             self.now.withdrawn.add(call_id)
             self.counts["withdrawn"] += 1

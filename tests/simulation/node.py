@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from celery_actors import routing
-from celery_actors.address import Address
 from celery_actors.assignment import Assignment
 from celery_actors.errors import ClusterUnreachableError
 from celery_actors.need import Need
@@ -16,6 +15,7 @@ from celery_actors.node.recovery import Lost, node_lost
 from celery_actors.node.supervisor import (
     LEASE_MS,
     MARGIN_SECONDS,
+    PATIENCE_SECONDS,
     TICK_SECONDS,
 )
 from celery_actors.store import Claim, StoreError
@@ -47,12 +47,11 @@ class Node(Role):
         self._label = Need().label
         super().__init__(world, name)
         self._reconcile: Any = Reconcile(self.port.store, name, "host", TTL)
-        self._patience = Address.parse("redis://").patience
         self._trusted = 0.0  # until when its processes count on its lease
         self._renewed = world.clock.now
         self._steady = self._renewed - LEASE_MS / 1000  # it has been here for a while
 
-    # -- what others tell it -------------------------------------------------------------------------
+    # -- what others tell it -----------------------------------------------------------------------
 
     def worker_ended(self, worker: Worker) -> None:
         """Hear of a process's end."""
@@ -81,7 +80,7 @@ class Node(Role):
         for worker in self.workers.copy():
             worker.crash()
 
-    # -- its life ------------------------------------------------------------------------------------
+    # -- its life ----------------------------------------------------------------------------------
 
     def body(self) -> Steps[None]:
         """Serve until it is stopped or has lost its place."""
@@ -141,7 +140,7 @@ class Node(Role):
         except _TROUBLE as error:
             self.world.say(self.name, str(error))
             self._reconcile.hasten()
-            return self.world.clock.now - self._renewed < self._patience
+            return self.world.clock.now - self._renewed < PATIENCE_SECONDS
 
     def _try_to_tick(self, first: bool) -> Steps[bool]:
         store, steps, now = self.port.store, self.port.steps, self.world.clock.monotonic
@@ -165,8 +164,7 @@ class Node(Role):
         if self.rung or self.world.draw.random() < 0.3:  # the product looks each time
             yield from self._look()
         present = [worker.assignment for worker in self.workers]
-        yield from self._books(lambda books: books.bury(heard.dying))
-        yield from self._books(lambda books: books.look(present))
+        yield from self._books(lambda books: (books.bury(heard.dying), books.look(present)))
         return True
 
     def _kill(self, actor_id: str) -> Steps[None]:
