@@ -160,7 +160,10 @@ class Replicated:
 
     def role(self, port: int) -> str:
         with contextlib.closing(self.at(port)) as client:
-            return str(client.info("replication")["role"])
+            try:
+                return str(client.info("replication")["role"])
+            except redis.ConnectionError:  # who changes its role closes its connections
+                return ""
 
     def settled(self) -> bool:
         """Tell whether every sentinel knows the replica and the other sentinels."""
