@@ -63,7 +63,7 @@ class Draining:
         """Return why a worker that was told has ended, for those who called it."""
         what = "drained" if self._serves else "stopped"
         text = f"its node {host} was {what} ({self._why})"
-        if self._told[worker.assignment.worker_id] is signal.SIGKILL:
+        if self._seconds and self._told[worker.assignment.worker_id] is signal.SIGKILL:
             return f"{text}, and it had not ended after {self._seconds:g} s"
         if self._serves and _stays(worker):
             return (

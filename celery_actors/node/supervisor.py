@@ -142,6 +142,8 @@ class Supervisor:
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + TICK_SECONDS
                 alive = self._safe_tick()
+        if self._abandoned or not alive:
+            self._drain("its driver ended" if alive else "it lost its place", 0.0, serves=False)
         self._leave(settled=alive and not self._abandoned)
         return 0 if alive else 1
 
@@ -404,9 +406,8 @@ class Supervisor:
 
     def _leave(self, *, settled: bool) -> None:
         """End what still runs, at once; with ``settled`` leave nothing to other nodes."""
-        while self._workers:
-            for worker in self._workers.values():
-                worker.signal(signal.SIGKILL)
+        while self._workers and self._draining is not None:
+            self._draining.look(self._workers.values())
             self._poll(0.2)
         if settled:
             with contextlib.suppress(*_STORE_TROUBLE):

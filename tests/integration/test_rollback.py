@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import celery_actors as ca
+from celery_actors import runtime
 from celery_actors.exceptions import StoreRolledBackError
 from tests.integration.actors import Counter, Recorder, Scribe, double, held
 from tests.integration.gates import Gate
@@ -37,6 +38,11 @@ def node(server: Server) -> Iterator[Node]:
             yield found
         finally:
             ca.shutdown()
+
+
+def acknowledged() -> None:
+    """Wait until this driver knows that its calls were accepted; else it sends them again."""
+    runtime.current().calls.settle()
 
 
 def remember(server: Server) -> None:
@@ -80,10 +86,7 @@ def test_calls_that_wait_or_run_and_are_forgotten_fail_and_older_ones_do_not(
     gate.wait_reached()
     remember(server)
     forgotten = [scribe.write.remote(f"forgotten-{number}") for number in range(5)]
-    ca.wait(forgotten, timeout=0)
-    with contextlib.closing(server.client()) as client:
-        (queue,) = client.hvals("ca:actors")
-        wait_until(lambda: client.llen(queue) == 11, "all of them are accepted")
+    acknowledged()
 
     roll_back(server)
     gate.open()
@@ -119,6 +122,7 @@ def test_a_call_that_runs_in_a_forgotten_place_leaves_no_result_in_anothers(
     remember(server)
     running = scribe.hold.remote(gate.path)
     gate.wait_reached()
+    acknowledged()
 
     server.kill()
     os.kill(node.process.pid, signal.SIGSTOP)  # nobody settles anything before the other call is in
@@ -152,6 +156,7 @@ def test_calls_that_overlapped_are_told_too(
     remember(server)
     forgotten = actor.hold.remote(second.path)
     second.wait_reached()
+    acknowledged()
 
     roll_back(server)
     first.open()
@@ -173,7 +178,7 @@ def test_functions_and_their_callers_are_told_and_go_on(server: Server, node: No
     forgotten = held.remote(other.path)
     other.wait_reached()
     waiting = [double.remote((number,)) for number in range(3)]
-    ca.wait(waiting, timeout=0.1)
+    acknowledged()
 
     roll_back(server)
     gate.open()
@@ -184,6 +189,32 @@ def test_functions_and_their_callers_are_told_and_go_on(server: Server, node: No
         with pytest.raises(StoreRolledBackError, match="calls of this process to"):
             ca.get(ref, timeout=30)
     assert ca.get(double.remote((1,)), timeout=30) == (1, 1)
+
+
+def test_a_store_that_has_forgotten_everything_ends_every_wait_and_its_nodes(
+    server: Server, node: Node, gate: Gate
+):
+    actor = Counter.options(max_restarts=-1).remote()
+    running = actor.hold.remote(gate.path)
+    waiting = actor.add.remote()
+    assert ca.get(double.remote((1,)), timeout=20) == (1, 1)
+    gate.wait_reached()
+    acknowledged()
+
+    roll_back(server)  # nothing was written down
+
+    for ref in (running, waiting):
+        with pytest.raises(StoreRolledBackError):
+            ca.get(ref, timeout=30)
+    assert node.process.wait(20) == 1
+    assert "or the store lost writes" in node.log.read_text()
+    with pytest.raises(ca.ActorDiedError, match="is not known to this store"):
+        ca.get(actor.add.remote(), timeout=20)
+    with node_on(server, name="next"):
+        with pytest.raises(StoreRolledBackError):  # one call of a function is forgotten, too
+            ca.get(double.remote((1,)), timeout=30)
+        assert ca.get(double.remote((1,)), timeout=30) == (1, 1)
+        assert ca.get(Counter.remote().add.remote(), timeout=30) == 1
 
 
 @pytest.mark.slow
