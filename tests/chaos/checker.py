@@ -225,7 +225,10 @@ def _search(actor: ActorRecord, verdict: Verdict) -> None:
         end = max(call.returned for call in calls)
         begin = min(call.invoked for call in calls)
         # One that had failed before may have run in an earlier state only.
-        perhaps = [call for call in unknown if call.invoked < end and call.returned > begin]
+        perhaps = [
+            call for call in unknown
+            if call.invoked < end and (call.returned > begin or not call.returned)
+        ]  # fmt: skip
         if len(perhaps) > SLICE_UNKNOWN:
             verdict.undecided += 1
             continue
