@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 PREFIX = "ca"
+#: The readable part of the Celery worker name of the process that stands for a node.
+FACE_LABEL = "node"
 #: Celery's own result keys (``celery.backends.base.KeyValueStoreBackend.task_keyprefix``).
 RESULT_PREFIX = "celery-task-meta-"
 
@@ -320,6 +322,11 @@ def worker_keys(worker_id: str) -> ActorKeys:
 def worker_label(class_name: str, name: str | None, actor_id: str) -> str:
     """Return the readable part of an actor's Celery worker name."""
     return f"{_safe(class_name)}-{_safe(name) if name else actor_id[:8]}"
+
+
+def tasks_label(need: str, worker_id: str) -> str:
+    """Return the readable part of the Celery worker name of a worker of functions."""
+    return f"tasks-{need}-{worker_id[-4:]}"
 
 
 def worker_name(label: str, host: str) -> str:

@@ -15,7 +15,7 @@ from ..assignment import Assignment
 from ..gpu import Devices
 from ..need import UNIT, Need
 from ..placement import Grant, Ledger, NodeView
-from ..store import Store, Waiting
+from ..store import Store, StoreError, Waiting
 from .process import WorkerProcess
 from .reservations import Reservations
 from .room import RESIDENT, Room
@@ -223,7 +223,7 @@ class Intake:
     def _start_actor(self, label: str, need: Need, grant: Grant) -> bool:
         session = secrets.token_hex(8)
         owned = routing.owned_key(self._incarnation)
-        self._store.scripts.enlist([routing.sessions_key(self._incarnation), owned, ""], session)
+        self._enlist(session, "")
         owner = f"{self._incarnation}|{secrets.token_hex(4)}"
         names = [routing.creation_queue(label), owned,
                  routing.lease_key(self._incarnation), routing.DEAD_LETTERS]  # fmt: skip
@@ -275,16 +275,25 @@ class Intake:
         queue = routing.shared_queue(need.label)
         words = ("ep", "1", "own", owner, "ap", 0, "go", 0, "source", queue, "st", "alive",
                  "resident", "1" if resident else "0", "needs", need.encode())  # fmt: skip
-        names = [routing.sessions_key(self._incarnation), routing.owned_key(self._incarnation),
-                 routing.worker_keys(worker_id).meta]  # fmt: skip
-        self._store.scripts.enlist(names, session, worker_id, *words)
+        self._enlist(session, routing.worker_keys(worker_id).meta, worker_id, *words)
         assignment = Assignment(
             worker_id=worker_id, queue=queue, epoch="1", owner=owner,
             session=session, resident=resident, lent=lent, need=need,
-            label=f"tasks-{need.label}-{worker_id[-4:]}", meta={"class": "task"},
+            label=routing.tasks_label(need.label, worker_id), meta={"class": "task"},
             environ=self._environment(need, grant), devices=self._names(grant),
         )  # fmt: skip
         self._start(assignment, grant)
+
+    def _enlist(self, session: str, meta: str, *words: str | int) -> None:
+        """Enter a process in the node's books, before it starts.
+
+        Raises:
+            StoreError: this node run is over, and what it starts nobody would settle.
+        """
+        names = [routing.sessions_key(self._incarnation), routing.owned_key(self._incarnation),
+                 meta, routing.gone_key(self._incarnation)]  # fmt: skip
+        if not self._store.scripts.enlist(names, session, *words):
+            raise StoreError(f"{self._incarnation} was taken for dead: it starts nothing any more")
 
     # -- devices ---------------------------------------------------------------------------
 

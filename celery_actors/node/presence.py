@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from .. import registry
+from .. import registry, routing
 from ..assignment import Assignment, NodeSettings
 from ..gpu import Devices
 from ..need import ACCELERATOR
@@ -95,6 +95,6 @@ class Presence:
         if face is not None or self.draining:
             return None
         return Assignment(
-            worker_id=FACE, queue="", epoch="", owner="", session="", label="node",
+            worker_id=FACE, queue="", epoch="", owner="", session="", label=routing.FACE_LABEL,
             resident=False, queues=queues,
         )  # fmt: skip

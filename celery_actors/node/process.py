@@ -13,11 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import routing
 from ..assignment import PROGRESS_BYTES, Assignment, LogBatch
-from ..broker.remains import control_remains
 from ..placement import Grant, Ledger
-from ..store import Store
 from .output import Output
 from .zygote import ZygoteLink
 
@@ -156,13 +153,6 @@ class WorkerProcess:
             output.pump()
             output.close()
         self.control.close()
-
-    def forget(self, store: Store, host: str) -> None:
-        """Remove what its Celery side leaves when it is killed."""
-        hostname = routing.worker_name(self.assignment.label, host)
-        bindings, member, queue = control_remains(hostname)
-        store.run("SREM", bindings, member)
-        store.run("UNLINK", queue)
 
 
 def launch(

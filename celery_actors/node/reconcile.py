@@ -17,6 +17,7 @@ from ..errors import ClusterUnreachableError
 from ..store import Store, StoreError
 from .process import WorkerProcess
 from .recovery import Lost, actor_lost, session_lost, shared_lost
+from .remains import forget
 
 __all__ = ["Orphan", "Reconcile", "TwoLooks"]
 
@@ -116,7 +117,7 @@ class Reconcile:
         """Settle one worker; ``running``: actors that have a process again, so leave its kill."""
         mine, store = worker.assignment, self._store
         if not mine.actor_id or mine.actor_id not in running:
-            worker.forget(store, self._host)
+            forget(store, mine.label, self._host)
         if mine.actor_id:
             actor_lost(store, mine.actor_id, mine.queue, mine.owner, lost, self._ttl)
             if mine.actor_id not in running:

@@ -26,6 +26,7 @@ from ..messages import call_id_of, decode_envelope, outline
 from ..methods import TERMINATE
 from ..store import Answer, Seen, Store, StoreError
 from ..tokens import discard, leave
+from . import remains
 
 __all__ = [
     "Lost",
@@ -301,18 +302,21 @@ def node_lost(store: Store, incarnation: str, ttl: int) -> None:
     lease, gone = routing.lease_key(incarnation), routing.gone_key(incarnation)
     if not store.scripts.seize(lease, gone, _GONE_SECONDS):
         return
-    lost = Lost(f"its node {incarnation} was lost")
+    lost, host = Lost(f"its node {incarnation} was lost"), remains.host_of(store, incarnation)
     for owned in store.texts("SMEMBERS", routing.owned_key(incarnation)):
         if owned.startswith("w-"):
-            owner = store.hash(routing.worker_keys(owned).meta).get("own", "")
-            shared_lost(store, owned, owner, lost, ttl)
+            meta = store.hash(routing.worker_keys(owned).meta)
+            remains.forget_shared(store, owned, meta, host)
+            shared_lost(store, owned, meta.get("own", ""), lost, ttl)
             continue
         record = directory.find(store, owned)
         if record is not None and record.incarnation == incarnation:
+            remains.forget_actor(store, record, host)
             actor_lost(store, owned, record.keys.queue, record.meta["own"], lost, ttl)
     for session in store.texts("SMEMBERS", routing.sessions_key(incarnation)):
         session_lost(store, incarnation, session, ttl)
     groups.lost(store, incarnation)
+    remains.forget_face(store, incarnation, host)
     store.run("UNLINK", routing.owned_key(incarnation), routing.kill_key(incarnation),
               routing.asks_key(incarnation))  # fmt: skip
     # Last: where this process stops before, others find the node and do it all again.

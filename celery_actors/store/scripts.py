@@ -410,9 +410,12 @@ class Scripts:
         """Store results that no worker will store, overwriting none."""
         return int(self._eval("answer", [""], "", "", ttl, *flatten(answers)))
 
-    def enlist(self, keys: Sequence[str], session: str, worker_id: str = "", *meta: Word) -> None:
-        """Enter a process in the books of its node, a shared worker with its record."""
-        self._eval("enlist", keys, session, worker_id, *meta)
+    def enlist(self, keys: Sequence[str], session: str, worker_id: Word = "", *meta: Word) -> bool:
+        """Enter a process in the books of its node, a shared worker with its record.
+
+        False where the node run is over.
+        """
+        return bool(self._eval("enlist", keys, session, worker_id, *meta))
 
     def values(self, fence: Fence, ttl: int, answers: Sequence[Answer]) -> bool:
         """Store values of a call that runs, overwriting none; False when fenced."""

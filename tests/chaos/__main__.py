@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import random
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def main(
     store: str, partitions: bool, keep: Path | None, markdown: Path | None,
 ) -> None:  # fmt: skip
     """Run for SECONDS."""
+    # Whoever stops it, by hand or by SIGTERM, also where it runs in the background: it clears up.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     program = str(get_binary_path()) if store == "valkey" else shutil.which("redis-server")
     if program is None:
         raise click.ClickException("redis-server is not installed")

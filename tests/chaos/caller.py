@@ -21,7 +21,7 @@ import celery_actors as ca
 
 from .cast import KINDS
 from .history import FAIL, INFO, OK, Writer
-from .model import METHODS
+from .model import METHODS, TELL
 
 __all__ = ["NAMESPACE", "Orders", "main"]
 
@@ -77,7 +77,9 @@ class _Caller:
         threading.Thread(target=self._listen, daemon=True).start()
         while not self._heard.is_set():
             if len(self._pending) < self._orders.window:
-                self._call(self._draw.choice([*self._orders.slots]), self._draw.choice(METHODS))
+                slot = self._draw.choice([*self._orders.slots])
+                lasting = KINDS[self._orders.slots[slot]].lasting
+                self._call(slot, self._draw.choice((*METHODS, TELL) if lasting else METHODS))
                 time.sleep(self._orders.pause)
             self._collect(0 if len(self._pending) < self._orders.window else 0.5)
         self._wait_for_all()
@@ -100,20 +102,26 @@ class _Caller:
         if sum(each.slot == slot for each in self._pending) >= DEPTH:
             return
         actor = self._actor_in(slot)
-        if actor is None:
+        told = [self._actor_in(self._another(slot))] if method == TELL else []
+        if actor is None or None in told:
             return
         who = actor._identity.actor_id
         self._numbers[who] += 1
         number = self._numbers[who]
         self._writer.write("invoke", who, method, operand, number=number)
         try:
-            ref = getattr(actor, method).remote(self._orders.name, number, operand)
+            ref = getattr(actor, method).remote(self._orders.name, number, operand, *told)
         except ca.exceptions.RayError as error:
             self._writer.write(FAIL, who, method, _named(error), number=number)
             return
         self._pending.append(_Pending(ref, slot, who, method, number))
         if self._draw.randrange(ENDS_ONE_IN) == 0:
             self._end(actor)
+
+    def _another(self, slot: str) -> str:
+        """Return the next slot with a lasting actor."""
+        slots = [each for each, kind in self._orders.slots.items() if KINDS[kind].lasting]
+        return slots[(slots.index(slot) + 1) % len(slots)]
 
     def _end(self, actor: Any) -> None:
         self._writer.write("ended", actor._identity.actor_id, "kill", "")

@@ -34,6 +34,7 @@ class Account:
         self.actor = ca.get_runtime_context().get_actor_id() or ""
         self.incarnation = secrets.token_hex(4)  # of the state: a durable one is born once
         self.ordinal = self.total = self.register = 0
+        self.told: dict[str, int] = {}  # by actor: calls sent to it
         self._note("born", "", 0, self.incarnation)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -55,10 +56,20 @@ class Account:
         """Return both; the mark is only written down."""
         return self._ran("read", caller, number, mark, [self.total, self.register])
 
-    def _ran(self, method: str, caller: str, number: int, operand: int, result: Any) -> list[Any]:
+    def tell(self, caller: str, number: int, amount: int, other: Any) -> list[Any]:
+        """Add to the counter and have another actor do the same, without waiting for it."""
+        self.total += amount
+        who = other._identity.actor_id
+        self.told[who] = self.told.get(who, 0) + 1
+        other.add.remote(self.actor, self.told[who], amount)
+        return self._ran("tell", caller, number, amount, self.total, who, self.told[who])
+
+    def _ran(
+        self, method: str, caller: str, number: int, operand: int, result: Any, *sent: Any
+    ) -> list[Any]:
         self.ordinal += 1
         self._note("run", method, number, [self.incarnation, self.ordinal, caller, operand, result])
-        return [self.incarnation, self.ordinal, result]
+        return [self.incarnation, self.ordinal, result, *sent]
 
     def _note(self, kind: str, method: str, number: int, value: Any) -> None:
         event = Event(
@@ -95,9 +106,14 @@ class Kind:
     lasting: bool = False  # its state outlives its process
 
 
+#: ``tell`` is for the lasting ones: what they send without waiting counts exactly once.
 KINDS = {
     "durable": Kind(
         ca.remote(durable=True)(Account), {}, restarts=True, again=True, lasting=True
+    ),
+    "resting": Kind(
+        ca.remote(durable=True, idle_timeout=0.3)(Account), {},
+        restarts=True, again=True, lasting=True,
     ),
     "journaled": Kind(
         ca.remote(durable="journal", snapshot_every=20)(Account), {},

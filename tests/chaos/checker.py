@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from .cast import KINDS, Kind
-from .history import FAIL, INFO, OK, OPEN, Call, Run
+from .history import FAIL, INFO, OK, OPEN, TOLD, Call, Run
 from .linearizability import Operation, UndecidedError, is_linearizable
 from .record import ActorRecord, Record
 from .witness import Applied, replay
@@ -84,7 +84,7 @@ def results_were_computed(actor: ActorRecord, kind: Kind) -> Iterator[str]:
     for call in actor.calls:
         if call.outcome != OK:
             continue
-        incarnation, ordinal, result = call.value
+        incarnation, ordinal, result, *_ = call.value
         wanted = (call.caller, call.number, call.method, call.operand, result)
         if not any(
             (run.caller, run.number, run.method, run.operand, run.result) == wanted
@@ -141,17 +141,20 @@ def lasting_state_holds_each_call_once(actor: ActorRecord, kind: Kind) -> Iterat
     places = {call.value[1]: _seen(call) for call in known}
     if len(places) < len(known):
         yield "two calls have one place in the order"
-    for run in actor.runs:  # of calls whose results nobody got: somebody ended the actor
+    for run in actor.runs:  # of calls whose results nobody got: other actors', and a dead one's
         if run.incarnation in states and run.ordinal not in places:
-            call = calls[run.caller, run.number]
-            if call.outcome != OK and run.ordinal < len(known):
+            call = calls.get((run.caller, run.number))
+            if call is None or call.outcome != OK:
                 places[run.ordinal] = _applied(run, calls)
     order = [places[place] for place in sorted(places)]
     yield from replay(order)
     applied = {(each.caller, each.number) for each in order}
     sent = {name for name, call in calls.items() if call.outcome != FAIL}
-    if not actor.ended and applied != sent:
+    if not actor.ended and sent - applied:
         yield f"these were accepted and not applied: {sorted(sent - applied)[:5]}"
+    # What an actor had sent before somebody ended it, nobody may have heard of.
+    if extra := {name for name in applied - sent if name[0] not in actor.gone}:
+        yield f"these were applied, and nobody sent them for good: {sorted(extra)[:5]}"
 
 
 def _seen(call: Call) -> Applied:
@@ -213,7 +216,7 @@ RULES: tuple[Callable[[ActorRecord, Kind], Iterator[str]], ...] = (
 
 def _search(actor: ActorRecord, verdict: Verdict) -> None:
     """Look at the begin of each state as callers saw it, without what the actor wrote down."""
-    unknown = [call for call in actor.calls if call.outcome in {INFO, OPEN}]
+    unknown = [call for call in actor.calls if call.outcome in {INFO, OPEN, TOLD}]
     states: defaultdict[str, list[Call]] = defaultdict(list)
     for call in actor.calls:
         if call.outcome == OK and call.value[1] <= SLICE_CALLS:
@@ -222,7 +225,10 @@ def _search(actor: ActorRecord, verdict: Verdict) -> None:
         end = max(call.returned for call in calls)
         begin = min(call.invoked for call in calls)
         # One that had failed before may have run in an earlier state only.
-        perhaps = [call for call in unknown if call.invoked < end and call.returned > begin]
+        perhaps = [
+            call for call in unknown
+            if call.invoked < end and (call.returned > begin or not call.returned)
+        ]  # fmt: skip
         if len(perhaps) > SLICE_UNKNOWN:
             verdict.undecided += 1
             continue

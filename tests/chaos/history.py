@@ -20,6 +20,8 @@ __all__ = ["Birth", "Call", "Event", "Run", "Writer", "append", "read_calls", "r
 
 #: Outcomes of a call: a result, never sent, unknown, none until the end of the run.
 OK, FAIL, INFO, OPEN = "ok", "fail", "info", "open"
+#: A call that an actor sent with its commit: it must run, and nobody waits for its result.
+TOLD = "told"
 
 
 class Event(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-__all__ = ["FRESH", "METHODS", "State", "step"]
+__all__ = ["FRESH", "METHODS", "TELL", "State", "step"]
 
 
 class State(NamedTuple):
@@ -16,11 +16,13 @@ class State(NamedTuple):
 
 FRESH = State()
 METHODS = ("add", "swap", "read")
+#: An add that has another actor add the same, for actors that send exactly once.
+TELL = "tell"
 
 
 def step(state: State, method: str, operand: int) -> tuple[State, Any]:
     """Return the state after a call, and the result that the call must have."""
-    if method == "add":
+    if method in {"add", TELL}:
         return State(state.total + operand, state.register), state.total + operand
     if method == "swap":
         return State(state.total, operand), state.register

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .history import Birth, Call, Event, Run, read_calls, read_events
+from .history import OK, TOLD, Birth, Call, Event, Run, read_calls, read_events
+from .model import TELL
 
 __all__ = ["ActorRecord", "Record", "read"]
 
@@ -20,6 +21,7 @@ class ActorRecord:
     kind: str = ""
     slot: str = ""
     ended: int = 0  # ns at which somebody ended it on purpose; 0: nobody did
+    gone: frozenset[str] = frozenset()  # all actors that somebody has ended
     calls: list[Call] = field(default_factory=list)
     births: list[Birth] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
@@ -59,8 +61,16 @@ def read(folder: Path) -> Record:
         record.faults.append(event)
     for event in read_events(folder / "seen.jsonl"):
         actors[event.actor].seen.append(event)
+    for call in [*record.calls()]:
+        if call.method == TELL and call.outcome == OK:
+            other, number = call.value[3:]
+            actors[other].calls.append(call._replace(
+                caller=call.actor, number=number, actor=other, method="add", returned=0,
+                outcome=TOLD, value="",
+            ))  # fmt: skip
+    gone = frozenset(name for name, actor in actors.items() if actor.ended)
     for name, actor in actors.items():
-        actor.actor = name
+        actor.actor, actor.gone = name, gone
         actor.births.sort(key=lambda birth: birth.ns)
     return record
 

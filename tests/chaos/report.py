@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from .cast import KINDS
 from .checker import Verdict
-from .history import OK, Event
+from .history import OK, TOLD, Event
 from .record import Record
 
 __all__ = ["Report", "report"]
@@ -106,6 +106,8 @@ def report(
     longest = 0
     for actor in record.actors.values():
         for call in actor.calls:
+            if call.outcome == TOLD:
+                continue  # counted where it was sent
             calls[actor.kind] += 1
             if call.outcome == OK:
                 good[actor.kind] += 1

@@ -41,7 +41,7 @@ class Setting:
     actors: int = 48
     callers: int = 10
     window: int = 16  # calls that a caller has under way at once
-    pause: float = 0.01  # seconds between two calls of one caller
+    pause: float = 0.03  # seconds between two calls of one caller
 
     @property
     def title(self) -> str:

@@ -1,9 +1,12 @@
 -- Enter a process in the books of its node before it starts, so that others settle what it leaves.
 -- KEYS 1 sessions of the node run (SET)  2 what the node run owns (SET)
 --      3 meta of a shared worker (HASH) or '' (an actor: that is claimed)
+--      4 set when the node run is over
 -- ARGV 1 session  2 worker id  3.. pairs for meta
--- Returns 1. May run twice.
+-- Returns 1, or 0: the node was taken over, and nobody would look into its books again. May run
+-- twice.
 --@include when_full
+if redis.call('EXISTS', KEYS[4]) == 1 then return 0 end
 redis.call('SADD', KEYS[1], ARGV[1])
 if KEYS[3] ~= '' then
   redis.call('SADD', KEYS[2], ARGV[2])

@@ -7,7 +7,7 @@ import pytest
 
 from tests.chaos.cast import KINDS
 from tests.chaos.checker import judge
-from tests.chaos.history import FAIL, INFO, OK, OPEN, Birth, Call, Event, Run
+from tests.chaos.history import FAIL, INFO, OK, OPEN, TOLD, Birth, Call, Event, Run
 from tests.chaos.model import FRESH, METHODS, step
 from tests.chaos.record import ActorRecord, Record
 
@@ -147,6 +147,19 @@ def test_a_durable_actor_that_lost_an_accepted_call_is_told() -> None:
     assert any("accepted and not applied" in fault for fault in faults(actor))
     actor.ended = lost.invoked
     assert faults(actor) == []
+
+
+def test_a_call_that_an_actor_sent_with_its_commit_must_be_applied_and_no_other() -> None:
+    actor = honest("durable")
+    last = actor.calls[-1]
+    actor.calls[-1] = last._replace(outcome=TOLD, value="", returned=0)
+    assert faults(actor) == []
+    told = actor.calls.pop()
+    assert any("nobody sent them for good" in fault for fault in faults(actor))
+    actor.gone = frozenset({told.caller})
+    assert faults(actor) == []
+    actor.calls.append(told._replace(number=99))
+    assert any("accepted and not applied" in fault for fault in faults(actor))
 
 
 def test_a_durable_actor_that_was_made_twice_is_told() -> None:

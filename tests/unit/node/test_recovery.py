@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from celery_actors import directory, routing
+from celery_actors.broker.remains import control_remains
 from celery_actors.errors import ActorDiedError, ClusterUnreachableError
 from celery_actors.messages import decode_envelope
 from celery_actors.need import Need
@@ -415,6 +416,41 @@ def test_a_lost_nodes_work_is_taken_over_and_the_node_forgotten(store: Store) ->
     assert waiting(store) == ["12"]
     assert store.texts("HKEYS", routing.NODES) == ["node-2"]
     assert store.run("EXISTS", routing.owned_key(NODE)) == 0
+
+
+def test_control_mailboxes_of_a_lost_nodes_workers_are_removed(store: Store) -> None:
+    living(store, call(1))
+    worker_with(store, call(11))
+    store.run("HSET", routing.worker_keys("w-1").meta, "needs", Need().encode())
+    told = {NODE: "here", "node-2": "there", "node-3": "there"}
+    for name, host in told.items():
+        store.run("HSET", routing.NODES, name, json.dumps({"host": host}))
+    labels = ("Counter-counter@here", f"{routing.tasks_label(Need().label, 'w-1')}@here",
+              "node@here", "node@there")  # fmt: skip
+    for name in labels:
+        bindings, member, queue = control_remains(name)
+        store.run("SADD", bindings, member)
+        store.run("RPUSH", queue, "a broadcast")
+
+    lose_node(store)
+    store.run("UNLINK", routing.lease_key("node-2"))
+    node_lost(store, "node-2", TTL)  # another run on that host has its name now
+
+    bindings, member, queue = control_remains("node@there")
+    assert store.texts("SMEMBERS", bindings) == [member]
+    assert [name for name in labels if store.run("EXISTS", control_remains(name)[2])] == [
+        "node@there"
+    ]
+
+
+def test_a_node_that_was_taken_over_enters_nothing_in_its_books(store: Store) -> None:
+    store.run("HSET", routing.NODES, NODE, "{}")
+    lose_node(store)
+    keys = [routing.sessions_key(NODE), routing.owned_key(NODE), "meta", routing.gone_key(NODE)]
+
+    assert not store.scripts.enlist(keys, "session", "w-1", "own", NODE)
+
+    assert store.run("EXISTS", *keys[:3]) == 0
 
 
 def test_a_node_that_has_its_lease_again_keeps_what_it_owns(store: Store) -> None:

@@ -106,11 +106,11 @@ def test_what_an_actor_leaves_is_settled_and_it_starts_again(
 def test_functions_are_taken_settled_given_back_and_recovered(store: Store) -> None:
     queue, keys, owner = routing.shared_queue(NEED), routing.worker_keys("w-1"), f"{NODE}|w-1"
     store.run("LPUSH", queue, *"abcd")
-    names = [routing.sessions_key(NODE), routing.owned_key(NODE), keys.meta]
+    names = [routing.sessions_key(NODE), routing.owned_key(NODE), keys.meta, routing.gone_key(NODE)]
     scripts = store.scripts
     with full(store):
         meta = ("ep", "1", "own", owner, "ap", 0, "go", 0, "needs", "{}")
-        scripts.enlist(names, "session", "w-1", *meta)
+        assert scripts.enlist(names, "session", "w-1", *meta)
         words = ("1", owner, 0, 0, 3, TTL)
         assert scripts._eval("commit", [keys.queue, keys.meta, queue], *words)[1] == [*map(
             str.encode, "abc"
