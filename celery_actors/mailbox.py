@@ -77,8 +77,9 @@ class Mailbox:
         self._owed = 0
         if load:
             Scripts.load(self._wire.call)
-        # Whoever takes over from us cuts this connection, so that its peek gets no call any more.
-        self._fenced_mark("cid", self._wire.call("CLIENT", "ID"))
+        # Whoever takes over from us cuts this connection, so that its peek gets no call any more. A
+        # store that was rolled back may have forgotten that we serve.
+        self._fenced_mark("cid", self._wire.call("CLIENT", "ID"), "st", "alive")
         self._poll = select.poll()
         self._poll.register(self._wire.fileno(), select.POLLIN)
         self._poll.register(self._wake_fd, select.POLLIN)
@@ -118,8 +119,8 @@ class Mailbox:
             self._wire.send(pack(("HSET", self._keys.meta, "go", self.position + 1)))
             self._owed = 1
 
-    def _fenced_mark(self, field: str, value: int) -> None:
-        words = (self._epoch, self._owner, field, value)
+    def _fenced_mark(self, *pairs: str | int) -> None:
+        words = (self._epoch, self._owner, *pairs)
         self._wire.send(Scripts.pack("mark", [self._keys.meta], *words))
         if self._read() != 0:
             raise FencedError("another process owns this queue now")

@@ -67,9 +67,8 @@ class Client(Role):
         """End an actor, as ``kill`` does."""
         self.world.history.doomed.add(actor.actor_id)
         store, queue = self.port.store, actor.keys.queue
-        yield from self.patiently(
-            lambda: directory.end(store, actor.actor_id, queue, "it was killed", TTL)
-        )
+        words = (store, actor.actor_id, queue, "it was killed", TTL)
+        yield from self.patiently(directory.end, *words)
 
 
 class Driver(Client):
@@ -85,33 +84,37 @@ class Driver(Client):
         self._is_idle = is_idle
         self._look = look
         self.is_ending = False
-        self.way = world.draw.choice(("kill", "drop", "leave"))
+        self.way = world.draw.choice(("kill", "drop", "leave", "stay", "stay"))
         super().__init__(world, DRIVER)
 
     def body(self) -> Steps[None]:
         """Create, wait, end."""
         store = self.port.store
         for actor in self._actors:
-            yield from self.patiently(lambda actor=actor: self._create(actor))
+            taken = yield from self.patiently(self._create, actor)
+            if taken is not None:
+                raise Violation(f"the name of {actor.actor_id} is taken by {taken}")
             actor.is_created = True
         while not self._is_idle():
-            yield self.world.clock.now + 1.0
+            yield self.world.clock.now + 0.1
         self._look()
         self.is_ending = True
+        if self.way == "stay":
+            return
         if self.way == "kill":
             for actor in self._actors:
                 yield from self.end(actor)
         elif self.way == "drop":
             ties = [actor.tie for actor in self._actors]
-            yield from self.patiently(lambda: tokens.drop(store, ties))
-            while (yield from self.patiently(lambda: store.run("EXISTS", routing.ACTORS))):
-                yield self.world.clock.now + 1.0
+            yield from self.patiently(tokens.drop, store, ties)
+            while (yield from self.patiently(store.run, "EXISTS", routing.ACTORS)):
+                yield self.world.clock.now + 0.2
         self.world.history.doomed.update(actor.actor_id for actor in self._actors)
-        yield from self.patiently(lambda: end_session(store, DRIVER, TTL))
+        yield from self.patiently(end_session, store, DRIVER, TTL)
 
-    def _create(self, actor: Actor) -> None:
+    def _create(self, actor: Actor) -> str | None:
         context = directory.spec_context(actor.actor_id)
-        directory.create(
+        return directory.create(
             self.port.store,
             actor_id=actor.actor_id,
             queue=actor.keys.queue,
@@ -151,11 +154,11 @@ class Caller(Client):
             keys = (actor.keys.queue, actor.keys.meta, actor.keys.callers)
             messages = [call.message for call in calls]
             words = Scripts.words("submit", keys, self.name, calls[0].sequence, *messages)
-            reply = yield from self.patiently(lambda words=words: self.port.store.run(*words))
+            reply = yield from self.patiently(self.port.store.run, *words)
             if reply[0] == 0:
                 self._open.update(call.call_id for call in calls)
-            while self.world.draw.random() < 0.3:
-                yield self.world.clock.now + self.world.draw.choice((0.0, 0.5, 2.0))
+            if self.world.draw.random() < self.world.weather.calm:
+                yield self.world.clock.now + self.world.draw.randrange(40) * self.world.second
         while self._waiting():
             yield float("inf")
 
@@ -187,17 +190,12 @@ class Canceller(Client):
         )  # fmt: skip
         scripts, mark = self.port.store.scripts, routing.cancelled_key(call.call_id)
         for remember in (TTL, 0):
-            taken = yield from self.patiently(
-                lambda remember=remember: scripts.cancel(
-                    keys.queue, keys.meta, mark, call.call_id, remember, TTL, answer
-                )
-            )
+            words = (keys.queue, keys.meta, mark, call.call_id, remember, TTL, answer)
+            taken = yield from self.patiently(scripts.cancel, *words)
             if taken:
                 return
             word = msgspec.json.encode({"queues": [keys.queue], "cancel": call.call_id})
-            yield from self.patiently(
-                lambda word=word: self.port.store.run("PUBLISH", routing.BELL, word)
-            )
+            yield from self.patiently(self.port.store.run, "PUBLISH", routing.BELL, word)
 
 
 class Killer(Client):
@@ -216,9 +214,8 @@ class Killer(Client):
         if not self._restart:
             yield from self.end(actor)
         else:
-            yield from self.patiently(
-                lambda: directory.end_process(store, actor.actor_id, actor.keys.queue)
-            )
+            words = (store, actor.actor_id, actor.keys.queue)
+            yield from self.patiently(directory.end_process, *words)
 
 
 class Reader(Client):
@@ -234,7 +231,7 @@ class Reader(Client):
         for call in draw.sample(self._calls, min(2, len(self._calls))):
             yield self.world.clock.now + draw.choice((0.1, 1.0))
             key = routing.result_key(call.call_id)
-            raw: Any = yield from self.patiently(lambda key=key: self.port.store.get(key))
+            raw: Any = yield from self.patiently(self.port.store.get, key)
             told = history.now.results.get(call.call_id)
             if raw is not None and told is not None and json.loads(raw) != told:
                 raise Violation(f"{call.call_id} was told {told}, and stored is {raw!r}")

@@ -13,8 +13,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from celery_actors import routing
-
 from .network import Words
 
 __all__ = ["Call", "History", "Timeline", "Violation"]
@@ -46,6 +44,7 @@ class Timeline:
     accepted: dict[tuple[str, str], int] = field(default_factory=dict)  # (actor, caller) -> last
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)  # by actor; "": nobody
+    states: dict[str, list[str]] = field(default_factory=dict)  # durable: what it has kept
     applied: dict[str, dict[int, str]] = field(default_factory=dict)  # durable: by actor, number
     withdrawn: set[str] = field(default_factory=set)  # cancelled before a worker had them
 
@@ -67,6 +66,8 @@ class History:
     epochs: dict[str, int] = field(default_factory=dict)  # by actor: the last one
     cancelled: dict[str, int] = field(default_factory=dict)  # marked, by call: owners until then
     doomed: set[str] = field(default_factory=set)  # actors that somebody ended
+    seized: set[str] = field(default_factory=set)  # node runs that others have taken over
+    state: Callable[[str], bytes | None] = lambda _key: None  # reads what an actor has kept
     lives: Callable[[str], bool] = lambda _owner: False  # has this owner a healthy process?
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -112,10 +113,12 @@ class History:
         """Check what an owner has heard of its claim; "": nothing."""
         held = [a for a in self.claims.get(owner, []) if self.now.owners.get(a) == owner]
         if held not in ([], [heard]):
-            raise Violation(f"the store gave {held} to {owner}, which heard of {heard or 'nothing'}")
+            raise Violation(
+                f"the store gave {held} to {owner}, which heard of {heard or 'nothing'}"
+            )
 
-    def _fenced(self, keys: list[str], words: Words, code: int, what: str) -> None:
-        actor, owner = _actor_of(keys), words[1].decode()
+    def _fenced(self, meta: str, words: Words, code: int, what: str) -> None:
+        actor, owner = _actor_of(meta), words[1].decode()
         if code == -10:
             self.counts["fenced"] += 1
         elif code == -11:
@@ -133,6 +136,7 @@ class History:
     def _commit_state(self, keys: list[str], words: Words, reply: list[Any]) -> None:
         count = int(words[2])
         self._fenced(keys[1], words[3 + count :], reply[0], "a commit")
+        self._check_growth(keys[4])
         if reply[0] == 0:
             steps = list(words[3 : 3 + count])
             for answer in reply[4]:
@@ -144,6 +148,17 @@ class History:
 
     def _born(self, keys: list[str], words: Words, reply: int) -> None:
         self._fenced(keys[0], words[2:], reply, "a birth")
+        self._check_growth(keys[1])
+
+    def _check_growth(self, key: str) -> None:
+        """Check that a state only grows: it is the list of the calls that took effect."""
+        raw = self.state(key)
+        if raw is not None:
+            actor, state = _actor_of(key), json.loads(raw)
+            before = self.now.states.get(actor, [])
+            if state[: len(before)] != before:
+                raise Violation(f"{actor} had kept {before}, and now {state}")
+            self.now.states[actor] = state
 
     def _mark(self, keys: list[str], words: Words, reply: int) -> None:
         self._fenced(keys[0], words, reply, "a mark")
@@ -166,8 +181,19 @@ class History:
             self.now.owners[_actor_of(keys[0])] = REAPER
             self.counts["killed"] += 1
 
+    def _seize(self, keys: list[str], words: Words, reply: int) -> None:
+        if reply == 1:
+            self.seized.add(keys[0].rpartition(":")[2])
+
+    def _tick(self, keys: list[str], words: Words, reply: list[Any]) -> None:
+        node = words[0].decode()
+        if reply[0] == 1 and node in self.seized and not self.rolled_back:
+            raise Violation(f"{node} goes on, and others take over what it owns")
+
     def _cancel(self, keys: list[str], words: Words, reply: bytes) -> None:
         call_id = words[0].decode()
+        if reply and self.now.owners.get(_actor_of(keys[1])) == REAPER:
+            raise Violation(f"{call_id} was withdrawn from a dead actor, which answers it, too")
         if reply:
             self.now.withdrawn.add(call_id)
             self.counts["withdrawn"] += 1
@@ -234,7 +260,11 @@ class History:
                 raise Violation(f"{origin} came to {result}, and it has sent {ids}")
 
     def _check_said(self, call: Call, text: str) -> None:
-        if self.at_most_once and call.actor not in self.doomed and any(words in text for words in _UNSTARTED):
+        if (
+            self.at_most_once
+            and call.actor not in self.doomed
+            and any(words in text for words in _UNSTARTED)
+        ):
             raise Violation(f"{call.call_id} had begun, and its error says: {text}")
 
     def is_accepted(self, call: Call) -> bool:
@@ -265,7 +295,7 @@ class History:
         if self.at_most_once and len(before) > 1:
             raise Violation(f"{call_id} ran twice: by {' and '.join(before)}")
         good = result is not None and result["status"] == "SUCCESS"
-        if is_owner and result is not None or self.at_most_once and good:
+        if (is_owner and result is not None) or (self.at_most_once and good):
             raise Violation(f"{owner} runs {call_id}, which has its result: {result}")
         if result is not None and not good:
             self._check_said(call, result["ca"]["m"])

@@ -1,4 +1,4 @@
-"""The store, the connections to it, and how a function of the product runs one round trip at a time.
+"""The store, the connections to it, and how the product's functions run in single round trips.
 
 A *line* is one connection of one role. What is asked on it waits there until the scheduler lets the
 store answer, so between any two round trips anything else may happen, and a line may break before
@@ -10,7 +10,6 @@ it returns. So it needs neither a thread nor a change, and it can be dropped any
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 from collections import deque
@@ -107,8 +106,7 @@ class Line:
         self.broken = False
         self.outage = False  # for longer than a pooled client tries
         self.blocked = b""  # the list that it waits on in vain
-        self.listens = False  # its role waits for an answer or a wake-up
-        self.woken = False
+        self.listener: Port | None = None  # its role waits for an answer, or to be woken
 
     def cut(self) -> None:
         """Break the connection: what it has asked and not heard is lost."""
@@ -119,7 +117,8 @@ class Line:
     @property
     def has_news(self) -> bool:
         """Tell whether the role that waits for it can go on without the store."""
-        return bool(self.answers) or self.broken or (self.listens and self.woken)
+        woken = self.listener is not None and self.listener.woken
+        return bool(self.answers) or self.broken or woken
 
     def next(self) -> Any:
         """Return the next answer.
@@ -131,7 +130,7 @@ class Line:
             return self.answers.popleft()
         if self.broken:
             raise StoreUnreachableError("the connection broke")
-        self.listens = False
+        self.listener = None
         raise Pause(self)
 
 
@@ -159,6 +158,7 @@ class Port:
         self._network = network
         self._heard: list[tuple[bool, Any]] = []
         self._at = 0
+        self.woken = False  # somebody wants the role to look around
         self.store = SteppedStore(self, network.open())
 
     def steps(self, function: Callable[[], T]) -> Steps[T]:
@@ -231,9 +231,10 @@ class SteppedStore(Store):
             return line.next()
         line.broken = False  # a new connection of the pool
         line.answers.clear()
-        line.asked.append(next(_commands(pack(tuple(command)))))
+        line.asked.append(tuple(w if type(w) is bytes else str(w).encode() for w in command))
         self._waits = True
         raise Pause(line)
+
 
 class SteppedWire:
     """A ``Wire`` on a line."""
@@ -283,9 +284,9 @@ class SteppedWire:
         line = self.line
         if line.answers or line.broken:
             return True
-        if line.woken:
+        if self._port.woken:
             return False
-        line.listens = True
+        line.listener = self._port
         raise Pause(line)
 
     def fileno(self) -> int:
@@ -311,11 +312,17 @@ def _commands(data: bytes) -> Iterator[Words]:
 
 def twin(thing: T) -> T:
     """Return a copy of an object with copies of the collections in it."""
-    copied = copy.copy(thing)
-    for name, value in vars(copied).items():
-        if isinstance(value, (list, set, dict, deque)):
-            setattr(copied, name, value.copy())
+    copied = object.__new__(type(thing))
+    vars(copied).update(
+        {
+            name: value.copy() if type(value) in _COLLECTIONS else value
+            for name, value in vars(thing).items()
+        }
+    )
     return copied
+
+
+_COLLECTIONS = frozenset({list, set, dict, deque})
 
 
 @contextmanager

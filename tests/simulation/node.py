@@ -51,7 +51,7 @@ class Node(Role):
         self._renewed = world.clock.now
         self._steady = self._renewed - LEASE_MS / 1000  # it has been here for a while
 
-    # -- what others tell it -------------------------------------------------------------------------
+    # -- what others tell it ------------------------------------------------------------------
 
     def worker_ended(self, worker: Worker) -> None:
         """Hear of a process's end."""
@@ -80,7 +80,7 @@ class Node(Role):
         for worker in self.workers.copy():
             worker.crash()
 
-    # -- its life ------------------------------------------------------------------------------------
+    # -- its life -----------------------------------------------------------------------------
 
     def body(self) -> Steps[None]:
         """Serve until it is stopped or has lost its place."""
@@ -115,8 +115,8 @@ class Node(Role):
                 yield float("inf")
         if in_order:
             store, lease = self.port.store, routing.lease_key(self.name)
-            yield from self.patiently(lambda: store.run("UNLINK", lease))
-            yield from self.patiently(lambda: node_lost(store, self.name, TTL))
+            yield from self.patiently(store.run, "UNLINK", lease)
+            yield from self.patiently(node_lost, store, self.name, TTL)
 
     def _books(self, method: Callable[[Any], T]) -> Steps[T]:
         """Use the books. They change while they wait, so each attempt begins with a copy."""
@@ -164,8 +164,7 @@ class Node(Role):
         if self.rung or self.world.draw.random() < 0.3:  # the product looks each time
             yield from self._look()
         present = [worker.assignment for worker in self.workers]
-        yield from self._books(lambda books: books.bury(heard.dying))
-        yield from self._books(lambda books: books.look(present))
+        yield from self._books(lambda books: (books.bury(heard.dying), books.look(present)))
         return True
 
     def _kill(self, actor_id: str) -> Steps[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -48,12 +49,15 @@ def run(server: Server, seed: int, mode: Mode, *, trace: bool = False) -> Outcom
     """Run one schedule."""
     schedule = Schedule(server, seed, mode, trace=trace)
     violation = ""
-    with simulated(schedule.world.clock):
+    world = schedule.world
+    with simulated(world.clock):
         try:
             schedule.run()
         except Violation as error:
             violation = str(error)
-    world = schedule.world
+        except Exception as error:  # noqa: BLE001 - a reply that the product cannot understand
+            violation = f"{type(error).__name__}: {error}"
+            world.say("python", traceback.format_exc())
     return Outcome(violation, world.history.counts, world.steps, world.trace or [])
 
 
@@ -69,16 +73,17 @@ class Schedule:
         if mode == "state":
             world.sink = Actor("sink", -1)
         self._hosts = draw.choice((1, 2, 2, 3))
-        self._started = 0
+        self._started = self._ends = 0
         self._past: tuple[list[Any], Timeline] | None = None
         self._rolls_back = draw.random() < 0.1
         self.nodes: list[Node] = []
         calls = self._add_clients(0 if mode == "once" else -1)
         self.history.calls = {call.call_id: call for call in calls}
         self.history.lives = self._lives
+        self.history.state = lambda key: server.call("GET", key)
         world.on_push = self._on_push
 
-    # -- what there is ---------------------------------------------------------------------------------
+    # -- what there is ------------------------------------------------------------------------
 
     def _add_clients(self, retries: int) -> list[Call]:
         world, draw = self.world, self.world.draw
@@ -90,8 +95,12 @@ class Schedule:
             streams = []
             for actor in self.actors:
                 count = draw.choice((0, 1, 3, 5))
-                often = (1, 0, 0) if self._rolls_back else (12, 1, 1)
-                waits = draw.choices((0.0, 0.3, 2.0), often, k=count)
+                parks = 0.0 if self._rolls_back else world.weather.parks
+                parks *= 1 + self.history.durable
+                waits = [
+                    draw.randrange(80) * world.second if draw.random() < parks else 0.0
+                    for _ in range(count)
+                ]
                 calls = [
                     actor.call(name, sequence, (wait, draw.random() < 0.5), retries)
                     for sequence, wait in enumerate(waits, 1)
@@ -134,7 +143,7 @@ class Schedule:
             for worker in node.workers
         )
 
-    # -- what is published -----------------------------------------------------------------------------
+    # -- what is published --------------------------------------------------------------------
 
     def _on_push(self, channel: str, data: bytes) -> None:
         if channel == routing.BELL:
@@ -164,7 +173,7 @@ class Schedule:
                 if worker.assignment.queue in json.loads(data)["queues"]:
                     worker.cancel(call_id)
 
-    # -- what happens ----------------------------------------------------------------------------------
+    # -- what happens -------------------------------------------------------------------------
 
     def run(self) -> None:
         """Let everything happen, to the end, and look at what is left."""
@@ -173,23 +182,29 @@ class Schedule:
         world.faults = 0
         world.run(self._is_settled)
         world.deliver_late()
+        if self.driver.way == "stay":
+            self._check_results()
+            return
         in_order = world.draw.random() < 0.3
         if in_order:
             for node in self.nodes:
                 node.stop()
             world.run(lambda: not world.roles)
-        self._check_end(in_order)
+        self._check_results()
+        self._check_left(in_order)
 
     def _is_settled(self) -> bool:
         """Tell whether all is done; meanwhile, replace nodes and let some of them falter."""
         world = self.world
-        self.callers = [client for client in self.callers if not client.over]
-        for node in [node for node in self.nodes if node.over]:
-            self.nodes.remove(node)
+        if world.ends != self._ends:
+            self._ends = world.ends
+            self.callers = [client for client in self.callers if not client.over]
+            self.nodes = [node for node in self.nodes if not node.over]
         if len(self.nodes) < self._hosts and self._started < _NODES:
             self._start_node()
-        if world.faults and world.may_fail(0.01):
-            self._falter(world.draw.choice(self.nodes))
+        if world.may_fail(world.weather.stalls):
+            busy = [node for node in self.nodes if node.workers]
+            self._falter(world.draw.choice(busy or self.nodes))
         if self._rolls_back and not self.driver.is_ending:
             self._travel()
         return self.driver.over and not self.callers and not self._is_waiting()
@@ -208,13 +223,16 @@ class Schedule:
             return
         now = world.clock.now = world.clock.now + LEASE_SECONDS
         for role in (node, *(node.workers if kind == "paused" else ())):
-            role.frozen = now + draw.randrange(100) * world.second
+            role.frozen = now + draw.choice((10, 30, 100)) * world.second
         for other in self.nodes:
             if other is not node and other.name in world.leases and other.frozen < now:
                 world.leases[other.name] = now + LEASE_SECONDS  # it has gone on meanwhile
                 other.renewed(now)
             other.killing = True  # the next tick is not far
             other.wake()
+        if kind == "stalled":  # what counts now is who comes first: its workers or the others
+            for role in (*self.nodes, *node.workers):
+                role.weight = 8
 
     def _travel(self) -> None:
         """Remember what the store has, and some time later, give it that again.
@@ -225,10 +243,13 @@ class Schedule:
         world, history = self.world, self.history
         if world.draw.random() > 0.1 or not all(actor.is_created for actor in self.actors):
             return
+        workers = [worker for node in self.nodes for worker in node.workers]
         if self._past is None:
             self._past = world.remember(), history.remember()
+            if workers and world.draw.random() < 0.5:  # the store will name one that has ended
+                world.draw.choice(workers).crash()
             return
-        if any(not worker.is_idle for node in self.nodes for worker in node.workers):
+        if any(not worker.is_idle for worker in workers):
             return
         world.say("fault", "the store is rolled back")
         history.counts["rolled back"] += 1
@@ -265,22 +286,27 @@ class Schedule:
         known = self.world.server.call("HKEYS", routing.NODES)
         if any(name.decode() not in living for name in known):
             return True
+        if self.driver.way == "stay":
+            return False
         kills = [routing.kill_key(f"node-{number}") for number in range(self._started)]
         return bool(self.world.server.call("EXISTS", routing.ACTORS, routing.DYING, *kills))
 
-    # -- what is left ----------------------------------------------------------------------------------
+    # -- what is left -------------------------------------------------------------------------
 
-    def _check_end(self, in_order: bool) -> None:
+    def _check_results(self) -> None:
         server, history = self.world.server, self.history
         keys = [routing.result_key(call_id) for call_id in history.calls]
         found = server.call("MGET", *keys) if keys else []
         history.finish(dict(zip(history.calls, found, strict=True)))
+
+    def _check_left(self, in_order: bool) -> None:
+        """Check that nothing is left but what goes by itself, and what the living nodes are."""
         of_nodes = {routing.NODES, routing.NEEDS}
         for node in self.nodes:
             of_nodes |= {routing.lease_key(node.name), routing.owned_key(node.name)}
         left = [
             key.decode()
-            for key in server.call("EVAL", _WITHOUT_END, 0)
+            for key in self.world.server.call("EVAL", _WITHOUT_END, 0)
             if in_order or key.decode() not in of_nodes
         ]
         if left:

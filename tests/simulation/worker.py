@@ -19,7 +19,7 @@ from celery_actors.methods import TERMINATE
 from celery_actors.records import error_record
 from celery_actors.store import Answer, Durable, Step, Store, StoreError
 
-from .network import WAKE_FD, Line, SteppedWire, Steps, twin
+from .network import WAKE_FD, Line, Steps, twin
 from .world import Role
 
 if TYPE_CHECKING:
@@ -74,19 +74,17 @@ class Worker(Role):
     def forget(self, _store: Store, _host: str) -> None:
         """Remove what its Celery side leaves: it has none here."""
 
-    # -- what others tell it -----------------------------------------------------------------------
+    # -- what others tell it ------------------------------------------------------------------
 
     def wake(self) -> None:
         """Let its loop look around."""
-        super().wake()
-        wire = getattr(getattr(self, "_mailbox", None), "_wire", None)
-        if isinstance(wire, SteppedWire):
-            wire.line.woken = True
+        self.port.woken = True
 
     @property
     def is_idle(self) -> bool:
         """True while it waits for a call and has none."""
-        return isinstance(self.waits, Line) and self.waits.listens and not self.waits.answers
+        waits = self.waits
+        return isinstance(waits, Line) and waits.listener is not None and not waits.answers
 
     def drain(self) -> None:
         """Let it end after the present call."""
@@ -102,7 +100,7 @@ class Worker(Role):
         """Tell its node."""
         self.node.worker_ended(self)
 
-    # -- its life ------------------------------------------------------------------------------------
+    # -- its life -----------------------------------------------------------------------------
 
     def body(self) -> Steps[None]:
         """Start, serve, end."""
@@ -140,7 +138,8 @@ class Worker(Role):
         self._mailbox = Mailbox(
             port, mine.keys, source="", epoch=mine.epoch, owner=mine.owner,
             position=mine.position, ttl=TTL, wake_fd=WAKE_FD,
-            mark=mine.meta["max_restarts"] != "0", lease_lasts=lambda: self.port.hear(self.node.lease_lasts),
+            mark=mine.meta["max_restarts"] != "0",
+            lease_lasts=lambda: self.port.hear(self.node.lease_lasts),
         )  # fmt: skip
 
     def _mail(self, method: Callable[[Mailbox], T]) -> Steps[T]:
@@ -154,7 +153,7 @@ class Worker(Role):
         return (yield from self.port.steps(attempt))
 
     def _turn(self) -> Steps[None]:
-        if self.awake and not self._mailbox.peeking:
+        if self.port.woken and not self._mailbox.peeking:
             yield from self._commit()
             yield from self._woken()
         if not self._window and not (yield from self._refill()):
@@ -197,7 +196,7 @@ class Worker(Role):
         self._stored = self._state
         return Durable(self.assignment.keys.state, state, steps)
 
-    # -- calls ---------------------------------------------------------------------------------------
+    # -- calls --------------------------------------------------------------------------------
 
     def _one(self, raw: bytes) -> Steps[None]:
         message = outline(raw)
@@ -247,7 +246,8 @@ class Worker(Role):
         self.world.say(self.name, f"runs {call_id}")
         history.begins(call_id, owner)
         number = len(history.ran[owner])
-        yield None
+        for _ in range(self.world.draw.choice((0, 1, 1, 8))):
+            yield None
         if self.world.draw.random() < 0.3:  # it takes long: what is finished is committed
             yield from self._commit()
         if call_id in self.cancelled:
@@ -272,9 +272,7 @@ class Worker(Role):
             self._steps.append(Step("submit", keys, (session, self._sent, call.message)))
 
     def _woken(self) -> Steps[None]:
-        self.awake = False
-        wire: Any = self._mailbox._wire
-        wire.line.woken = False
+        self.port.woken = False
         for line in list(self._parked):
             waiting = self._parked[line]
             while waiting and self._may_start(line, waiting[0]):
@@ -296,9 +294,7 @@ class Worker(Role):
         answer = yield from self._execute(call.message)
         if answer is not None:
             durable = self._durable()
-            yield from self.port.steps(
-                lambda: aside.settle(call.position, answer, [], (), durable)
-            )
+            yield from self.port.steps(lambda: aside.settle(call.position, answer, [], (), durable))
 
 
 def _refusal(message: Message, text: str) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from celery_actors import routing
@@ -32,6 +33,33 @@ for i = 1, #ARGV, 3 do redis.call('RESTORE', ARGV[i], ARGV[i + 1], ARGV[i + 2]) 
 LEASE_SECONDS = 3.0
 
 
+@dataclass(frozen=True)
+class Weather:
+    """What goes wrong in a schedule: how many faults, and how likely each is in one step.
+
+    ``losses``: a request or its answer is lost, or whoever waits for it dies. ``stalls``: a node
+    stands still, or is stopped. ``calm``: of the pauses between a caller's submissions. ``parks``:
+    of calls whose argument is not ready. ``hiccups``: somebody stands still for some steps.
+    """
+
+    often: int
+    faults: tuple[int, ...]
+    losses: float = 0.0
+    stalls: float = 0.0
+    calm: float = 0.3
+    parks: float = 0.15
+    hiccups: float = 0.0
+
+
+WEATHERS = (
+    Weather(1, (0,)),
+    Weather(3, (1, 2, 4, 8), losses=0.03, stalls=0.01, hiccups=0.01),
+    Weather(3, (4, 8), losses=0.15, stalls=0.003, parks=0.5),
+    Weather(2, (2, 3, 5), losses=0.01, stalls=0.04, calm=0.8, hiccups=0.05),
+    Weather(2, (3, 5), losses=0.01, stalls=0.04, calm=0.5, parks=0.6, hiccups=0.05),
+)
+
+
 class Role:
     """Something that acts: a process, mostly. ``body`` says what it does."""
 
@@ -53,11 +81,11 @@ class Role:
         """Yield what it waits for: a line, a moment (woken or not), or None: its next turn."""
         raise NotImplementedError
 
-    def patiently(self, function: Callable[[], Any]) -> Steps[Any]:
+    def patiently(self, function: Callable[..., Any], *words: Any) -> Steps[Any]:
         """Run a function of the product, again where the store did not answer."""
         while True:
             try:
-                return (yield from self.port.steps(function))
+                return (yield from self.port.steps(lambda: function(*words)))
             except StoreUnreachableError:
                 yield self.world.clock.now + 0.5
 
@@ -81,13 +109,17 @@ class Role:
         try:
             self.waits = next(self._body)
         except StopIteration:
-            self.over = True
-            self.ended()
+            self._end()
 
     def crash(self) -> None:
         """End at once, wherever it is."""
-        self.over = True
         self._body.close()
+        self._end()
+
+    def _end(self) -> None:
+        self.over = True
+        self.world.roles.remove(self)
+        self.world.ends += 1
         self.ended()
 
     def ended(self) -> None:
@@ -108,7 +140,7 @@ class World:
         self.on_push: Callable[[str, bytes], None] = lambda _channel, _data: None
         self.sink: Any = None  # the actor to which durable ones send calls
         self.sent: dict[str, list[str]] = {}  # those calls, by the call that has made them
-        self.steps = 0
+        self.steps = self.ends = 0
         self.trace: list[str] | None = [] if trace else None
         self._lines: dict[int, Line] = {}
         self._alarms: list[tuple[float, Role]] = []
@@ -116,10 +148,11 @@ class World:
         self._blocked: list[Line] = []
         self._late: list[Words] = []  # requests that arrive after their sender has given up
         draw = self.draw
-        self.second = draw.choice((0.001, 0.01, 0.05))  # of each step
+        self.second = draw.choice((0.001, 0.01, 0.03))  # of each step
         self._slow = draw.choice((0.0, 0.1, 0.3))  # answers that are under way for a while
-        self._rate = draw.choice((0.0, 0.02, 0.05, 0.15))
-        self.faults = draw.choice((0, 1, 2, 4, 8)) if self._rate else 0  # that may still happen
+        self._lateness = draw.choice((0.01, 0.05, 0.3))  # how soon late requests arrive
+        self.weather = draw.choices(WEATHERS, [weather.often for weather in WEATHERS])[0]
+        self.faults = draw.choice(self.weather.faults)  # that may still happen
         server.call("FLUSHDB")
         server.pushed.clear()
 
@@ -233,7 +266,7 @@ class World:
             if self.steps > LIMIT:
                 raise Violation(f"it is not over after {LIMIT} steps")
             self._pass_time(self.second)
-            if self._late and draw.random() < 0.1:
+            if self._late and draw.random() < self._lateness:
                 words = self._late.pop(draw.randrange(len(self._late)))
                 history.counts["late requests"] += 1
                 self.say("network", "a request arrives late")
@@ -243,16 +276,26 @@ class World:
             if not ready:
                 self._idle()
                 continue
-            self._advance(draw.choices(ready, [role.weight for role in ready])[0])
-            if any(role.over for role in self.roles):
-                self.roles = [role for role in self.roles if not role.over]
+            role = self._pick(ready)
+            if self.faults and draw.random() < self.weather.hiccups:
+                role.frozen = now + draw.randrange(30) * self.second
+            else:
+                self._advance(role)
+
+    def _pick(self, roles: list[Role]) -> Role:
+        left = self.draw.random() * sum([role.weight for role in roles])
+        for role in roles:
+            left -= role.weight
+            if left < 0:
+                return role
+        return roles[-1]
 
     def _advance(self, role: Role) -> None:
         line = role.waits
         if isinstance(line, Line) and not line.has_news:
             fault = self._fault(role)
             if fault in {"lost", "crash before"}:
-                if self.draw.random() < 0.5 and line.asked[0][0] == b"EVALSHA":
+                if self.draw.random() < 0.7 and line.asked[0][0] == b"EVALSHA":
                     self._late.append(line.asked[0])
                 line.cut()
                 if fault == "crash before":
@@ -274,7 +317,7 @@ class World:
 
     def _fault(self, role: Role) -> str:
         """Return what goes wrong now with this role, mostly nothing."""
-        if not self.faults or self.draw.random() >= self._rate:
+        if not self.faults or self.draw.random() >= self.weather.losses:
             return ""
         kinds = ["lost", "unheard"] + ["crash before", "crash after"] * role.mortal
         kind = self.draw.choice(kinds)

@@ -4,7 +4,7 @@
 -- ARGV 1 owner "<incarnation>|<nonce>", new for each attempt  2 key prefix of actors
 -- Returns {} nothing waits, or {actor id, queue, epoch, spec, meta as a flat list}
 -- Idempotent by owner: a repeat within a minute returns the actor that the first run claimed, as
--- long as it is this owner's.
+-- long as it is this owner's; then nothing: one that arrives late claims no other.
 -- A message that asks for no actor is set aside.
 -- Calls that a former owner had moved out of line go back to the front of the queue, in order.
 if redis.call('EXISTS', KEYS[3]) == 0 then return {} end
@@ -20,6 +20,7 @@ if before then
   if redis.call('HGET', base_of(actor, queue) .. ':m', 'own') == ARGV[1] then
     return claimed(actor, queue)
   end
+  return {}
 end
 while true do
   local message = redis.call('RPOP', KEYS[1])

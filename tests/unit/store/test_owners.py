@@ -80,6 +80,15 @@ def test_a_repeated_claim_gives_no_actor_that_was_killed_meanwhile(actor: Stored
     assert actor.claim(nonce="n1") is None
 
 
+def test_a_claim_that_arrives_after_its_process_has_ended_claims_nothing(
+    actor: StoredActor, store: Store
+) -> None:
+    assert actor.release(0, []) == "restarting"
+    assert actor.claim(nonce="n1") is None
+    assert owned(store) == []
+    assert actor.claim(nonce="n2") is not None
+
+
 def test_a_repeated_claim_gives_no_actor_that_another_node_has_now(
     actor: StoredActor, store: Store
 ) -> None:

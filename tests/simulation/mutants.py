@@ -1,0 +1,195 @@
+"""Deliberate faults in the scripts: each must be found by the simulation, or a check is missing.
+
+A mutant is one script with one piece of its text replaced. Where the text is not there any more,
+making the mutant fails: it has to be written again for what the script says now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from celery_actors.store.scripts import SOURCES
+
+from .schedule import Mode
+
+__all__ = ["MUTANTS", "Mutant"]
+
+FENCE = "if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return %s end"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault: ``new`` in place of ``old`` in a script; ``mode`` and ``seed`` find it."""
+
+    name: str
+    script: str
+    old: str
+    new: str
+    mode: Mode = "once"
+    seed: int = 0
+
+    def sources(self) -> Mapping[str, bytes]:
+        """Return all scripts, with the fault in this one and in those that contain it.
+
+        Raises:
+            LookupError: the script does not say that, or says it twice.
+        """
+        before = SOURCES[self.script]
+        if before.count(self.old.encode()) != 1:
+            raise LookupError(
+                f"the mutant {self.name!r} does not fit {self.script}.lua any more: {self.old!r} "
+                f"is there {before.count(self.old.encode())} times. Write it for the present text"
+            )
+        after = before.replace(self.old.encode(), self.new.encode())
+        return {name: source.replace(before, after) for name, source in SOURCES.items()}
+
+
+MUTANTS = (
+    # -- who owns an actor ---------------------------------------------------------------------
+    Mutant("commit without fence", "commit", FENCE % "{-10}", ""),
+    Mutant("take without fence", "take", FENCE % "{-10}", ""),
+    Mutant("mark without fence", "mark", FENCE % "-10", ""),
+    Mutant("begin without fence", "begin", FENCE % "-10", ""),
+    Mutant("release without fence", "release", FENCE % "-10", ""),
+    Mutant(
+        "durable commit without fence", "commit_state",
+        "if meta[1] ~= inner[1] or meta[2] ~= inner[2] then return {-10} end", "", "state",
+    ),
+    Mutant("a claim is not repeatable", "claim", "if before then", "if false then"),
+    Mutant(
+        "the epoch begins again", "claim",
+        "math.max(tonumber(meta[2]) + 1, now[1] * 1000 + math.floor(now[2] / 1000))", "1",
+    ),
+    Mutant(
+        "an actor is claimed that has an owner", "claim",
+        "(meta[1] == 'pending' or meta[1] == 'restarting') and meta[3] == ''", "meta[1]",
+    ),
+    Mutant("a creation is not repeatable", "create",
+           "if redis.call('EXISTS', KEYS[1]) == 1 then return {0} end", ""),
+    Mutant(
+        "a kill does not fence", "kill",
+        "'own', '@reaper', 'cause', ARGV[2], 'killed', '1',\n"
+        "  'ep', string.format('%.0f', tonumber(meta[2]) + 1))",
+        "'cause', ARGV[2], 'killed', '1')",
+    ),
+    Mutant(
+        "a node that is taken over comes back", "tick",
+        "if not known or redis.call('EXISTS', KEYS[6]) == 1 then", "if not known then",
+    ),
+    Mutant(
+        "a node owns what its record does not say", "disown",
+        "if string.match(owner, '^([^|]*)|') == ARGV[2] then return 0 end", "",
+    ),
+    # -- accepting -----------------------------------------------------------------------------
+    Mutant(
+        "a repeated submission counts twice", "submit",
+        "local last = tonumber(redis.call('HGET', KEYS[3], ARGV[1]) or '0')",
+        "local last = first - 1",
+    ),
+    Mutant(
+        "a gap is not refused", "submit", "if last < first - 1 then return {-3, last} end", ""
+    ),
+    Mutant(
+        "the dead accept calls", "submit",
+        "if meta[1] == 'dead' or meta[1] == 'buried' then return {-2, meta[2] or '', meta[3] or ''}"
+        " end",
+        "",
+    ),
+    # -- committing ----------------------------------------------------------------------------
+    Mutant(
+        "the position stays", "commit", "redis.call('HSET', KEYS[2], 'ap', pos + settled)", ""
+    ),
+    Mutant(
+        "the position is not compared", "commit",
+        "elseif ap ~= pos + settled then\n  return {-11, ap}\n", "",
+    ),
+    Mutant(
+        "answered calls stay in line", "commit",
+        "redis.call('LTRIM', KEYS[1], 0, -settled - 1)", "",
+    ),
+    Mutant(
+        "fetched calls are not marked", "commit",
+        "redis.call('HSET', KEYS[2], 'go', pos + settled + count)", "",
+    ),
+    Mutant(
+        "a call out of line is settled twice", "take",
+        "if redis.call('HDEL', KEYS[3], position) == 1 then",
+        "if redis.call('HDEL', KEYS[3], position) >= 0 then",
+    ),
+    Mutant(
+        "an old commit brings its state back", "commit_state",
+        "if new and ARGV[2] ~= '' then", "if ARGV[2] ~= '' then", "state",
+    ),
+    Mutant(
+        "a state is stored without its calls", "commit_state",
+        "reply = commit(KEYS, inner)", "reply = {0, {}, 0}", "state",
+    ),
+    Mutant(
+        "what a call sends is lost", "commit_state",
+        "if new or name == 'submit' or name == 'submit_shared' then", "if false then", "state",
+    ),
+    Mutant(
+        "a late birth brings the first state back", "born",
+        " and redis.call('HGET', KEYS[1], 'ap') == ARGV[2]", "", "state",
+    ),
+    # -- cancelling ----------------------------------------------------------------------------
+    Mutant(
+        "a running call is withdrawn", "cancel",
+        "fetched = math.max(1, tonumber(meta[2] or '0') - tonumber(meta[1] or '0'))",
+        "fetched = 0",
+    ),
+    Mutant("calls of the dead are withdrawn", "cancel", "fetched = #list", "fetched = 0"),
+    Mutant("a withdrawn call stays in line", "cancel",
+           "redis.call('LREM', KEYS[1], 1, list[i])", ""),
+    Mutant(
+        "a cancellation is forgotten", "cancel",
+        "if ARGV[2] ~= '0' then redis.call('SET', KEYS[3], '1', 'EX', ARGV[2]) end", "",
+    ),
+    # -- recovering ----------------------------------------------------------------------------
+    Mutant(
+        "a release does not compare the position", "release", "tonumber(meta[3]) ~= pos or ", ""
+    ),
+    Mutant(
+        "a release does not compare what was fetched", "release", "meta[6] ~= ARGV[15] or ", ""
+    ),
+    Mutant(
+        "a release does not compare what has begun", "release", "if ARGV[17] ~= '*' then",
+        "if false then",
+    ),
+    Mutant(
+        "a release answers what is answered", "release",
+        "if redis.call('HEXISTS', KEYS[3], ARGV[i]) == 0 then return -11 end", "",
+    ),
+    Mutant("the wake-up is lost", "release", "redis.call('LPUSH', KEYS[5], ARGV[8])", ""),
+    Mutant(
+        "what is run again goes behind", "release",
+        "do redis.call('RPUSH', KEYS[1], ARGV[i]) end",
+        "do redis.call('LPUSH', KEYS[1], ARGV[i]) end", "again",
+    ),
+    Mutant(
+        "parked calls go back in the wrong order", "claim",
+        "return tonumber(a) > tonumber(b)", "return tonumber(a) < tonumber(b)",
+    ),
+    Mutant(
+        "parked calls are lost", "claim",
+        "redis.call('RPUSH', actor[2], redis.call('HGET', base .. ':p', position))", "",
+    ),
+    # -- ending --------------------------------------------------------------------------------
+    Mutant(
+        "parked calls of the dead are lost", "unpark",
+        "redis.call('RPUSH', KEYS[1], redis.call('HGET', KEYS[3], position))", "",
+    ),
+    Mutant(
+        "nobody hears of a killed actor", "kill",
+        "redis.call('HSET', KEYS[3], ARGV[1], meta[6])", "",
+    ),
+    Mutant(
+        "nobody hears of a dead actor", "release",
+        "redis.call('HSET', KEYS[9], ARGV[10], KEYS[1])", "",
+    ),
+    Mutant("a burial leaves keys", "bury", "redis.call('DEL', KEYS[3], ", "redis.call('DEL', "),
+    Mutant(
+        "the last handle ends nothing", "drop", "redis.call('LPUSH', queue, meta[2])", "",
+    ),
+)  # fmt: skip
