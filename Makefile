@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 UV ?= uv
 N ?= 50
+SECONDS ?= 600
 # The version that examples/neural_net_gpu.py was tested with. It is large, and so not among the pins.
 TORCH ?= torch==2.13.0
 JOBS ?= 1
@@ -14,7 +15,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test coverage flake stress check format bench gpu clean lock
+.PHONY: help env demo test coverage flake stress chaos check format bench gpu clean lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +36,9 @@ flake: env ## Run the semantics suite N=50 times in random order and count (JOBS
 
 stress: env ## Create and kill N=10000 holders of GPUs at random: is a device given out twice?
 	@$(BIN)/python -m tests.placement_stress $(N) $(ARGS)
+
+chaos: env ## Break everything for SECONDS=600 while callers call: is a promise broken? (ARGS="--seed 7")
+	@$(BIN)/python -m tests.chaos $(SECONDS) $(ARGS)
 
 check: env ## Check format, style, types and layers
 	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/basedpyright --pythonpath $(BIN)/python && $(BIN)/lint-imports

@@ -137,8 +137,9 @@ class ActorClass(TypedClass[T, Init]):
         carried = holdings.carry(things, "s", actor_id)
         detached = options.lifetime == "detached"
         hold = None if detached else holdings.first(routing.ActorKeys(queue, actor_id).thing)
-        place = directory.traits_context(actor_id)
-        traits = context.sealer.seal(self._traits, place, actor_id, inline=True)
+        # Under its content hash, too: many actors of a class share it.
+        traits, record = dump_code(self._traits, context.sealer, f"the class {self.__name__}")
+        context.export(traits, record)
         if holdings.added:
             context.calls.settle()  # the actor may start as soon as it is created
         taken = directory.create(
@@ -161,7 +162,7 @@ class ActorClass(TypedClass[T, Init]):
                 "concurrent": int(self._traits.is_concurrent),
                 "namespace": namespace,
                 "durable": self._traits.durable,
-                "traits": traits.decode(),
+                "traits": traits,
             },
         )
         if taken is None:
@@ -232,6 +233,7 @@ def _traits(cls: type, options: ActorOptions) -> ActorTraits:
         is_async, limit, groups, overlapping or bool(options.allow_out_of_order_execution),
         options.enable_task_events, "state" if options.durable is True else options.durable or "",
         options.commit_every, options.rollback_on_error, options.snapshot_every,
+        options.idle_timeout,
     )  # fmt: skip
 
 

@@ -11,23 +11,17 @@ from typing import Any
 from . import routing
 from .buffers import Buffers
 from .contents import collecting
-from .errors import (
-    REPLAY_DIFFERS,
-    STATE_REFUSED,
-    ActorDiedError,
-    PendingCallsLimitExceeded,
-    RayError,
-    actor_ended,
-)
+from .errors import PendingCallsLimitExceeded, RayError
 from .holdings import Holdings
-from .messages import MessageTemplate, encode_body, outline
+from .messages import MessageTemplate, encode_body
 from .need import Need
 from .object_ref import ObjectRef
 from .recording import step
 from .results import Results
 from .serialization import SEALED, Sealer, encode_plain, is_sealed
 from .store import Mux, Scripts, Step
-from .tokens import remains_of
+from .store.wire import pack
+from .streams import Acknowledge, Known, Stream
 from .waiting import WaitingWork
 
 __all__ = ["Calls", "Held", "Target"]
@@ -68,6 +62,7 @@ class Target:
         "pending",
         "queue",
         "sequence",
+        "stream",
         "unlimited",
     )
 
@@ -87,6 +82,7 @@ class Target:
         self.order = threading.RLock()
         self.sequence = 0
         self.acknowledged = 0
+        self.stream = Stream()
         self.first = 0
         self.buffer: list[bytes] = []
         self.ids: list[str] = []
@@ -126,6 +122,7 @@ class Calls:
         self.held_steps: list[Step] = []
         #: Commits the calls before the running one: something that it has sent is needed now.
         self.before_early: Callable[[], None] = lambda: None
+        self._renewed = time.monotonic()
 
     def next_id(self) -> bytes:
         """Return a fresh call id in the form of a UUID: a random session and a count."""
@@ -193,7 +190,7 @@ class Calls:
                 body, carried = self._body(target, template.task, sequence, name, args, kwargs)
             message = template.build(call_id, sequence, body, carried)
             ref = promised = self._results.new(name)
-            ref._target = target
+            ref._target, ref._sequence = target, sequence
             if template.repeatable:
                 things = [tie.partition(" ")[0] for tie in carried or ()]
                 # Our own references, not only holds: with one its value can be made again, too.
@@ -243,6 +240,8 @@ class Calls:
             if len(tag) > 6:
                 self._holdings.carry([tie.partition(" ")[0] for tie in tag[6]], "m", call_id)
             again = json.dumps(message).encode()
+            if (ref := self._results.held(call_id)) is not None:
+                ref._sequence = sequence
             self._enqueue(target, sequence, again, call_id)
         return again
 
@@ -340,7 +339,10 @@ class Calls:
                 self._holdings.post_added()
         elif self._dirty or self._holdings.added:
             self.flush()
+        cut = bool(self._dirty) and not self.held  # it goes on when all of it is answered
         self.mux.settle()
+        if cut:
+            self.mux.settle()
 
     def collect(self) -> list[Held]:
         """Return what is held here, as steps of a commit and who takes the reply to each."""
@@ -348,15 +350,17 @@ class Calls:
             first = [self._holdings.adding(self._held_ties)] if self._held_ties else []
             steps: list[Held] = [(step, _ignore) for step in (*first, *self.held_steps)]
             self._held_ties, self.held_steps = [], []
-            return steps + [self._gathered(target) for target in self._take_dirty()]
+            dirty = self._take_dirty()
+            self._dirty = [target for target in dirty if target.stream.cut is not None]
+            return steps + [self._gathered(t) for t in dirty if t.stream.cut is None]
 
     def discard(self, error: RayError) -> None:
         """Drop what is held here: the call that sent it is rolled back."""
         for target in self._dirty.copy():
             with target.order, self._lock:
-                _, dropped = self._gathered(target)
-                target.sequence = target.first - 1
-                dropped.fail(error)
+                messages, ids = target.buffer, target.ids
+                target.buffer, target.ids = [], []
+                self._acknowledge(target, ids, messages).fail(error)
         with self._lock:
             self._take_dirty()
             self._held_ties, self.held_steps = [], []
@@ -370,22 +374,46 @@ class Calls:
         if self._holdings.added:
             self._holdings.post_added()
         for target in self._take_dirty():
+            if target.stream.cut is not None:  # until what failed before these has been answered
+                self._dirty.append(target)
+                continue
             step, handler = self._gathered(target)
             self.mux.post(Scripts.pack(step.script, step.keys, *step.words), handler)
         self._results.flush_released()
 
-    def _gathered(self, target: Target) -> tuple[Step, _Acknowledge]:
+    def _gathered(self, target: Target) -> tuple[Step, Acknowledge]:
         """Return what sends the gathered calls to a target, and who takes the reply."""
         messages, ids = target.buffer, target.ids
         target.buffer, target.ids = [], []
-        words: tuple[Any, ...] = (self._session, target.first, *messages)
+        after = target.stream.send(target.first + len(ids) - 1)
+        words: tuple[Any, ...] = (self._session, target.first, after, *messages)
         script = "submit"
         if not target.actor_id:
             self.waiting.sent(target.queue, target.need)
-            words = (target.first, self._seconds, *target.bell, *messages)
+            words = (target.first, after, self._seconds, *target.bell, *messages)
             script = "submit_shared"
-        handler = _Acknowledge(self._results, self._holdings, target, ids, messages)
-        return Step(script, target.keys, words), handler
+        return Step(script, target.keys, words), self._acknowledge(target, ids, messages)
+
+    def _acknowledge(self, target: Target, ids: list[str], messages: list[bytes]) -> Acknowledge:
+        return Acknowledge(self._results, self._holdings, target, ids, messages, self.tick)
+
+    def check(self) -> None:
+        """Ask, after a reconnect, whether the store still knows what waits for its results."""
+        waited = {id(ref._target): ref._target for ref in self._results.pending()}
+        for target in waited.values():
+            if target is None:
+                continue
+            meta, callers, field = "", target.keys[1], target.queue
+            if target.actor_id:
+                meta, callers, field = target.keys[1], target.keys[2], self._session
+            command = Scripts.pack("known", [meta, callers], field)
+            self.mux.post(command, Known(self._results, target, self.tick))
+
+    def renew(self) -> None:
+        """Keep the store from forgetting how far this process's calls of functions have come."""
+        if time.monotonic() - self._renewed > self._seconds / 4:
+            self._renewed = time.monotonic()
+            self.mux.post(pack(("EXPIRE", routing.CALLERS + self._session, self._seconds)))
 
     def _throttle(self, target: Target) -> None:
         if target.sequence - target.acknowledged > UNACKNOWLEDGED_CALLS:
@@ -400,52 +428,3 @@ class Calls:
 
 def _ignore(_reply: Any) -> None:
     pass
-
-
-class _Acknowledge:
-    """Handles the store's answer to one batch of submissions."""
-
-    __slots__ = ("first", "holdings", "ids", "messages", "results", "target")
-
-    def __init__(
-        self, results: Results, holdings: Holdings, target: Target, ids: list[str],
-        messages: list[bytes],
-    ) -> None:  # fmt: skip
-        self.results, self.holdings, self.target = results, holdings, target
-        self.first, self.ids, self.messages = target.first, ids, messages
-
-    def __call__(self, reply: Any) -> None:
-        target = self.target
-        target.acknowledged = max(target.acknowledged, self.first + len(self.ids) - 1)
-        if not isinstance(reply, Exception) and reply[0] == 0:
-            target.ahead = reply[1]
-            return
-        target.ahead = 0
-        self.fail(self._error(reply))
-
-    def fail(self, error: RayError) -> None:
-        """Let the calls fail that were not accepted."""
-        self.results.fail(self.ids, error)
-        for message in self.messages:
-            if (remains := remains_of(outline(message))) is not None:
-                self.holdings.discard(remains)
-
-    def _error(self, reply: Any) -> RayError:
-        target = self.target
-        if isinstance(reply, Exception):
-            return RayError(f"the store refused {len(self.ids)} calls to {target.name}: {reply}")
-        if reply[0] == -2:
-            cause = reply[1].decode() or "it was ended"
-            frozen = cause.startswith((STATE_REFUSED, REPLAY_DIFFERS))
-            text = f"{target.name} {'stands still' if frozen else 'is dead'}: {cause}"
-            return actor_ended(text, cause, target.actor_id, reply[2] == b"1")
-        if reply[0] == -1:
-            return ActorDiedError(
-                f"{target.name} is not known to this store: it ended long ago, or the store was "
-                "emptied. Create it again",
-                target.actor_id,
-            )
-        return RayError(
-            f"the store has forgotten calls to {target.name}: it knows them up to number "
-            f"{reply[1]}, this process sent {self.first} next. The store lost writes"
-        )

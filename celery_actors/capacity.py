@@ -39,7 +39,8 @@ class Capacity:
         self._store = store
         self._lock = threading.Lock()
         self._living: list[NodeView] = []
-        self._silent: list[NodeView] = []  # those whose loss is not settled: they may be slow only
+        #: Those whose loss is not settled: they may be slow only; and those that are about to end.
+        self._silent: list[NodeView] = []
         self._until = 0.0
         self._fitting: set[Need] = set()  # what was found to fit at the last look
         # At random: from 0 on, a thousand workers that send one call each would choose one node.
@@ -51,8 +52,10 @@ class Capacity:
         with self._lock:
             if time.monotonic() >= self._until:
                 found = registry.records(self._store)
-                self._living = [record.view for record in found if record.alive]
-                self._silent = [record.view for record in found if not record.alive]
+                takes_work = [record.alive and not record.draining for record in found]
+                views = [record.view for record in found]
+                self._living = list(itertools.compress(views, takes_work))
+                self._silent = [v for v, takes in zip(views, takes_work, strict=True) if not takes]
                 self._fitting = set()
                 self._until = time.monotonic() + FRESH_SECONDS
             return self._living

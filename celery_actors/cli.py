@@ -1,4 +1,4 @@
-"""The command line: ``celery_actors worker``, ``status``, ``keygen``."""
+"""The command line: ``celery_actors worker``, ``status``, ``doctor``, ``drain``, ``keygen``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import click
 
 from .config import ADDRESS_VARIABLE, Address, new_key, resolve_keys
-from .errors import ClusterUnreachableError, ConfigurationError
+from .errors import ClusterUnreachableError, ConfigurationError, NodeDiedError
 
 __all__ = ["main"]
 
@@ -39,7 +39,8 @@ def _labels(text: str) -> dict[str, str]:
 
 _address_option = click.option(
     "--address", envvar=ADDRESS_VARIABLE, metavar="URL",
-    help="redis://host:6379/0, rediss://…, unix:///path; default: your newest local cluster.",
+    help="redis://host:6379/0, rediss://…, sentinel://host:26379/name/0, unix:///path; default: "
+    "your newest local cluster.",
 )  # fmt: skip
 
 
@@ -141,10 +142,64 @@ def status(address: str | None, as_json: bool) -> None:
     show(state, found.public)
 
 
+@cli.command()
+@_address_option
+@click.option("--key-file", type=click.Path(exists=True, dir_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def doctor(address: str | None, key_file: str | None, as_json: bool) -> None:
+    """Check a store: does it answer, may it lose anything, is there a key, do the clocks agree?
+
+    The exit status is 1 where something is wrong.
+    """
+    from . import doctor as checks
+
+    findings = checks.collect(_address(address), key_file)
+    if as_json:
+        click.echo(json.dumps(checks.as_json(findings)))
+    else:
+        checks.show(findings)
+    sys.exit(not checks.is_well(findings))
+
+
+@cli.command()
+@click.argument("node")
+@_address_option
+@click.option(
+    "--timeout",
+    default=600.0,
+    show_default=True,
+    help="Seconds.",
+    type=click.FloatRange(min=0, max=30 * 24 * 3600),
+)
+@click.option("--wait/--no-wait", default=True, help="Wait until the node has gone.")
+def drain(node: str, address: str | None, timeout: float, wait: bool) -> None:
+    """Have NODE (its id, or its host) end without losing work.
+
+    It takes no new work and lets running calls finish. Actors with restarts left move to other
+    nodes, with the calls that wait for them. An actor that cannot restart serves until the timeout,
+    and so may a running call; then both are ended.
+    """
+    from . import drain as draining
+    from .store import Store
+
+    store = Store(_address(address))
+    found = draining.find_node(store, node)
+    stays = draining.what_stays(store, found.node_id)
+    if stays:
+        click.echo(
+            f"cannot move, and may serve for {timeout:g} s: {', '.join(stays)} (max_restarts)",
+            err=True,
+        )
+    draining.drain(
+        store, found.node_id, timeout, wait=wait, say=lambda text: click.echo(text, err=True)
+    )
+    click.echo(f"{found.node_id} has {'gone' if wait else 'begun to drain'}")
+
+
 def main() -> None:
     """Run the command line; an expected error is one line and exit status 1."""
     try:
         cli()
-    except (ConfigurationError, ClusterUnreachableError) as error:
+    except (ConfigurationError, ClusterUnreachableError, NodeDiedError) as error:
         click.echo(f"celery_actors: {error}", err=True)
         sys.exit(1)

@@ -19,8 +19,10 @@ from .errors import ObjectLostError, SerializationError
 from .pickling import dumps
 from .serialization import Sealer
 
-__all__ = ["dump_code", "dump_types", "import_reference", "load_code"]
+__all__ = ["CODE_SECONDS", "dump_code", "dump_types", "import_reference", "load_code"]
 
+#: Seconds a class or function stays after a process last stored or loaded it.
+CODE_SECONDS = 7 * 24 * 3600
 #: What `@remote` leaves in the module in place of the class or function keeps it here.
 WRAPPED = "__celery_actors_wrapped__"
 

@@ -94,7 +94,11 @@ class ConcurrentLoop:
         self._capacity += READ_AHEAD_GROUPS if traits.groups else READ_AHEAD
         self._groups = traits.groups
         self._open = 0  # calls out of line and not settled
-        self._done: deque[tuple[Taken, Outcome]] = deque()
+        self._done: deque[tuple[Call | Taken, Outcome]] = deque()
+        # Marked calls are handed out where they begin at once, so that none is marked that waits.
+        self._room = {"": traits.max_concurrency, **traits.groups}
+        self._handed = 0  # marked calls that are handed out and not settled
+        self._next: dict[str, deque[Call]] = {group: deque() for group in self._room}
         self._waiting: list[Call] = []  # an argument is not ready, or it is for later
         self._lines: dict[tuple[str, str], deque[Call]] = {}
         self._last: Call | None = None  # ends the actor when it is the only one left
@@ -115,17 +119,23 @@ class ConcurrentLoop:
             FencedError: another process took over.
         """
         self._runner = runner
-        while not self._host.stopping or self._running or self._done:
+        while not self._host.stopping or self._busy():
             if self._host.crashed is not None:
                 raise self._host.crashed
             if self.fenced:
                 raise FencedError("another process owns this actor now")
             self._turn()
 
+    def _busy(self) -> bool:
+        """Tell whether anything runs that is to end before the process does."""
+        begins = self._handed and not self._host.leaving
+        return bool(self._running or self._done or begins)
+
     def _turn(self) -> None:
         if self._waiting and time.monotonic() - self._looked > LOOK_SECONDS:
             self._look_at_waiting()
         settled, remains = self._collect()
+        self._begin()
         want = 0
         if not self._host.stopping and self._last is None and self._inflight.backlog:
             want = max(0, self._capacity - self._open + len(settled))
@@ -135,6 +145,7 @@ class ConcurrentLoop:
             for taken in self._inflight.turn(settled, want, dropping(remains)):
                 self._open += 1
                 self._admit(taken)
+            self._begin()
             self._open -= len(settled)
             if remains:
                 freed, self._inflight.freed = self._inflight.freed, []
@@ -142,7 +153,7 @@ class ConcurrentLoop:
             return
         if self._last is not None and self._open == 1:
             last, self._last = self._last, None
-            self._runner.submit(last)
+            self._hand_out(last)
             return
         self._sleep()
 
@@ -150,8 +161,13 @@ class ConcurrentLoop:
         settled: list[tuple[int, Answer]] = []
         remains: list[Remains] = []
         while self._done:
-            taken, outcome = self._done.popleft()
-            settled.append((taken.position, outcome.answer))
+            call, outcome = self._done.popleft()
+            if isinstance(call, Call):
+                if self._inflight.marks:
+                    self._room[call.group] += 1
+                    self._handed -= 1
+                call = call.taken
+            settled.append((call.position, outcome.answer))
             if outcome.remains is not None:
                 remains.append(outcome.remains)
         return settled, remains
@@ -195,7 +211,29 @@ class ConcurrentLoop:
         elif not self._ready(call) or self._line_of(call) in self._lines:
             self._hold(call)
         else:
+            self._hand_out(call)
+
+    def _hand_out(self, call: Call) -> None:
+        """Let a call begin: at once, or marked, as soon as its group has room."""
+        if self._inflight.marks:
+            self._next[call.group].append(call)
+        else:
             self._runner.submit(call)
+
+    def _begin(self) -> None:
+        """Mark and hand out the calls that have room."""
+        if self._host.stopping:
+            return  # what is not marked goes back in line
+        calls: list[Call] = []
+        for group, waiting in self._next.items():
+            while waiting and self._room[group]:
+                self._room[group] -= 1
+                calls.append(waiting.popleft())
+        if calls:
+            self._inflight.begin([call.taken for call in calls])
+            self._handed += len(calls)
+            for call in calls:
+                self._runner.submit(call)
 
     def _read(self, taken: Taken) -> Call:
         prepared = self.executor.prepare(taken.raw)
@@ -239,7 +277,7 @@ class ConcurrentLoop:
             if self._may_start(call):
                 if call.line is not None:
                     call.line.popleft()
-                self._runner.submit(call)
+                self._hand_out(call)
             else:
                 self._waiting.append(call)
         for key in [key for key, line in self._lines.items() if not line]:
@@ -267,7 +305,7 @@ class ConcurrentLoop:
 
     def _start(self, call: Call) -> Started | None:
         message, host = call.prepared.message, self._host
-        if host.stopping or host.leaving:
+        if host.leaving or (host.stopping and not self._inflight.marks):
             return None  # the process ends; whoever finds the call out of line sees to it
         if host.is_revoked(message.call_id):
             error = TaskCancelledError(f"{call.callee.label} was revoked before it started")
@@ -282,7 +320,7 @@ class ConcurrentLoop:
             self._finish(call, started)
             return None
         try:
-            self._inflight.begin(call.taken)
+            self._inflight.confirm(call.taken)
         except FencedError:
             self.fenced = True
             host.wake()
@@ -307,7 +345,7 @@ class ConcurrentLoop:
             self._host.wake()
 
     def _finish(self, call: Call, outcome: Outcome) -> None:
-        self._done.append((call.taken, outcome))
+        self._done.append((call, outcome))
         if self._asleep:
             self._host.wake()
 

@@ -13,7 +13,7 @@ from . import groups, records, routing
 from .actor_state import ties_of
 from .broker.remains import queue_remains
 from .buffers import free_commands
-from .errors import DeadLetterError, RayError, actor_ended
+from .errors import DeadLetterError, FencedError, RayError, actor_ended
 from .messages import Message, outline
 from .methods import TERMINATE
 from .need import Need
@@ -30,9 +30,9 @@ __all__ = [
     "end_created",
     "end_process",
     "find",
+    "passivate",
     "reap",
     "spec_context",
-    "traits_context",
 ]
 
 _REAP_CHUNK = 200
@@ -63,12 +63,22 @@ class ActorRecord:
 
     @property
     def state(self) -> str:
-        """Ray's word for the state; FROZEN where a durable one stands still, see its cause."""
+        """Ray's word for the state; FROZEN where a durable one stands still, see its cause.
+
+        PASSIVE: a durable one has no process until its next call.
+        """
         words = {
             "pending": "PENDING_CREATION", "starting": "PENDING_CREATION", "alive": "ALIVE",
-            "restarting": "RESTARTING", "frozen": "FROZEN", "dead": "DEAD", "buried": "DEAD",
+            "restarting": "RESTARTING", "frozen": "FROZEN",
+            "passive": "PASSIVE", "dead": "DEAD", "buried": "DEAD",
         }  # fmt: skip
         return words[self.meta["st"]]
+
+    @property
+    def restarts_left(self) -> bool:
+        """Tell whether it may start again; moves from a node that ended do not count."""
+        limit = int(self.meta.get("max_restarts", 0))
+        return limit < 0 or int(self.meta["restarts"]) - int(self.meta.get("moves", 0)) < limit
 
     @property
     def incarnation(self) -> str:
@@ -82,15 +92,11 @@ def spec_context(actor_id: str) -> tuple[str, ...]:
     return ("spec", actor_id)
 
 
-def traits_context(actor_id: str) -> tuple[str, ...]:
-    """Return what an actor's traits are signed for."""
-    return ("traits", actor_id)
-
-
 def creation_message(actor_id: str, queue: str, class_name: str) -> bytes:
     """Return the protocol-2 message that asks a node to start an actor.
 
-    It does not say what the actor needs: it may be passed on to another queue.
+    It does not say what the actor needs: it may be passed on to another queue. A passive actor's is
+    made by ``store/lua/rouse.lua``.
     """
     return json.dumps({
         "body": '[[],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]',
@@ -100,7 +106,7 @@ def creation_message(actor_id: str, queue: str, class_name: str) -> bytes:
         "properties": {"delivery_mode": 2, "priority": 0, "correlation_id": actor_id,
                        "delivery_tag": actor_id, "delivery_info": {
                            "exchange": "", "routing_key": queue}},
-    }).encode()  # fmt: skip
+    }, ensure_ascii=False).encode()  # fmt: skip
 
 
 def last_message(actor_id: str, queue: str, class_name: str) -> bytes:
@@ -231,9 +237,8 @@ def end_process(store: Store, actor_id: str, queue: str) -> None:
     record = find(store, actor_id, queue)
     if record is not None and record.meta["st"] == "frozen":
         wake(store, record, "frozen")
-    elif record is not None and record.incarnation and record.state != "DEAD":
-        store.run("SADD", routing.kill_key(record.incarnation), actor_id)
-        store.run("PUBLISH", routing.node_channel(record.incarnation), "kill")
+    elif record is not None:
+        store.scripts.end_process(record.keys.meta, actor_id, f"{routing.PREFIX}:node:")
 
 
 def wake(store: Store, record: ActorRecord, state: str) -> bool:
@@ -242,6 +247,23 @@ def wake(store: Store, record: ActorRecord, state: str) -> bool:
     names = [keys.meta, routing.creation_queue(need), routing.NEEDS, routing.BELL]
     creation = creation_message(record.actor_id, keys.queue, record.class_name)
     return store.scripts.wake(names, creation, need, state)
+
+
+def passivate(store: Store, record: ActorRecord, incarnation: str, epoch: str, owner: str) -> bool:
+    """Let an idle actor be without a process until its next call; False where one waits.
+
+    Raises:
+        FencedError: another process owns it.
+    """
+    keys = record.keys
+    spec = store.get(keys.spec)
+    needed = spec is not None and Sealer.blobs(spec)  # its buffers are freed with the actor
+    names = [keys.queue, keys.meta, keys.parked, routing.owned_key(incarnation), routing.PASSIVE,
+             "" if needed else keys.spec]  # fmt: skip
+    found = store.scripts.passivate(names, epoch, owner, record.actor_id)
+    if found == -10:
+        raise FencedError("another process owns this actor now")
+    return found == 1
 
 
 def reap(store: Store, actor_id: str, queue: str, ttl: int) -> None:
@@ -305,8 +327,9 @@ def _bury(store: Store, actor_id: str, queue: str, ttl: int) -> dict[str, str]:
                 store.run(*command)
         job, owner = routing.job_key(meta.get("job", "")), routing.job_key(meta.get("owner", ""))
         if store.scripts.bury(
-            [*bury, job, keys.tokens, owner, *durable], actor_id, REMEMBER_SECONDS
-        ):
+            [*bury, job, keys.tokens, owner, routing.PASSIVE, keys.reminders, routing.REMINDERS,
+             *durable], actor_id, REMEMBER_SECONDS,
+        ):  # fmt: skip
             return meta
 
 

@@ -3,11 +3,14 @@
 After each call the state is taken from the instance, before the next call can change it. What a
 call sends is held back until its commit, unless the call waits for it: then it goes at once, behind
 what the calls before it have sent.
+
+Where no call has come for ``idle_timeout`` seconds, the actor becomes passive and the process ends.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +45,7 @@ class DurableLoop(ActorLoop):
 
     def __init__(
         self, *words: Any, kept: Kept, recorder: Recorder, epoch: int, traits: ActorTraits,
-        **named: Any,
+        passivate: Callable[[int], bool], **named: Any,
     ) -> None:  # fmt: skip
         super().__init__(*words, **named)
         self._kept = kept
@@ -57,6 +60,13 @@ class DurableLoop(ActorLoop):
         self._sent: list[Callable[[Any], None]] = []  # who takes the replies to the last commit
         self._executor.watcher = kept
         self._runtime.calls.before_early = self._before_early
+        idle_timeout = traits.idle_timeout
+        self._idle_timeout = math.inf if idle_timeout is None else idle_timeout
+        self._passivate = passivate
+        self._used = time.monotonic()  # when the last call ended
+        self._look_at = self._used + self._idle_timeout  # when it may have been idle for so long
+        if idle_timeout is not None:
+            self._host.wake_at(self._look_at)
 
     def _run(self, prepared: Prepared, callee: Callee) -> Outcome:
         calls, call_id = self._runtime.calls, prepared.message.call_id
@@ -119,8 +129,26 @@ class DurableLoop(ActorLoop):
             RayError(f"{callee.label} was rolled back, and this call of it was never sent")
         )
 
+    def _woken(self) -> None:
+        super()._woken()
+        if time.monotonic() >= self._look_at and not self._host.stopping:
+            self._look_idle(self._idle_timeout)
+
+    def _look_idle(self, timeout: float) -> None:
+        """Become passive where no call has come for so long; else look again when that may be."""
+        if time.monotonic() >= self._used + timeout:
+            if not (self._window or self._parked):
+                self._runtime.calls.settle()
+                if self._passivate(self._mailbox.position):
+                    self._host.stopping = True
+                    return
+            self._used = time.monotonic()  # a call waits
+        self._look_at = self._used + timeout
+        self._host.wake_at(self._look_at)
+
     def _finish(self, outcome: Outcome, now: float) -> None:
         super()._finish(outcome, now)
+        self._used = now
         with self._lock:
             if len(self._answers) >= self._commit_every and self._window:
                 self._commit_locked()
@@ -172,6 +200,7 @@ class DurableLoop(ActorLoop):
         left, durable = self._durable(remains)
         replies = self._aside.settle(position, outcome.answer, remains, left, durable)
         self._take_replies(replies)
+        self._used = time.monotonic()
 
     def _before_early(self) -> None:
         """Commit the calls before the running one, and see that this process is still the owner.

@@ -46,6 +46,9 @@ __all__ = [
     "RuntimeEnvSetupError",
     "SerializationError",
     "StateRefusedError",
+    "StoreError",
+    "StoreFullError",
+    "StoreRolledBackError",
     "TaskCancelledError",
     "TaskPlacementGroupRemoved",
     "TaskTimeoutError",
@@ -75,6 +78,21 @@ class NotInitializedError(RayError, RuntimeError):
 
 class ClusterUnreachableError(RayError, ConnectionError):
     """Raised when the store behind the cluster does not answer."""
+
+
+class StoreError(RayError):
+    """Raised when the store refuses a command."""
+
+
+class StoreFullError(StoreError):
+    """Raised when the store has no memory left for what is sent. Nothing of it was accepted."""
+
+
+class StoreRolledBackError(RayError):
+    """Raised to callers and actors whose accepted calls or committed results the store has lost.
+
+    A failover to a replica that was behind does that, and an older copy of the data.
+    """
 
 
 class SerializationError(RayError, TypeError):
@@ -378,6 +396,8 @@ _SYSTEM: dict[str, type[RayError]] = {
         ReferenceCountingAssertionError,
         RuntimeEnvSetupError,
         StateRefusedError,
+        StoreFullError,
+        StoreRolledBackError,
         TaskCancelledError,
         TaskPlacementGroupRemoved,
         TaskTimeoutError,

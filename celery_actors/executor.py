@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
@@ -40,6 +41,8 @@ __all__ = [
     "Watcher",
     "seconds_until",
 ]
+
+logger = logging.getLogger(__name__)
 
 _REF = "ca-ref"
 
@@ -260,6 +263,8 @@ class Executor:
             except RayError as error:
                 return self.fail(message, error, label)
             return Outcome(answer_to(message, record), remains_of(message), True)
+        if message.unanswered:  # nothing that the value contains is kept, either
+            return Outcome(answer_to(message, b""), remains_of(message), True)
         try:
             record = records.success_record(
                 value, message.call_id, self._runtime.sealer, f"the result of {label}",
@@ -284,6 +289,9 @@ class Executor:
             error, message.call_id, self._runtime.sealer, label, self._place,
             self._runtime.holdings,
         )  # fmt: skip
+        if reminder := message.options.reminder:  # nobody else hears of it
+            logger.error("Unhandled error in %s, by its reminder %r", label, reminder,
+                         exc_info=error)  # fmt: skip
         stopped = isinstance(error, TaskTimeoutError)
         return Outcome(answer_to(message, record), remains_of(message), False, stopped)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from . import directory, routing, runtime
+from . import directory, reminders, routing, runtime
 from .code import dump_types
 from .contents import note
 from .holdings import Hold
 from .messages import STREAMING, CallOptions
 from .methods import EVERY_ACTOR, ActorTraits, Method, returns_of
 from .options import MethodOptions, method_options
+from .reminders import Reminder
 from .signatures import Signature
 from .typed import handle_call
 
@@ -22,6 +23,8 @@ __all__ = ["ActorHandle", "ActorMethod"]
 T = TypeVar("T")
 _NO_OPTIONS = MethodOptions()
 _ANY = Method(Signature(None))
+#: What handles offer beside an actor's methods.
+_OWN = ("call", "remind", "forget", "reminders")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,14 @@ class Identity:
     counted: bool = False
 
     @property
+    def keys(self) -> routing.ActorKeys:
+        """The keys of the actor."""
+        return routing.ActorKeys(self.queue, self.actor_id)
+
+    @property
     def thing(self) -> str:
         """The actor's name in ties."""
-        return routing.ActorKeys(self.queue, self.actor_id).thing
+        return self.keys.thing
 
 
 class ActorHandle(Generic[T]):
@@ -57,18 +65,17 @@ class ActorHandle(Generic[T]):
         if hold is None and identity.counted and runtime.is_current():
             hold = runtime.current().holdings.hold(identity.thing)
         self._hold = hold
-        if identity.traits is not None and "call" in identity.traits.methods:
-            method = identity.traits.methods["call"]
-            self.__dict__["call"] = ActorMethod(identity, "call", method, hold=hold)
+        for name in _OWN:
+            # A class that has such a method itself goes before what handles offer.
+            if identity.traits is not None and name in identity.traits.methods:
+                method = identity.traits.methods[name]
+                self.__dict__[name] = ActorMethod(identity, name, method, hold=hold)
 
     @classmethod
     def of(cls, record: directory.ActorRecord) -> ActorHandle[Any]:
         """Return a handle from the actor's record; it does not keep the actor alive."""
         context = runtime.current()
-        traits = None
-        if record.meta.get("traits"):
-            place = directory.traits_context(record.actor_id)
-            traits = context.sealer.open(record.meta["traits"].encode(), place)
+        traits = context.traits_of(record)
         return cls(
             Identity(record.actor_id, record.meta["queue"], record.class_name, record.title, traits)
         )
@@ -80,6 +87,44 @@ class ActorHandle(Generic[T]):
         ``handle.call(Counter.add, 2)`` is ``handle.add.remote(2)``.
         """
         return getattr(self, method.__name__).remote(*args, **kwargs)
+
+    def remind(
+        self, name: str, *, method: str, every: float | None = None, after: float | None = None,
+        args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Have a method called again and again, or once, by the cluster itself.
+
+        The store keeps it: it outlives this process, the actor's and every node's. Each call is
+        sent once; times that pass while no node runs count as one. A passive actor is woken. What
+        a call raises is logged in the actor's process. A reminder ends with ``forget``, with the
+        actor, or by another one of its name, and it does not keep the actor alive. Where a method
+        of a durable actor sets one, it is kept at once, not with the call's commit.
+
+        Args:
+            name: by which it is replaced and forgotten.
+            method: the method to call.
+            every: seconds between two calls, at least 1; None: one call alone.
+            after: seconds until the first call; ``every`` where it is not given.
+            args: positional arguments; what JSON can say, nothing else.
+            kwargs: named arguments; likewise.
+
+        Raises:
+            TypeError: an argument is not plain JSON, or they do not fit the method. ValueError: an
+                impossible time. AttributeError: no such method. ActorDiedError: the actor has
+                ended.
+        """
+        named = dict(kwargs or {})
+        times = reminders.check(name, every, after)
+        getattr(self, method)._remind(name, times, tuple(args), named)
+
+    def forget(self, name: str) -> bool:
+        """End a reminder; False where the actor has none of this name."""
+        identity, store = self._identity, runtime.current().store
+        return reminders.forget(store, identity.keys, name)
+
+    def reminders(self) -> dict[str, Reminder]:
+        """Return the actor's reminders by name."""
+        return reminders.reminders(runtime.current().store, self._identity.keys)
 
     def __getattr__(self, name: str) -> ActorMethod:
         identity = self.__dict__.get("_identity")
@@ -177,6 +222,26 @@ class ActorMethod:
     def _remote(self, args: Any = (), kwargs: Any = None, **options: Any) -> Any:
         return self.options(**options).remote(*args, **(kwargs or {}))
 
+    def _remind(
+        self, name: str, times: tuple[int, int], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        context, identity = runtime.current(), self._identity
+        what = f"{identity.class_name}.{self._name}"
+        self._method.signature.check(f"{what}()", args, kwargs)
+        if self._method.stream:
+            raise ValueError(f"{what} gives its values one by one, and nobody would read them")
+        call = reminders.message_of(
+            identity.keys, routing.task_name(identity.class_name, self._name), name, context.job,
+            self._retries(), args, kwargs,
+        )  # fmt: skip
+        reminders.remind(context.store, identity.keys, identity.title, name, times, call)
+
+    def _retries(self) -> int:
+        retries, traits = self._options.max_task_retries, self._identity.traits
+        if retries is None:
+            retries = traits.max_task_retries if traits else 0
+        return retries
+
     def _prepare(self) -> tuple[Any, ...]:
         context = runtime.current()
         identity, options = self._identity, self._options
@@ -191,11 +256,8 @@ class ActorMethod:
                 f"{identity.title} is durable: a value would be seen before its call commits. "
                 "Return a list"
             )
-        retries = options.max_task_retries
-        if retries is None:
-            retries = traits.max_task_retries if traits else 0
         template = context.template(
-            target, routing.task_name(identity.class_name, self._name), retries=retries,
+            target, routing.task_name(identity.class_name, self._name), retries=self._retries(),
             options=CallOptions(
                 returns=returns,
                 retry_on=dump_types(options.retry_exceptions, context.sealer, context.export),

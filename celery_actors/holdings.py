@@ -133,6 +133,11 @@ class Holdings:
         """Add a tie again: the value may have come after it."""
         self.add([hold.tie])
 
+    def tell_again(self) -> None:
+        """Add the ties of everything that is held once more: the store may have lost them."""
+        with self._lock:
+            self.added += [watch.tie for watch in self._holds.values() if watch() is not None]
+
     def drop(self, ties: Iterable[str]) -> None:
         """Drop ties with the next flush; callable from the garbage collector."""
         self.dropped.extend(ties)

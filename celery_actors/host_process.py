@@ -18,19 +18,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from . import code, routing, runtime
+from .actor_loop import SEEN_CALLS
 from .assignment import PROGRESS_BYTES, TAG, Assignment, NodeSettings
 from .broker.celery_worker import CeleryWorker
 from .current_call import CurrentCall, WorkerFacts, current_call
-from .errors import RayError
+from .errors import RayError, StoreRolledBackError
 from .executor import Outcome, Prepared
 from .interrupts import Interrupts
-from .mailbox import Mailbox
+from .mailbox import PATIENCE_SECONDS, Mailbox
+from .messages import call_id_of
 from .records import RaisedAt
 from .runtime import Runtime
 from .store import StoreError
+from .store.wire import patiently
 
 __all__ = ["EXIT_CANCELLED", "HostProcess"]
 
@@ -38,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 EXIT_CANCELLED = 93
 _WORD_BYTES = 64 * 1024
+#: Call ids in one word to the supervisor.
+_IDS_IN_WORD = 500
 
 
 class _TaggedStream(io.TextIOWrapper):
@@ -212,6 +218,21 @@ class HostProcess:
         with contextlib.suppress(OSError):  # the supervisor is gone: we are about to be, too
             self._control.send(json.dumps(words).encode())
 
+    def rolled_back(self, error: StoreRolledBackError) -> None:
+        """Tell the supervisor that the store has lost what this process did, and which calls.
+
+        What is in the queue now tells only an actor's process apart: calls that had begun here, and
+        others that have come into their places.
+        """
+        self.tell(rolled_back=str(error))
+        if self.knows is None or self.runtime is None or not self.assignment.actor_id:
+            return
+        words = ("LRANGE", self.assignment.keys.queue, -SEEN_CALLS, -1)
+        waiting = [call_id_of(raw) for raw in self.runtime.store.run(*words)]
+        begun = [found for found in waiting if self.knows(found, False) == "FINISHED"]
+        for start in range(0, max(1, len(begun)), _IDS_IN_WORD):
+            self.tell(seen=begun[start : start + _IDS_IN_WORD])
+
     def _hear(self) -> None:
         """Take in the supervisor's words: calls to cancel."""
         while True:
@@ -272,12 +293,13 @@ class HostProcess:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the node, which drains us
         settings = self.settings
-        self.runtime = Runtime(
-            settings.address, settings.ring, job=self._job or None,
+        make = partial(
+            Runtime, settings.address, settings.ring, job=self._job or None,
             session=self.assignment.session,
             namespace=self.assignment.meta.get("namespace", ""), node_id=settings.node_id,
-            result_seconds=settings.result_seconds,
+            result_seconds=settings.result_seconds, away_seconds=PATIENCE_SECONDS,
         )  # fmt: skip
+        self.runtime = patiently(make, PATIENCE_SECONDS)
         self.runtime.calls.self_queue = self.assignment.queue
         self.runtime.results.parent = _parent
         self.runtime.worker = _facts(self.assignment)
@@ -306,9 +328,17 @@ class HostProcess:
         return Mailbox(
             self.settings.address, mine.keys, source=source, epoch=mine.epoch, owner=mine.owner,
             position=mine.position, ttl=self.settings.result_seconds, wake_fd=self._wake_read,
-            mark=mine.meta.get("max_restarts", "0") != "0" and not overlapping,
-            lease_lasts=self.lease_lasts, peek_seconds=10 if mine.resident else 1,
+            mark=self._marks() and not overlapping, lease_lasts=self.lease_lasts,
+            peek_seconds=10 if mine.resident else 1, only_rings=overlapping,
         )  # fmt: skip
+
+    def _marks(self) -> bool:
+        """Tell whether calls are marked before they begin: those that could run once more.
+
+        Not in a durable actor: what has not committed has had no effect.
+        """
+        about = self.assignment.meta
+        return about.get("max_restarts", "0") != "0" and not about.get("durable")
 
     def start_celery(self) -> None:
         """Start the Celery worker beside us.

@@ -17,6 +17,7 @@ from .routing import ActorKeys
 from .runtime import Runtime
 from .store import Answer, Scripts, StoreError, Wire
 from .store.scripts import flatten
+from .store.wire import patiently
 
 __all__ = ["InFlight", "Taken"]
 
@@ -41,10 +42,10 @@ class InFlight:
         self._position = position
         self.freed: list[bytes] = []  # records of values that these calls have freed
         self._keys = [keys.queue, keys.meta, keys.parked, keys.begun]
-        self._mark = mark  # tell the store what begins: what restarts must know
+        self.marks = mark  # calls are marked before they begin: what restarts must know
         self._lease_lasts = lease_lasts  # so that nobody can have taken our place
         self.backlog = True  # until the store says otherwise
-        self._wire = Wire(address)
+        self._wire = patiently(lambda: Wire(address), PATIENCE_SECONDS)
 
     def turn(
         self, settled: Sequence[tuple[int, Answer]], want: int, left: Sequence[str | int]
@@ -70,24 +71,34 @@ class InFlight:
             self.freed += reply[3]
         return [Taken(first + number, raw) for number, raw in enumerate(reply[1])]
 
-    def begin(self, call: Taken) -> None:
-        """Note that a call begins, so that a crash knows it may have taken effect.
+    def begin(self, calls: Sequence[Taken]) -> None:
+        """Note that calls begin, and wait until the store knows.
+
+        A mark that never arrived would have them run twice: this node may be cut off from here on.
+
+        Raises:
+            FencedError: another process owns the actor now: they must not begin here.
+        """
+        words: list[str | int] = [self._epoch, self._owner, *(call.position for call in calls)]
+        if self._call(Scripts.pack("begin", [self._keys[1], self._keys[3]], *words)) != 0:
+            raise FencedError("another process owns this actor now")
+
+    def confirm(self, call: Taken) -> None:
+        """Ask, before an unmarked call begins, whether it is still ours; callable from any thread.
+
+        This process may have been paused and replaced since it took the call.
 
         Raises:
             FencedError: another process owns the actor now: the call must not begin here.
         """
-        if not self._lease_lasts():
-            # This process may have been replaced: it was paused, or its supervisor is.
+        if not self.marks and not self._lease_lasts():
             scripts = self._runtime.store.scripts
             words = (self._epoch, self._owner, [call.position])
             if not scripts.begin(self._keys[1], self._keys[3], *words):
                 raise FencedError("another process owns this actor now")
-        elif self._mark:
-            command = (self._epoch, self._owner, call.position)
-            self._runtime.mux.post(Scripts.pack("begin", [self._keys[1], self._keys[3]], *command))
 
     def _call(self, command: bytes) -> Any:
-        give_up = time.monotonic() + PATIENCE_SECONDS
+        give_up = time.monotonic() + max(PATIENCE_SECONDS, self._address.patience)
         while True:
             try:
                 self._wire.send(command)

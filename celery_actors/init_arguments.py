@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-from .config import ADDRESS_VARIABLE
+from .config import ADDRESS_VARIABLE, Address
 from .runtime_env import check_runtime_env
 
 __all__ = ["job_settings", "refuse_unknown", "set_up_logging", "wanted_address"]
@@ -32,12 +32,21 @@ def refuse_unknown(given: Mapping[str, Any]) -> None:
             )
 
 
-def wanted_address(address: str | None, app: Any) -> str | None:
-    """Return the address to join, "auto", or None where a cluster is to be started."""
+def wanted_address(address: str | None, app: Any) -> Address | Literal["auto"] | None:
+    """Return the address to join, "auto", or None where a cluster is to be started.
+
+    Raises:
+        ConfigurationError: it is no address.
+    """
     if address is None and app is not None:
-        address = str(app.conf.broker_url)
+        conf = app.conf
+        return Address.of_celery(
+            str(conf.broker_url), conf.broker_transport_options or {}, conf.broker_use_ssl
+        )
     address = address or os.environ.get(ADDRESS_VARIABLE) or os.environ.get("RAY_ADDRESS")
-    return None if address in (None, "", "local") else address
+    if address == "auto":
+        return "auto"
+    return None if address in (None, "", "local") else Address.parse(address)
 
 
 def job_settings(

@@ -17,7 +17,7 @@ def nodes() -> list[dict[str, Any]]:
 
     ``NodeID``, ``Alive``, ``NodeManagerHostname``, ``NodeManagerAddress``, ``Resources`` (plain
     numbers; memory in bytes), ``Labels``, and ours: ``Available``, ``Devices`` (see
-    ``devices_of``), ``pid``, ``workers``.
+    ``devices_of``), ``Draining`` (takes no new work), ``pid``, ``workers``.
     """
     return [_shown(record) for record in registry.records(runtime.current().store)]
 
@@ -29,7 +29,7 @@ def _shown(record: NodeRecord) -> dict[str, Any]:
         "NodeManagerAddress": about["ip"], "NodeName": about["host"], "alive": record.alive,
         "Labels": record.labels, "pid": about["pid"], "Resources": plain(about["total"]),
         "Available": plain(about["free"]), "workers": about["workers"],
-        "Devices": devices_of(record),
+        "Devices": devices_of(record), "Draining": record.draining,
     }  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def plain(amounts: Mapping[str, int]) -> dict[str, float]:
 def _summed(which: str) -> dict[str, float]:
     total: dict[str, int] = {}
     for record in registry.records(runtime.current().store):
-        if record.alive:
+        if record.alive and not (record.draining and which == "free"):
             for name, amount in record.about[which].items():
                 total[name] = total.get(name, 0) + amount
     return plain({name: amount for name, amount in total.items() if amount})
@@ -71,7 +71,7 @@ def cluster_resources() -> dict[str, float]:
 
 
 def available_resources() -> dict[str, float]:
-    """Return what all live nodes have free together; what is used up is left out.
+    """Return what all live nodes that take work have free together; what is used up is left out.
 
     A node says so about once a second.
     """

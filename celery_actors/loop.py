@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -12,12 +13,12 @@ from typing import Any, Protocol
 
 from . import routing
 from .directory import dead_letter
-from .errors import DeadLetterError, FencedError, TaskCancelledError, UntrustedPayloadError
+from .errors import DeadLetterError, TaskCancelledError, UntrustedPayloadError
 from .executor import Callee, Executor, Outcome, Prepared, Retries
-from .mailbox import Batch, Mailbox
+from .mailbox import OUSTED, Batch, Mailbox
 from .messages import Message, outline
 from .runtime import Runtime
-from .store import Answer
+from .store import Answer, StoreFullError
 from .tokens import Remains, dropping
 
 __all__ = ["NEVER_RUNS", "Host", "Loop", "set_aside"]
@@ -80,8 +81,9 @@ def set_aside(
 ) -> Outcome:
     """Keep a copy of a message that can never run; return its answer."""
     logger.error("a message on %s was set aside: %s", queue, error)
-    runtime.store.run("LPUSH", routing.DEAD_LETTERS, dead_letter(raw, queue, str(error)))
-    runtime.store.run("LTRIM", routing.DEAD_LETTERS, 0, 999)
+    with contextlib.suppress(StoreFullError):  # then the log has to do
+        runtime.store.run("LPUSH", routing.DEAD_LETTERS, dead_letter(raw, queue, str(error)))
+        runtime.store.run("LTRIM", routing.DEAD_LETTERS, 0, 999)
     try:
         message = outline(raw)
     except DeadLetterError:
@@ -113,7 +115,7 @@ class Loop:
         """Serve calls until the host stops.
 
         Raises:
-            FencedError: another process took over.
+            FencedError: another process took over. StoreRolledBackError: the store lost writes.
         """
         try:
             while not self._host.stopping:
@@ -279,7 +281,7 @@ class Loop:
             with self._lock:
                 if not self._mailbox.peeking:
                     self._commit_locked()
-        except FencedError:
+        except OUSTED:
             return  # the main thread meets it too, and ends
 
     @contextmanager

@@ -7,26 +7,35 @@ may have started, so a crash on another node's watch never runs a started call t
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 from .config import Address
-from .errors import ClusterUnreachableError, FencedError
+from .errors import ClusterUnreachableError, FencedError, StoreRolledBackError
 from .routing import ActorKeys
-from .store import Answer, Durable, Scripts, StoreError, Wire
+from .store import Answer, Durable, Scripts, StoreError, StoreFullError, Wire
 from .store.scripts import flatten
-from .store.wire import pack
+from .store.wire import pack, patiently
 
-__all__ = ["PATIENCE_SECONDS", "Batch", "Mailbox", "check_owned"]
+T = TypeVar("T")
+
+__all__ = ["OUSTED", "PATIENCE_SECONDS", "Batch", "Mailbox", "check_owned"]
 
 #: Seconds a blocking peek lasts before it is sent again; finds half-open connections.
 PEEK_SECONDS = 10
+#: Seconds between two looks for a call where the store is full.
+FULL_SECONDS = 0.05
 #: Seconds a worker tries to reach a lost store; its node has fenced it long before.
 PATIENCE_SECONDS = 30.0
 #: A broken connection, or a server that has lost its scripts: both are mended by a new connection.
 _TRY_AGAIN = (ClusterUnreachableError, StoreError)
+#: What ends a process whose place in the store is not its own any more.
+OUSTED = (FencedError, StoreRolledBackError)
 
 
 class Batch(NamedTuple):
@@ -48,7 +57,7 @@ class Mailbox:
     def __init__(
         self, address: Address, keys: ActorKeys, *, source: str, epoch: str, owner: str,
         position: int, ttl: int, wake_fd: int, mark: bool, lease_lasts: Callable[[], bool],
-        peek_seconds: float = PEEK_SECONDS,
+        peek_seconds: float = PEEK_SECONDS, only_rings: bool = False,
     ) -> None:  # fmt: skip
         self._address = address
         self._keys = keys
@@ -62,27 +71,43 @@ class Mailbox:
         self._peeking = False
         self._mark = mark  # tell the store when a peeked call begins: what restarts must know
         self._lease_lasts = lease_lasts  # so that nobody can have taken our place
-        self._owed = 0  # replies to such marks that have not been read
+        self._unsure = False  # of what a shared worker's own list has, after a reconnect
+        self._patience = max(PATIENCE_SECONDS, address.patience)
+        self._only_rings = only_rings  # peeks tell that calls wait; something else takes them
+        self._held: deque[bytes] = deque()  # handed out and not settled, oldest first
+        self._me: tuple[str | int, ...] = ()  # this connection, as the server knows it
         self._wake_fd = wake_fd
+        self._peek_seconds = peek_seconds
         if source:
             words = ("BLMOVE", source, keys.queue, "RIGHT", "LEFT", peek_seconds)
         else:
             words = ("BLMOVE", keys.queue, keys.queue, "RIGHT", "RIGHT", peek_seconds)
         self._peek = pack(words)
         self._commit_keys = [keys.queue, keys.meta, source]
-        self._connect(load=False)
+        try:
+            self._connect(load=False)
+        except _TRY_AGAIN:
+            self._connect_patiently()
 
     def _connect(self, *, load: bool) -> None:
         self._wire = Wire(self._address)
-        self._owed = 0
         if load:
             Scripts.load(self._wire.call)
-        # Whoever takes over from us cuts this connection, so that its peek gets no call any more. A
-        # store that was rolled back may have forgotten that we serve.
-        self._fenced_mark("cid", self._wire.call("CLIENT", "ID"), "st", "alive")
+        if self._me:  # a peek that is still under way on the connection before must get no call
+            with contextlib.suppress(StoreError):
+                self._wire.call("CLIENT", "KILL", *self._me)
+        number = self._wire.call("CLIENT", "ID")
+        self._me = ("ID", number, *self._wire.filter_words())
+        # Whoever takes over from us cuts this connection, so that its peek gets no call any more.
+        # What was to be marked on the connection before may not have been, and a store that was
+        # rolled back may have forgotten that we serve.
+        begun = ("go", self.position + len(self._held)) if self._held else ()
+        self._fenced_mark("cid", number, "st", "alive", *begun)
         self._poll = select.poll()
         self._poll.register(self._wire.fileno(), select.POLLIN)
         self._poll.register(self._wake_fd, select.POLLIN)
+        silence = self._wire.silence
+        self._patience_ms = None if silence is None else 1000 * (self._peek_seconds + silence)
         self._peeking = False
 
     def peek(self) -> tuple[list[bytes], bool]:
@@ -90,39 +115,69 @@ class Mailbox:
 
         Both may be empty: the peek has timed out.
         """
+        return self._persist(0, self._peek_once)
+
+    def _peek_once(self) -> tuple[list[bytes], bool]:
+        if self._unsure:  # a call may have come with a reply that was lost: before all others
+            found = self._fetch(Batch(), 64, own_only=True)
+            self._unsure = False
+            if found:
+                return found, False
+        if not self._peeking:
+            self._wire.send(self._peek)
+            self._peeking = True
+        if self._woken():
+            return [], True
         try:
-            if not self._peeking:
-                self._wire.send(self._peek)
-                self._peeking = True
-            self._collect_owed()  # or the poll below would take their replies for a call
-            if not self._wire.pending_input():
-                events = self._poll.poll()
-                if any(fd == self._wake_fd for fd, _ in events) and len(events) == 1:
-                    return [], True
-            reply = self._read()
-            if reply is not None:
-                self._mark_begun()
-        except _TRY_AGAIN:
-            self._reconnect()
-            # A call that was on its way to us is in a shared worker's own list now. An actor's is
-            # where it was: look again.
-            return (self._fetch(Batch(), 64, own_only=True) if self._source else []), False
+            reply = self._wire.read()
+        except StoreFullError:
+            return self._peek_when_full()
+        if reply is not None:
+            self._mark_begun()
         self._peeking = False
-        return ([] if reply is None else [reply]), False
+        if reply is None:
+            return [], False
+        if not self._only_rings:
+            self._held.append(reply)
+        return [reply], False
+
+    def _woken(self) -> bool:
+        """Wait for a call or for the wake-up descriptor; tell whether it was that alone."""
+        if self._wire.pending_input():
+            return False
+        events = self._poll.poll(self._patience_ms)
+        if not events:
+            raise self._wire.overdue()
+        return len(events) == 1 and events[0][0] == self._wake_fd
+
+    def _peek_when_full(self) -> tuple[list[bytes], bool]:
+        """Look for a call now and then: a server that is full lets nobody wait for one.
+
+        It must be worked off all the same, or it would stay full.
+        """
+        self._peeking = False
+        waker = select.poll()
+        waker.register(self._wake_fd, select.POLLIN)
+        if waker.poll(1000 * FULL_SECONDS):
+            return [], True
+        if self._only_rings:
+            return ([b""] if self._wire.call("LLEN", self._keys.queue) else []), False
+        return self._fetch(Batch(), 1, own_only=False), False
 
     def _mark_begun(self) -> None:
-        """Tell the store that the peeked call begins."""
-        if not self._lease_lasts():
-            # This process may have been replaced: it was paused, or its supervisor is.
+        """Tell the store that the peeked call begins, and wait until it knows.
+
+        Where calls could run again, a mark that never arrived would have this one run twice: this
+        node may be cut off from here on. Elsewhere this process may have been replaced, where it
+        or its supervisor was paused.
+        """
+        if self._mark or not self._lease_lasts():
             self._fenced_mark("go", self.position + 1)
-        elif self._mark:
-            self._wire.send(pack(("HSET", self._keys.meta, "go", self.position + 1)))
-            self._owed = 1
 
     def _fenced_mark(self, *pairs: str | int) -> None:
         words = (self._epoch, self._owner, *pairs)
         self._wire.send(Scripts.pack("mark", [self._keys.meta], *words))
-        if self._read() != 0:
+        if self._wire.read() != 0:
             raise FencedError("another process owns this queue now")
 
     def sleep(self) -> None:
@@ -147,11 +202,7 @@ class Mailbox:
         Raises:
             FencedError: another process owns the actor now; nothing was written.
         """
-        try:
-            return self._fetch(batch, want, own_only=False)
-        except _TRY_AGAIN:
-            self._reconnect()
-            return self._fetch(batch, want, own_only=want == 0)
+        return self._persist(len(batch.answers), lambda: self._fetch(batch, want, own_only=False))
 
     def commit_and_peek(self, batch: Batch) -> None:
         """Settle calls and start to wait for the next one, in one write.
@@ -160,26 +211,37 @@ class Mailbox:
             FencedError: another process owns the actor now; nothing was written.
         """
         try:
-            self._wire.send(self._pack(batch, 0, self._source) + self._peek)
-            self._take(self._read(), len(batch.answers))
+            self._send(batch, 0, self._source, self._peek)
+            self._take(self._wire.read(), len(batch.answers))
             self._peeking = True
         except _TRY_AGAIN:
-            self._reconnect()
-            self._fetch(batch, 0, own_only=False)
+            self._reconnect(len(batch.answers))
+            self.commit(batch, 0)
 
-    def _read(self) -> Any:
-        self._collect_owed()
-        return self._wire.read()
+    def _persist(self, settled: int, step: Callable[[], T]) -> T:
+        """Take a step, and again on a new connection where that broke: each may be repeated.
 
-    def _collect_owed(self) -> None:
-        while self._owed:
-            self._owed -= 1
-            self._wire.read()
+        ``settled``: how many calls it settles.
+        """
+        give_up = 0.0
+        while True:
+            try:
+                return step()
+            except _TRY_AGAIN:
+                now = time.monotonic()
+                if give_up and now > give_up:
+                    raise
+                time.sleep(0.02 if give_up else 0.0)
+                give_up = give_up or now + self._patience
+                self._reconnect(settled)
 
     def _fetch(self, batch: Batch, want: int, *, own_only: bool) -> list[bytes]:
         source = "" if own_only and self._source else self._source
-        self._wire.send(self._pack(batch, want, source))
-        return self._take(self._read(), len(batch.answers))
+        self._send(batch, want, source)
+        return self._take(self._wire.read(), len(batch.answers))
+
+    def _send(self, batch: Batch, want: int, source: str, then: bytes = b"") -> None:
+        self._wire.send(self._pack(batch, want, source) + then)
 
     def _pack(self, batch: Batch, want: int, source: str) -> bytes:
         answers, durable = batch.answers, batch.durable
@@ -195,6 +257,8 @@ class Mailbox:
     def _take(self, reply: Any, settled: int) -> list[bytes]:
         check_owned(reply, self.position)
         self.position += settled
+        self.release(settled)
+        self._held += reply[1]
         self.backlog = reply[2] > 0
         if len(reply) > 3:
             self.freed += reply[3]
@@ -207,23 +271,54 @@ class Mailbox:
         keys = self._keys
         names = [keys.queue, keys.meta, keys.parked, keys.begun]
         words = (self._epoch, self._owner, self.position, 1, self._ttl, 0)
-        self._wire.send(Scripts.pack("take", names, *words))
-        check_owned(self._read(), self.position)
-        self.position += 1
+        command = Scripts.pack("take", names, *words)
 
-    def _reconnect(self) -> None:
-        self._wire.close()
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        pause = 0.01
-        while True:
-            try:
-                self._connect(load=True)
+        def step_aside() -> Any:
+            self._wire.send(command)
+            return self._wire.read()
+
+        check_owned(self._persist(1, step_aside), self.position)
+        self.position += 1
+        self.release(1)
+
+    def release(self, oldest: int = 0, *, keep: int | None = None) -> None:
+        """Note that calls are not held any more: the ``oldest``, or all but the oldest ``keep``."""
+        for _ in range(oldest):
+            self._held.popleft()
+        while keep is not None and len(self._held) > keep:
+            self._held.pop()
+
+    def _check_held(self, settled: int) -> None:
+        """See to it that what this process holds is what the store has at the front.
+
+        ``settled`` of it may be gone: the reply to their commit was lost. The position alone does
+        not tell: where the store has lost a call that runs here, another may have its place.
+
+        Raises:
+            StoreRolledBackError: the store has lost writes.
+        """
+        if self._only_rings:
+            return
+        words = (self._epoch, self._owner, len(self._held))
+        self._wire.send(Scripts.pack("held", self._commit_keys[:2], *words))
+        reply = self._wire.read()
+        if reply[0] == 0 and reply[1] in (self.position, self.position + settled):
+            held = list(islice(self._held, reply[1] - self.position, None))
+            if list(reply[2][: len(held)]) == held:
                 return
-            except (ClusterUnreachableError, StoreError):
-                if time.monotonic() > give_up:
-                    raise
-                time.sleep(pause)
-                pause = min(pause * 2, 0.5)
+        check_owned(reply if reply[0] else [-11, reply[1]], self.position)
+
+    def _reconnect(self, settled: int) -> None:
+        self._wire.close()
+        self._connect_patiently(settled)
+
+    def _connect_patiently(self, settled: int = 0) -> None:
+        def connect() -> None:
+            self._connect(load=True)
+            self._check_held(settled)
+            self._unsure = bool(self._source)
+
+        patiently(connect, self._patience, _TRY_AGAIN)
 
     def close(self) -> None:
         """Close the connection."""
@@ -234,12 +329,13 @@ def check_owned(reply: list[Any], position: int) -> None:
     """Take in whether the store still knows us as the owner.
 
     Raises:
-        FencedError: it does not.
+        FencedError: it does not. StoreRolledBackError: it has lost what this process had written.
     """
     if reply[0] == -10:
         raise FencedError("another process owns this queue now")
     if reply[0] != 0:
-        raise FencedError(
-            f"the store's position is {reply[1]}, this process is at {position}: the store was "
-            "rolled back"
+        raise StoreRolledBackError(
+            f"the store has lost writes: its position is {reply[1]} and this process is at "
+            f"{position}, or the calls there are not those that run here. A failover to a replica "
+            "that was behind, or an older copy of its data, does that"
         )

@@ -22,6 +22,7 @@ __all__ = [
     "Message",
     "MessageTemplate",
     "Meta",
+    "call_id_of",
     "decode_body",
     "outline",
 ]
@@ -39,7 +40,7 @@ class CallOptions(msgspec.Struct, omit_defaults=True, frozen=True):
     """What a call asks for beyond the plain case; absent from the message of a plain call.
 
     ``retry_on`` names exception types by the content hashes of their code; None: as the method
-    says.
+    says. ``reminder``: the one that the call comes from; then nobody waits for its result.
     """
 
     returns: int = msgspec.field(name="n", default=1)
@@ -48,6 +49,7 @@ class CallOptions(msgspec.Struct, omit_defaults=True, frozen=True):
     backpressure: int = msgspec.field(name="b", default=0)
     name: str = msgspec.field(name="t", default="")
     max_calls: int = msgspec.field(name="m", default=0)
+    reminder: str = msgspec.field(name="r", default="")
 
 
 PLAIN = CallOptions()
@@ -159,9 +161,9 @@ class MessageTemplate:
         headers: dict[str, Any] = {
             "lang": "py", "task": task, "shadow": None, "eta": eta, "expires": None,
             "group": None, "group_index": None, "retries": 0, "timelimit": timelimit,
-            "argsrepr": "", "kwargsrepr": "", "origin": origin, "ignore_result": False,
-            "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
-            "parent_id": None,
+            "argsrepr": "", "kwargsrepr": "", "origin": origin,
+            "ignore_result": bool(options.reminder), "replaced_task_nesting": 0,
+            "stamped_headers": None, "stamps": {}, "parent_id": None,
         }  # fmt: skip
         properties = {
             "reply_to": caller, "delivery_mode": 2, "priority": 0,
@@ -222,6 +224,14 @@ def decode_envelope(raw: bytes) -> Envelope:
     if not envelope.headers.id or not envelope.headers.task:
         raise DeadLetterError("a message without a task name or an id")
     return envelope
+
+
+def call_id_of(raw: bytes) -> str:
+    """Return the id of a message's call; "" where it cannot be read."""
+    try:
+        return decode_envelope(raw).headers.id
+    except DeadLetterError:
+        return ""
 
 
 def decode_body(raw: bytes, envelope: Envelope) -> Message:

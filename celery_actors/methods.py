@@ -58,12 +58,11 @@ class ActorTraits:
     groups: dict[str, int] = field(default_factory=dict)
     out_of_order: bool = False
     task_events: bool = True
-    durable: str = (
-        ""  # what its durability rests on, "state" or "journal"; empty: it is not durable
-    )
+    durable: str = ""  # what its durability rests on, "state" or "journal"; empty: it has none
     commit_every: int = 1
     rollback_on_error: bool = False
     snapshot_every: int = 100
+    idle_timeout: float | None = None  # seconds after which a durable actor's process ends
 
     @property
     def is_concurrent(self) -> bool:

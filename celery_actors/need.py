@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import msgspec
@@ -79,8 +79,10 @@ class Need:
         return msgspec.json.decode(text, type=cls)
 
     def encode(self) -> str:
-        """Return the need as JSON, for the store."""
-        return msgspec.json.encode(self).decode()
+        """Return the need as JSON, for the store: what it says, without the defaults."""
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        said = {name: value for name, value in said.items() if value != getattr(_NONE, name)}
+        return msgspec.json.encode(said).decode()
 
     # -- names -----------------------------------------------------------------------------
 
@@ -188,6 +190,9 @@ def _word(name: str, amount: int) -> str:
     if re.fullmatch("[a-z_]+", name) and name not in ("cpu", "gpu", "none", "x", "where", "is"):
         return f"{name}{plain_number(amount)}"
     return ""
+
+
+_NONE = Need()
 
 
 def _digest(value: object, length: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from urllib.parse import urlsplit
 
 from .config import Address
 
@@ -13,14 +12,10 @@ __all__ = ["own_ip"]
 
 def own_ip(store: Address) -> str:
     """Return this machine's address on the way to the store; a loopback one where that is near."""
-    parts = urlsplit(store.url)
-    if parts.scheme == "unix" or not parts.hostname:
-        return "127.0.0.1"
-    with contextlib.suppress(OSError):
-        family, kind, _, _, place = socket.getaddrinfo(
-            parts.hostname, parts.port or 6379, type=socket.SOCK_DGRAM
-        )[0]
-        with contextlib.closing(socket.socket(family, kind)) as probe:
-            probe.connect(place)  # a datagram socket: chooses a route, sends nothing
-            return str(probe.getsockname()[0])
+    for host, port in store.hosts:
+        with contextlib.suppress(OSError):
+            family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+            with contextlib.closing(socket.socket(family, kind)) as probe:
+                probe.connect(place)  # a datagram socket: chooses a route, sends nothing
+                return str(probe.getsockname()[0])
     return "127.0.0.1"

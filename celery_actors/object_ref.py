@@ -42,6 +42,7 @@ class ObjectRef(Generic[R_co]):
         "_meta",
         "_owned",
         "_parent",
+        "_sequence",
         "_shared",
         "_stored",
         "_table",
@@ -63,6 +64,7 @@ class ObjectRef(Generic[R_co]):
         self._asked = 0.0  # when it was found lost, and its owner asked to make it again
         self._watched = owned
         self._target: Target | None = None  # where the call was sent, until its result is here
+        self._sequence = 0  # its number among this process's calls to that target
         #: The call's target and message, and what keeps its arguments: to make a lost value again.
         self._lineage: tuple[Target, bytes, list[Any]] | None = None
         self._parent = ""  # the call that made this one

@@ -78,7 +78,8 @@ class ActorOptions(ResourceOptions):
     Either implies ``max_restarts=-1`` and ``max_task_retries=-1`` where they are not given.
     ``commit_every``: calls that may be committed together while others wait behind them; a crash
     takes back, and runs again, as many. ``rollback_on_error``: a call that raises leaves the state
-    as it was.
+    as it was. ``idle_timeout``: seconds without a call after which its process ends; its next call
+    starts another one. None: it stays.
     """
 
     runtime_env: Mapping[str, Any] | None = None
@@ -97,6 +98,7 @@ class ActorOptions(ResourceOptions):
     commit_every: int = 1
     rollback_on_error: bool = False
     snapshot_every: int = 100
+    idle_timeout: Seconds = None
     enable_task_events: bool = True
     _labels: Mapping[str, str] | None = None
 
@@ -263,6 +265,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "commit_every": _positive,
     "rollback_on_error": _flag,
     "snapshot_every": _positive,
+    "idle_timeout": _seconds,
     "name": _text,
     "namespace": _text,
     "get_if_exists": _flag,
@@ -312,7 +315,8 @@ def actor_options(base: ActorOptions, given: Mapping[str, Any]) -> ActorOptions:
     merged = _merge(base, given, "actors")
     if merged.get_if_exists and merged.name is None:
         raise ValueError("get_if_exists=True needs a name")
-    wants = {"commit_every": "True", "rollback_on_error": "True", "snapshot_every": "'journal'"}
+    wants = {"commit_every": "True", "rollback_on_error": "True", "idle_timeout": "True",
+             "snapshot_every": "'journal'"}  # fmt: skip
     for name, wanted in wants.items():
         fits = merged.durable == "journal" if name == "snapshot_every" else merged.durable
         if not fits and getattr(merged, name) != getattr(_PLAIN, name):

@@ -12,7 +12,10 @@ from .need import ACCELERATOR
 from .placement import Ledger, NodeView
 from .store import Store
 
-__all__ = ["NodeRecord", "describe", "records", "views"]
+__all__ = ["SESSION_MS", "NodeRecord", "describe", "records", "views"]
+
+#: How long a driver's lease lasts; it renews it every three seconds.
+SESSION_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,11 @@ class NodeRecord:
     node_id: str
     about: Mapping[str, Any]
     alive: bool
+
+    @property
+    def draining(self) -> bool:
+        """True for one that takes no new work: it is about to end."""
+        return bool(self.about.get("draining"))
 
     @property
     def labels(self) -> dict[str, str]:
@@ -64,8 +72,8 @@ def records(store: Store) -> list[NodeRecord]:
 
 
 def views(store: Store) -> list[NodeView]:
-    """Return the living nodes."""
-    return [record.view for record in records(store) if record.alive]
+    """Return the living nodes that take work."""
+    return [record.view for record in records(store) if record.alive and not record.draining]
 
 
 def default_labels(node_id: str, kinds: Sequence[str]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from .object_ref import ObjectRef
 from .object_ref_generator import ObjectRefGenerator
 from .serialization import Blob, Sealer
 from .several import Several
-from .store import Answer, Mux, Store
+from .store import Answer, Mux, Scripts, Store
 from .store.wire import pack
 from .watchdog import Watchdog
 
@@ -106,6 +106,8 @@ class Results:
         self.parent: Callable[[], str] | None = None  # in a worker: the id of the running call
         #: Has a lost value made again: see ``Lineage``.
         self.rebuild: Callable[[ObjectRef[Any], ObjectLostError], bool] = lambda _ref, _error: False
+        #: Says again what the store must know of this process: it has lost writes.
+        self.on_rollback: Callable[[], None] = lambda: None
         self.on_rebuild: Callable[[Meta], None] | None = None
         self.on_word: Callable[[Meta], None] | None = None  # hears what is not a result
         self.on_taken: Callable[[Meta], None] | None = None  # in a worker: how far readers are
@@ -141,6 +143,11 @@ class Results:
         """Return the references of the calls that a call has made and that are not over."""
         held = [weak() for weak in list(self._refs.values())]
         return [r for r in held if r is not None and r._parent == call_id and not r.ready]
+
+    def pending(self) -> list[ObjectRef[Any]]:
+        """Return the references that wait for the results of calls of this process."""
+        held = [weak() for weak in list(self._refs.values())]
+        return [r for r in held if r is not None and r._target is not None and not r.ready]
 
     def held(self, call_id: str) -> ObjectRef[Any] | None:
         """Return the reference with this id, if this process holds it."""
@@ -255,8 +262,8 @@ class Results:
                 self.holdings.renew(ref._hold)
             if ref._meta is not None:
                 chunks = self._buffers.renew(records.blobs_of(ref._meta))
-                for key in (routing.result_key(ref.id), *chunks):
-                    self.mux.post(pack(("EXPIRE", key, self._seconds, "GT")))
+                keys = [routing.result_key(ref.id), *chunks]
+                self.mux.post(Scripts.pack("extend", keys, self._seconds))
 
     def flush_unwatched(self) -> None:
         """Stop hearing of values that came or that nobody here holds any more."""

@@ -32,6 +32,8 @@ NODES = f"{PREFIX}:nodes"  # HASH incarnation -> JSON description
 SESSIONS = f"{PREFIX}:sessions"  # ZSET session -> expiry in store milliseconds
 NAMES = f"{PREFIX}:names"  # HASH "<namespace>\x1f<name>" -> actor id
 ACTORS = f"{PREFIX}:actors"  # HASH actor id -> actor queue, living actors only
+PASSIVE = f"{PREFIX}:passive"  # SET of durable actors without a process until their next call
+REMINDERS = f"{PREFIX}:reminders"  # ZSET "<queue>|<actor id>|<name>" -> due, store milliseconds
 DYING = f"{PREFIX}:dying"  # HASH actor id -> queue: dead and not buried, or just frozen
 NEEDS = f"{PREFIX}:needs"  # HASH need label -> JSON need
 GROUPS = f"{PREFIX}:groups"  # SET of placement groups
@@ -40,6 +42,7 @@ GROUPS_WAITING = f"{PREFIX}:groups:waiting"  # LIST of those that wait for their
 GROUPS_MARK = f"{GROUPS_WAITING}:mark"  # another with each change of that line or a group in it
 DEAD_LETTERS = f"{PREFIX}:dead-letters"  # LIST of JSON records, newest first
 BELL = f"{PREFIX}:bell"  # channel: "something waits for a node"
+DRAIN = "drain:"  # begins a word on a node's channel; then seconds of patience
 CALLERS = f"{PREFIX}:callers:"  # HASH per caller: shared queue -> last accepted sequence
 
 
@@ -297,7 +300,16 @@ class ActorKeys:
     @property
     def steps(self) -> str:
         """HASH: what outside steps of calls gave that have not committed."""
+        return f"{self._base}:o"
+
+    @property
+    def reminders(self) -> str:
+        """HASH: name of a reminder -> period, count, id and call of it."""
         return f"{self._base}:r"
+
+    def reminder(self, name: str) -> str:
+        """Return the member of ``REMINDERS`` that stands for a reminder of the actor."""
+        return f"{self.thing}|{name}"
 
 
 def worker_keys(worker_id: str) -> ActorKeys:

@@ -15,13 +15,15 @@ from .buffers import Buffers
 from .calls import Calls, Target
 from .cancellation import Canceller
 from .capacity import Capacity
+from .code import CODE_SECONDS, load_code
 from .config import Address, KeyRing
 from .current_call import WorkerFacts
-from .directory import Creator
+from .directory import ActorRecord, Creator
 from .errors import GetTimeoutError, NotInitializedError, ObjectLostError, RayError
 from .holdings import Holdings
 from .lineage import Lineage
 from .messages import MessageTemplate, decode_meta
+from .methods import ActorTraits
 from .object_ref import ObjectRef
 from .recording import step
 from .results import Results
@@ -36,8 +38,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds a result stays for those who do not hold its reference (Celery's `result_expires`).
 RESULT_SECONDS = 24 * 3600
-#: Seconds a class or function stays after a process last stored or loaded it.
-CODE_SECONDS = 7 * 24 * 3600
 
 
 class Runtime:
@@ -48,6 +48,7 @@ class Runtime:
         session: the name of this process among others; None: a fresh one.
         on_log: gets what workers of this driver print.
         on_tick: called every quarter of a second or more often, from the reading thread.
+        away_seconds: for how long a store that cannot be reached is tried again.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Runtime:
         on_log: Callable[[bytes], None] | None = None,
         on_tick: Callable[[], None] | None = None,
         result_seconds: int = RESULT_SECONDS,
+        away_seconds: float = 0,
     ) -> None:
         self.address = address
         self.sealer = Sealer(ring)
@@ -70,13 +72,16 @@ class Runtime:
         self.namespace = namespace
         self.node_id = node_id
         self.result_seconds = result_seconds
-        self.store = Store(address)
+        self.store = Store(address, away=away_seconds)
         self.buffers = Buffers(self.store, self.sealer, node_id, result_seconds)
         self.sealer.buffers = self.buffers
         self._origin = f"{os.getpid()}@{node_id or 'driver'}"
         self._on_log = on_log
         self._on_tick = on_tick
-        self._exported: set[str] = set()
+        self._traits: dict[str, ActorTraits] = {}  # by content hash
+        self._exported: dict[str, bytes] = {}  # code that this process has stored
+        #: Says again what the store must know of a driver, beside what follows here.
+        self.on_rollback: Callable[[], None] = lambda: None
         self.worker: WorkerFacts | None = None  # None: a driver
         self.is_cancelled: Callable[[str], bool] = lambda _call_id: False
         self.env: dict[str, Any] = {}  # the runtime environment that calls made here inherit
@@ -100,10 +105,11 @@ class Runtime:
         self._log_channel = routing.log_channel(self.session).encode() if on_log else b""
         channels = [routing.reply_channel(self.session), self._log_channel.decode()]
         self.mux = Mux(
-            address, list(filter(None, channels)), self._on_push, self.results.refetch, self._tick
+            address, list(filter(None, channels)), self._on_push, self._reconnected, self._tick
         )
         self.results.mux = self.calls.mux = self.holdings.mux = self.mux
         self.results.flush = self.calls.flush
+        self.results.on_rollback = self._tell_again
         self.canceller = Canceller(self)
         self.lineage = Lineage(self)
         #: Ends the actor in this process from inside one of its calls; None: there is no actor.
@@ -128,6 +134,18 @@ class Runtime:
         else:
             self.results.on_push(channel, payload)
 
+    def _reconnected(self) -> None:
+        """Ask for what may have been missed; then whether the store is still the one it was."""
+        self.results.refetch()
+        self.calls.check()
+
+    def _tell_again(self) -> None:
+        """Say once more what the store must know of this process: it has lost writes."""
+        for digest, record in list(self._exported.items()):
+            self.mux.post(pack(("SET", routing.code_key(digest), record, "EX", CODE_SECONDS)))
+        self.holdings.tell_again()
+        self.on_rollback()
+
     def _tick(self) -> None:
         self.calls.tick()
         self.results.flush_unwatched()
@@ -135,6 +153,7 @@ class Runtime:
         self.results.report_unmet()
         self.waiting.tick()
         self.results.renew()
+        self.calls.renew()
         if self._on_tick is not None:
             self._on_tick()
 
@@ -191,12 +210,22 @@ class Runtime:
         if digest not in self._exported:
             self.holdings.carry(things, "c", digest)
             self.store.run("SET", routing.code_key(digest), record, "EX", CODE_SECONDS)
-            self._exported.add(digest)
+            self._exported[digest] = record
 
     def fetch_code(self, digest: str) -> bytes | None:
         """Return a stored class or function, which then stays for another while."""
         record = self.store.run("GETEX", routing.code_key(digest), "EX", CODE_SECONDS)
         return None if record is None else bytes(record)
+
+    def traits_of(self, record: ActorRecord) -> ActorTraits | None:
+        """Return what an actor's class can do; None where the store does not know it any more."""
+        digest = record.meta.get("traits", "")
+        if digest not in self._traits:
+            try:
+                self._traits[digest] = load_code(digest, self.fetch_code, self.sealer)
+            except ObjectLostError:
+                return None
+        return self._traits[digest]
 
     def close(self) -> None:
         """Send what is left, then close the connections."""

@@ -32,7 +32,8 @@ from .labels import check_labels
 from .node.recovery import end_session, node_lost
 from .resource_options import check_number, check_resources
 from .runtime import RESULT_SECONDS, Runtime
-from .store import Scripts, Store
+from .store import Scripts, Store, silence_of
+from .store.wire import pack
 
 __all__ = [
     "ClusterContext",
@@ -43,7 +44,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-SESSION_MS = 10_000
 RENEW_SECONDS = 3.0
 #: Seconds for which a driver waits for a node whose lease is over: as long as a lease lasts.
 LATE_SECONDS = 3.0
@@ -52,7 +52,8 @@ LATE_SECONDS = 3.0
 class _Session:
     """The driver's state between ``init`` and ``shutdown``."""
 
-    def __init__(self, local: LocalCluster | None, log_to_driver: bool) -> None:
+    def __init__(self, address: Address, local: LocalCluster | None, log_to_driver: bool) -> None:
+        self._address = address
         self.local = local
         self.output = DriverOutput() if log_to_driver else None
         self.context: ClusterContext | None = None
@@ -78,7 +79,7 @@ class _Session:
         now = time.monotonic()
         if self.runtime is not None and now - self._renewed > RENEW_SECONDS:
             self._renewed = now
-            words = (self.runtime.session, SESSION_MS, "")
+            words = (self.runtime.session, registry.SESSION_MS, "")
             self.runtime.mux.post(Scripts.pack("renew_session", [routing.SESSIONS], *words))
 
     def watchdog(self) -> None:
@@ -99,14 +100,15 @@ class _Session:
     def _overdue(self, missing: set[str]) -> list[str]:
         """Return the nodes whose leases have been missing for a while.
 
-        A node on a busy machine may only be late, and takes its place again. Other nodes judge at
-        once; a driver helps where none is left.
+        A node on a busy machine may only be late, and takes its place again; so may one that has
+        not found the new primary yet. Other nodes judge at once; a driver helps where none is left.
         """
         now = time.monotonic()
         known = self._missing if now - self._looked < 2 * LATE_SECONDS else {}
         self._looked = now
         self._missing = {node_id: known.get(node_id, now) for node_id in missing}
-        return [node_id for node_id, since in self._missing.items() if now - since > LATE_SECONDS]
+        late = LATE_SECONDS + (silence_of(self._address) or 0)
+        return [node_id for node_id, since in self._missing.items() if now - since > late]
 
     def collect_output(self, context: Runtime) -> None:
         """Wait until a node has sent what this driver's workers printed, a second at most."""
@@ -147,10 +149,14 @@ def init(
     """Start a local cluster, or join a running one.
 
     Args:
-        address: ``redis://…``, ``rediss://…``, ``unix://…``; ``"auto"``: the newest local cluster
-            of this user; ``"local"``: always start one. None: the variable
-            ``CELERY_ACTORS_ADDRESS``, then ``RAY_ADDRESS``, else start one.
-        app: a Celery app whose broker is the address to join.
+        address: ``redis://…``, ``rediss://…`` (TLS), ``unix://…``,
+            ``sentinel://host:port,host:port/name/db`` (``sentinels://…`` with TLS; ``name`` is what
+            the sentinels call the primary), each with redis-py's options, such as
+            ``?ssl_ca_certs=/path``; ``"auto"``: the newest local cluster of this user;
+            ``"local"``: always start one. None: the variable ``CELERY_ACTORS_ADDRESS``, then
+            ``RAY_ADDRESS``, else start one.
+        app: a Celery app whose broker is the address to join: its ``broker_url``,
+            ``broker_use_ssl`` and ``broker_transport_options["master_name"]`` count.
         num_cpus: processors of a started node; None: those found.
         num_gpus: GPUs of a started node; None: those found.
         resources: other resources of a started node, by name.
@@ -201,7 +207,7 @@ def init(
             set_up_logging(logging_level, logging_format)
         wanted = wanted_address(address, app)
         if wanted is not None:
-            found = newest_address() if wanted == "auto" else Address.parse(wanted)
+            found = newest_address() if wanted == "auto" else wanted
             given = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": resources,
                      "memory": memory, "labels": labels, "storage": storage}  # fmt: skip
             if refused := [name for name, value in given.items() if value is not None]:
@@ -269,7 +275,7 @@ def _join(
 ) -> ClusterContext:  # fmt: skip
     global _session  # noqa: PLW0603 - a process has one cluster, as in Ray
     Store.probe(address)
-    session = _Session(local, log_to_driver)
+    session = _Session(address, local, log_to_driver)
     context = Runtime(
         address, ring, namespace=namespace or "", node_id=local.node_id if local else "",
         on_log=session.on_log, on_tick=session.tick, result_seconds=result_seconds,
@@ -283,12 +289,22 @@ def _join(
     context.results.watchdog = session.watchdog
     session.runtime = context
     path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109 - a string is what is sent
-    record = {"path": path, "namespace": context.namespace}
-    context.store.run("SET", routing.session_key(context.session), json.dumps(record))
-    context.store.scripts.begin_session(routing.SESSIONS, context.session, SESSION_MS)
+    record = json.dumps({"path": path, "namespace": context.namespace})
+    known = ("SET", routing.session_key(context.session), record)
+    begins = Scripts.pack(
+        "renew_session", [routing.SESSIONS], context.session, registry.SESSION_MS, "1"
+    )
+    context.store.run(*known)
+    context.store.scripts.begin_session(routing.SESSIONS, context.session, registry.SESSION_MS)
+
+    def begin_again() -> None:
+        context.mux.post(pack(known))
+        context.mux.post(begins)
+
+    context.on_rollback = begin_again
     node_id = local.node_id if local else next(iter(context.store.hash(routing.NODES)), "")
     session.context = ClusterContext(
-        address.celery_url, context.namespace, node_id, context.session, context, shutdown
+        address.shared_form, context.namespace, node_id, context.session, context, shutdown
     )
     runtime.set_current(context)
     _session = session

@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .errors import FencedError
 from .executor import Callee, Executor, Prepared
 from .loop import NEVER_RUNS, Host, Loop
-from .mailbox import Mailbox
+from .mailbox import OUSTED, Mailbox
 from .messages import outline
 from .runtime import Runtime
 
@@ -98,8 +97,9 @@ class SharedLoop(Loop):
                 if self._window:
                     self._window.clear()
                     self._give_back(self._current)
+                    self._mailbox.release(keep=self._current)
                     self._mailbox.backlog = True
-        except FencedError:
+        except OUSTED:
             return  # the main thread meets it too, and ends
 
     @contextmanager

@@ -69,7 +69,7 @@ def show(state: Mapping[str, Any], address: str) -> None:
         ("node", "state", "has", "free", "workers", "labels"),
         (
             (
-                node_id, "alive" if node["alive"] else "lost", _amounts(node["total"]),
+                node_id, _state(node), _amounts(node["total"]),
                 _amounts(node["free"]), str(node["workers"]), _labels(node["labels"]),
             )
             for node_id, node in nodes.items()
@@ -116,6 +116,12 @@ def show(state: Mapping[str, Any], address: str) -> None:
             for actor in actors
         ),
     )  # fmt: skip
+
+
+def _state(node: Mapping[str, Any]) -> str:
+    if not node["alive"]:
+        return "lost"
+    return "draining" if node.get("draining") else "alive"
 
 
 def _count(things: Sequence[Any] | Mapping[str, Any], what: str) -> str:

@@ -28,6 +28,8 @@ STEP = AHEAD // 2
 EXPIRE_SECONDS = 60
 #: Seconds for which a sender waits for its reader, and a reader for a node that lives.
 PATIENCE_SECONDS = 30
+#: Seconds that one command waits at most: a connection that is silent for longer may be given up.
+WAIT_SECONDS = 2
 _GONE = b"gone"
 
 
@@ -86,7 +88,7 @@ def _announced(store: Store, blob: Blob, sent: str, number: int) -> str:
     """Wait for a chunk; return its signature."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        found = store.run("BLPOP", sent, 2)
+        found = store.run("BLPOP", sent, WAIT_SECONDS)
         if found is None:
             _check_alive(store, blob)
             continue
@@ -122,15 +124,24 @@ def send(
     room = 0
     for number, start in enumerate(range(0, size, CHUNK_BYTES)):
         if room == 0:
-            found = store.run("BLPOP", wanted, PATIENCE_SECONDS / 2)
-            if found is None:
+            room = _room(store, wanted)
+            if not room:
                 return
-            room = int(found[1])
         room -= 1
         chunk = whole[start : start + CHUNK_BYTES]
         store.put_chunk(transfer, number, chunk, EXPIRE_SECONDS)
         tag = sealer.tag(_context(name, transfer, number), chunk)
         store.scripts.tell(sent, EXPIRE_SECONDS, f"{number} {tag}")
+
+
+def _room(store: Store, wanted: str) -> int:
+    """Wait until the reader has room for more chunks; 0: it says nothing any more."""
+    deadline = time.monotonic() + PATIENCE_SECONDS / 2
+    while (left := deadline - time.monotonic()) > 0:
+        found = store.run("BLPOP", wanted, min(left, WAIT_SECONDS))
+        if found is not None:
+            return int(found[1])
+    return 0
 
 
 def lost(blob: Blob) -> ObjectLostError:

@@ -17,7 +17,7 @@ from . import code, directory, routing
 from .actor_loop import ActorLoop, Aside
 from .assignment import Assignment, NodeSettings
 from .concurrent_loop import ConcurrentLoop
-from .directory import Creator, spec_context, traits_context
+from .directory import Creator, spec_context
 from .durability import Durability
 from .durable_loop import DurableLoop
 from .errors import (
@@ -31,13 +31,14 @@ from .errors import (
     RayError,
     RuntimeEnvSetupError,
     StateRefusedError,
+    StoreRolledBackError,
     UntrustedPayloadError,
 )
 from .executor import Callee, Executor
 from .host_process import HostProcess
 from .inflight import InFlight
 from .mailbox import Mailbox
-from .methods import ActorTraits, own_options
+from .methods import own_options
 from .node_face import run_face
 from .runners import AsyncRunner, ThreadRunner
 from .runtime import Runtime
@@ -77,6 +78,10 @@ def run_worker(
         if not _was_killed(process):
             logger.warning("%s: %s; this process ends", assignment.label, error)
         return EXIT_FENCED
+    except StoreRolledBackError as error:
+        logger.error("%s: %s; this process ends", assignment.label, error)  # noqa: TRY400 - as below
+        process.rolled_back(error)
+        return EXIT_FENCED
     except ClusterUnreachableError as error:
         logger.error("%s: %s", assignment.label, error)  # noqa: TRY400 - the message says it all
         return EXIT_FENCED
@@ -110,8 +115,10 @@ class _Hosted:
         context.holdings.own = mine.keys.thing
         if free:
             context.holdings.holder = mine.actor_id
-        traits = mine.meta["traits"].encode()
-        self.traits: ActorTraits = context.sealer.open(traits, traits_context(mine.actor_id))
+        traits = context.traits_of(directory.ActorRecord(mine.actor_id, mine.meta))
+        if traits is None:
+            raise RayError("what the actor's class can do is not in the store any more")
+        self.traits = traits
         self.instance: Any = None
         self.durable: Durability | None = None
         self._env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
@@ -147,8 +154,23 @@ class _Hosted:
         self.durable.kept.load(stored)
         return True
 
+    def passivate(self, position: int) -> bool:
+        """Leave the actor without a process until its next call; False where one waits already."""
+        process, mine = self.process, self.process.assignment
+        if self.durable is not None:
+            self.durable.close(position)
+        record = directory.ActorRecord(mine.actor_id, mine.meta)
+        node = process.settings.node_id
+        return directory.passivate(self.context.store, record, node, mine.epoch, mine.owner)
+
     def failed(self, error: BaseException) -> int:
-        """Report a constructor that raised: the actor has ended before it began."""
+        """Report a constructor that raised: the actor has ended before it began.
+
+        Raises:
+            ClusterUnreachableError: it raised that: no fault of the actor's, which restarts.
+        """
+        if isinstance(error, ClusterUnreachableError):
+            raise error
         for kind, why in _FREEZES.items():
             if self.durable is not None and isinstance(error, kind):
                 logger.error("%s stands still: %s", self.label, error)
@@ -351,6 +373,7 @@ def _ordered_loop(actor: _Hosted, mailbox: Mailbox, executor: Executor) -> Actor
     return DurableLoop(
         *words, out_of_order=traits.out_of_order, inherited=inherited, traits=traits,
         kept=actor.durable.kept, recorder=actor.durable.recorder, epoch=int(mine.epoch),
+        passivate=actor.passivate,
     )  # fmt: skip
 
 

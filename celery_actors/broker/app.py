@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from celery.backends.redis import RedisBackend
+from celery.backends.redis import RedisBackend, SentinelBackend
 from kombu.utils.json import register_type
 
 from ..config import Address
 from ..serialization import MARKER, Sealer
+from ..store import silence_of
 
 __all__ = ["SealedValue", "make_app"]
 
@@ -35,19 +36,34 @@ register_type(SealedValue, MARKER, lambda value: value.fields, SealedValue)
 register_type(RefMarker, "ca-ref", lambda value: value.call_id, RefMarker)
 
 
+def _open(meta: dict[str, Any], sealer: Sealer) -> dict[str, Any]:
+    """Open a signed result, for its own call only; an unsigned one is Celery's business."""
+    value = meta.get("result")
+    if meta.get("status") == "SUCCESS" and isinstance(value, SealedValue):
+        place = ("result", meta["task_id"])
+        sealed = {"__type__": MARKER, "__value__": value.fields}
+        meta["result"] = sealer.open(sealed, place)
+    return meta
+
+
 class ResultBackend(RedisBackend):
-    """Celery's Redis backend, which also opens signed values, each for its own call only."""
+    """Celery's Redis backend, which also opens signed values."""
 
     sealer: Sealer
 
     def meta_from_decoded(self, meta: dict[str, Any]) -> dict[str, Any]:
-        """Open a signed result; an unsigned one is Celery's business."""
-        value = meta.get("result")
-        if meta.get("status") == "SUCCESS" and isinstance(value, SealedValue):
-            place = ("result", meta["task_id"])
-            sealed = {"__type__": MARKER, "__value__": value.fields}
-            meta["result"] = self.sealer.open(sealed, place)
-        return dict(super().meta_from_decoded(meta))
+        """Return a result with its value open."""
+        return dict(super().meta_from_decoded(_open(meta, self.sealer)))
+
+
+class SentinelResultBackend(SentinelBackend):
+    """The same where the address names sentinels."""
+
+    sealer: Sealer
+
+    def meta_from_decoded(self, meta: dict[str, Any]) -> dict[str, Any]:
+        """Return a result with its value open."""
+        return dict(super().meta_from_decoded(_open(meta, self.sealer)))
 
 
 class ClusterApp(Celery):
@@ -55,21 +71,42 @@ class ClusterApp(Celery):
 
     sealer: Sealer
 
-    def _get_backend(self) -> ResultBackend:
+    def _get_backend(self) -> ResultBackend | SentinelResultBackend:
         url = str(self.conf.result_backend)
         if "+" in url.partition("://")[0]:
             url = url.partition("+")[2]  # redis+socket:///path, as celery.app.backends.by_url
-        backend = ResultBackend(app=self, url=url)
+        kind = SentinelResultBackend if url.startswith("sentinel://") else ResultBackend
+        backend = kind(app=self, url=url)
         backend.sealer = self.sealer
         return backend
 
 
+def _connection_settings(address: Address) -> dict[str, Any]:
+    """Return what Celery must be told of the store: its url, how to speak TLS, who is primary."""
+    tls = address.tls_options
+    url = address.celery_url
+    found: dict[str, Any] = {}
+    if tls:
+        url = url.partition("?")[0]  # kombu would take its options first, numbers as text
+        found |= {"broker_use_ssl": tls, "redis_backend_use_ssl": tls}
+    if address.service:
+        of_sentinels = {**({"ssl": True, **tls} if tls else {}), **address.sentinel_credentials}
+        options = {
+            "master_name": address.service,
+            "sentinel_kwargs": {"socket_timeout": 1.0, **of_sentinels},
+            # A primary that hangs must not hold up heartbeats after the failover.
+            "socket_timeout": silence_of(address),
+        }
+        found |= {"broker_transport_options": options, "result_backend_transport_options": options}
+    return {"broker_url": url, "result_backend": url, **found}
+
+
 def make_app(address: Address, sealer: Sealer, *, result_seconds: int) -> Celery:
     """Return a Celery app on the cluster's store: for `inspect`, events and `AsyncResult`."""
-    app = ClusterApp("celery_actors", broker=address.celery_url, set_as_current=False)
+    app = ClusterApp("celery_actors", set_as_current=False)
     app.sealer = sealer
     app.conf.update(
-        result_backend=address.celery_url,
+        **_connection_settings(address),
         result_expires=result_seconds,
         accept_content=["json"],
         task_serializer="json",

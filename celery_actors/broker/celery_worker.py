@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 from celery import Celery, bootsteps
 from celery.apps.worker import Worker
+from celery.platforms import EX_FAILURE
 from celery.utils.time import utcoffset
 from celery.worker import state
 from celery.worker.consumer import Consumer
@@ -53,6 +54,8 @@ _LATE_IMPORTS = (
 #: Seconds between heartbeats. Flower calls a worker offline after twice this; Celery's own 2 s
 #: would cost 500 idle actors 250 messages a second.
 HEARTBEAT_SECONDS = 5.0
+#: Seconds after which a Celery side that has met an error starts again.
+AGAIN_SECONDS = 5.0
 #: Seconds for which task events are gathered into one message.
 EVENT_SECONDS = 0.05
 #: Calls whose events are kept until the worker's Celery side is up.
@@ -199,7 +202,7 @@ class CeleryWorker:
         self._worker: Any = None
         self._events: deque[tuple[Any, ...]] = deque()
         self._flush_planned = False
-        self._leaves = threading.Event()
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ca-celery", daemon=True)
 
     def start(self) -> None:
@@ -207,13 +210,20 @@ class CeleryWorker:
         self._thread.start()
 
     def _run(self) -> None:
-        app = self._app
-        set_event_loop(None)
-        if self._leaves.wait(CALM_SECONDS):
+        """Serve until somebody ends it; a failure here must not end what the main thread does."""
+        if self._over.wait(CALM_SECONDS):
             return
+        while not self._serve() and not self._over.wait(AGAIN_SECONDS):
+            logger.warning("the Celery side of %s starts again", self.hostname)
+        if not self._over.is_set():
+            self._on_shutdown()  # Celery's remote control said so
+
+    def _serve(self) -> bool:
+        """Run one worker to its end; False where it failed."""
+        set_event_loop(None)
         try:
             worker = self._worker = _Worker(
-                app=app, hostname=self.hostname, pool_cls="solo", concurrency=1, quiet=True,
+                app=self._app, hostname=self.hostname, pool_cls="solo", concurrency=1, quiet=True,
                 without_mingle=True, without_gossip=True, task_events=self._task_events,
                 heartbeat_interval=HEARTBEAT_SECONDS, loglevel="WARNING", optimization=None,
                 consumer_cls=MailboxConsumer, queues=[],
@@ -223,8 +233,10 @@ class CeleryWorker:
             worker.start()
         except Exception:
             logger.exception("the Celery side of %s ended", self.hostname)
-        if state.should_stop is not False or state.should_terminate:
-            self._on_shutdown()
+            return False
+        return bool(
+            worker.exitcode != EX_FAILURE
+        )  # which says that it has met an error, and logged it
 
     def serve(self, queues: Sequence[str]) -> None:
         """Name other queues from now on."""
@@ -237,7 +249,7 @@ class CeleryWorker:
 
     def stop(self) -> None:
         """Say good-bye to watchers and end the thread."""
-        self._leaves.set()
+        self._over.set()
         if self._thread.is_alive():
             state.should_stop = 0
             hub = getattr(self._worker, "hub", None)

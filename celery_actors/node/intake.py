@@ -85,9 +85,7 @@ class Intake:
         self._room.look(
             calls_wait=any(each.label == RESIDENT.label and each.calls for each in waiting)
         )
-        again = {f"again-{worker.assignment.worker_id}": worker for worker in self._workers()
-                 if worker.parted is not None and not worker.awaits}  # fmt: skip
-        self._needs |= {label: _same_again(worker) for label, worker in again.items()}
+        again = self._waiting_again()
         self._calls_next &= self._needs.keys()
         self._reservations.look(groups, self._room.makes, self._may_reserve)
         self._room.note_progress()
@@ -99,6 +97,18 @@ class Intake:
         for each in self._saving.in_order(waiting):
             self._serve(each, self._needs[each.label])
         self._room.fill(lambda lent: self._start_shared(RESIDENT, None, lent=lent))
+
+    def _waiting_again(self) -> dict[str, WorkerProcess]:
+        """Return the workers that wait for what they parted from, by a label of their own."""
+        again = {f"again-{worker.assignment.worker_id}": worker for worker in self._workers()
+                 if worker.parted is not None and not worker.awaits}  # fmt: skip
+        self._needs |= {label: _same_again(worker) for label, worker in again.items()}
+        return again
+
+    def resume(self) -> None:
+        """Give what is here already what it parted from: all that a node does which ends."""
+        for label, worker in self._waiting_again().items():
+            self._give_again(label, worker)
 
     def _understands(self, waiting: Waiting) -> bool:
         """Tell whether a need can be read; one that cannot is forgotten, and stops no node."""
@@ -211,9 +221,11 @@ class Intake:
         return started
 
     def _start_actor(self, label: str, need: Need, grant: Grant) -> bool:
-        session = self._new_session()
+        session = secrets.token_hex(8)
+        owned = routing.owned_key(self._incarnation)
+        self._store.scripts.enlist([routing.sessions_key(self._incarnation), owned, ""], session)
         owner = f"{self._incarnation}|{secrets.token_hex(4)}"
-        names = [routing.creation_queue(label), routing.owned_key(self._incarnation),
+        names = [routing.creation_queue(label), owned,
                  routing.lease_key(self._incarnation), routing.DEAD_LETTERS]  # fmt: skip
         claim = self._store.scripts.claim(names, owner, routing.PREFIX)
         if claim is None:
@@ -241,12 +253,6 @@ class Intake:
             raise
         return True
 
-    def _new_session(self) -> str:
-        """Return a name for a process; should this node be lost, others end what it holds."""
-        session = secrets.token_hex(8)
-        self._store.run("SADD", routing.sessions_key(self._incarnation), session)
-        return session
-
     # -- what others see -------------------------------------------------------------------
 
     def free(self) -> dict[str, int]:
@@ -264,16 +270,17 @@ class Intake:
 
     def _start_shared(self, need: Need, grant: Grant | None, *, lent: bool = False) -> None:
         resident = grant is None
-        worker_id = f"w-{secrets.token_hex(6)}"
+        worker_id, session = f"w-{secrets.token_hex(6)}", secrets.token_hex(8)
         owner = f"{self._incarnation}|{worker_id}"
         queue = routing.shared_queue(need.label)
         words = ("ep", "1", "own", owner, "ap", 0, "go", 0, "source", queue, "st", "alive",
                  "resident", "1" if resident else "0", "needs", need.encode())  # fmt: skip
-        self._store.run("SADD", routing.owned_key(self._incarnation), worker_id)
-        self._store.run("HSET", routing.worker_keys(worker_id).meta, *words)
+        names = [routing.sessions_key(self._incarnation), routing.owned_key(self._incarnation),
+                 routing.worker_keys(worker_id).meta]  # fmt: skip
+        self._store.scripts.enlist(names, session, worker_id, *words)
         assignment = Assignment(
             worker_id=worker_id, queue=queue, epoch="1", owner=owner,
-            session=self._new_session(), resident=resident, lent=lent, need=need,
+            session=session, resident=resident, lent=lent, need=need,
             label=f"tasks-{need.label}-{worker_id[-4:]}", meta={"class": "task"},
             environ=self._environment(need, grant), devices=self._names(grant),
         )  # fmt: skip

@@ -53,13 +53,15 @@ class Presence:
         self._folder = str(shared.path) if shared is not None else ""
         self._told = ""
         self._open: tuple[str, ...] = ()
+        self.draining = False  # the node is about to end, and takes no new work
 
     def news(self) -> str:
         """Return what the node says of itself; '' where the store has it already."""
         settings = self._settings
         about = registry.describe(
             self._me.free, self._intake.free(), self._me.labels, self._holders(),
-            host=settings.host, pid=os.getpid(), ip=settings.ip, folder=self._folder,
+            draining=self.draining, host=settings.host, pid=os.getpid(), ip=settings.ip,
+            folder=self._folder,
             workers=sum(not worker.is_face for worker in self._workers.values()),
             hostname=socket.gethostname(), host_id=host_id(),
         )  # fmt: skip
@@ -85,12 +87,12 @@ class Presence:
 
     def face(self) -> Assignment | None:
         """Tell the node's face what could be served now; return one to start where none runs."""
-        queues = self._intake.open_queues()
+        queues = () if self.draining else self._intake.open_queues()
         face = self._workers.get(FACE)
         if face is not None and queues != self._open:
             face.tell({"queues": queues})
         self._open = queues
-        if face is not None:
+        if face is not None or self.draining:
             return None
         return Assignment(
             worker_id=FACE, queue="", epoch="", owner="", session="", label="node",

@@ -46,6 +46,8 @@ class WorkerProcess:
     init_failed: str = ""
     frozen: str = ""  # why its actor must stand still
     left: str = ""  # why it ends by its own wish
+    rolled_back: str = ""  # what the store has lost of its work: it ends for that
+    seen: set[str] | None = None  # then: the calls in its queue that had begun, where it knows
     born: float = field(default_factory=time.monotonic)
 
     @property
@@ -121,6 +123,9 @@ class WorkerProcess:
         self.init_failed = word.get("init_failed", self.init_failed)
         self.frozen = word.get("frozen", self.frozen)
         self.left = word.get("left", self.left)
+        self.rolled_back = word.get("rolled_back", self.rolled_back)
+        if "seen" in word:
+            self.seen = {*(self.seen or ()), *word["seen"]}
         self.begun = self.begun or bool(word.get("begun"))
         self.blocked = word.get("blocked", self.blocked)
         self.awaits = word.get("awaits", self.awaits)

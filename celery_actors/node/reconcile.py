@@ -63,10 +63,13 @@ class Reconcile:
         self._owned, self._sessions, self._dying = TwoLooks(), TwoLooks(), TwoLooks()
         self._ticks = 0
 
-    def ended(self, worker: WorkerProcess, lost: Lost) -> None:
-        """Settle what an ended worker leaves; with the store away, keep it for the next look."""
+    def ended(self, worker: WorkerProcess, lost: Lost, present: Iterable[Assignment] = ()) -> None:
+        """Settle what an ended worker leaves; with the store away, keep it for the next look.
+
+        An actor that was passive for a moment may have a process again among those ``present``.
+        """
         try:
-            self._settle(worker, lost, ())
+            self._settle(worker, lost, {each.actor_id for each in present})
         except (ClusterUnreachableError, StoreError) as error:
             self._unsettled.append((worker, lost))
             logger.warning(
@@ -112,7 +115,8 @@ class Reconcile:
     def _settle(self, worker: WorkerProcess, lost: Lost, running: Collection[str]) -> None:
         """Settle one worker; ``running``: actors that have a process again, so leave its kill."""
         mine, store = worker.assignment, self._store
-        worker.forget(store, self._host)
+        if not mine.actor_id or mine.actor_id not in running:
+            worker.forget(store, self._host)
         if mine.actor_id:
             actor_lost(store, mine.actor_id, mine.queue, mine.owner, lost, self._ttl)
             if mine.actor_id not in running:

@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import signal
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from .. import directory, groups, records, routing
@@ -16,11 +17,12 @@ from ..errors import (
     ActorUnavailableError,
     DeadLetterError,
     RayError,
+    StoreRolledBackError,
     TaskCancelledError,
     WorkerCrashedError,
     actor_ended,
 )
-from ..messages import decode_envelope, outline
+from ..messages import call_id_of, decode_envelope, outline
 from ..methods import TERMINATE
 from ..store import Answer, Seen, Store, StoreError
 from ..tokens import discard, leave
@@ -55,6 +57,9 @@ class Lost:
     frozen: str = ""  # why the actor must stand still: its state is there and cannot be used
     left: bool = False  # it ended by its own wish or for want of handles: it stays ended
     tries: int = 0  # how often the last call had run again because of what it raised
+    rolled_back: bool = False  # the store has lost writes: it knows less than was done
+    seen: Collection[str] | None = None  # then: the calls in the queue that had begun, if known
+    moved: bool = False  # its node ends, nothing was wrong with it: no restart is used up
 
 
 def describe_exit(status: int, pid: int, host: str) -> str:
@@ -98,17 +103,19 @@ def _cut_off(store: Store, meta: dict[str, str]) -> None:
 def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -> str | int:
     meta, keys = actor.meta, actor.keys
     position = int(meta["ap"])
-    limit, restarts = int(meta.get("max_restarts", 0)), int(meta["restarts"])
-    restart = not (lost.init_failed or lost.left) and (limit < 0 or restarts < limit)
-    next_state = "frozen" if lost.frozen else "1" if restart else ""
+    restart = not (lost.init_failed or lost.left) and actor.restarts_left
+    way = "move" if lost.moved else "1"
+    next_state = "frozen" if lost.frozen else way if restart else ""
     error: RayError
     if restart:
         effect = "was rolled back" if meta.get("durable") else "may or may not have taken effect"
-        error = ActorUnavailableError(
+        text = (
             f"{actor.title} restarts: {lost.cause}. This call had begun and {effect}; give it "
-            "max_task_retries to run it again",
-            actor.actor_id,
+            "max_task_retries to run it again"
         )
+        error = ActorUnavailableError(text, actor.actor_id)
+        if lost.rolled_back:
+            error = StoreRolledBackError(text)
     else:
         what = "" if lost.init_failed else " while it ran this call"
         text = f"{actor.title} died{what}: {lost.cause}"
@@ -120,6 +127,9 @@ def _release(store: Store, actor: directory.ActorRecord, lost: Lost, ttl: int) -
     aside: list[tuple[str, bytes]] = []
     ended: list[bytes] = []
     for raw in begun:
+        if lost.seen is not None and call_id_of(raw) not in lost.seen:
+            returned.append(raw)
+            continue
         again = _again(store, raw, default, lost.tries if raw is begun[-1] else 0)
         if restart and again is not None:
             returned.append(again)
@@ -187,8 +197,13 @@ def _was_cancelled(store: Store, raw: bytes) -> bool:
 def _begun(store: Store, mailbox: str, meta: dict[str, str], lost: Lost) -> list[bytes]:
     """Return the messages that may have begun, oldest first.
 
-    None in line where calls overlap: there a call begins out of line.
+    None in line where calls overlap: there a call begins out of line. Where the store has lost
+    writes, calls may be in line again that had begun, and others between them.
     """
+    if lost.seen is not None:
+        oldest = list(reversed(store.run("LRANGE", mailbox, 0, -1)))
+        had = [call_id_of(raw) in lost.seen for raw in oldest]
+        return oldest[: len(had) - had[::-1].index(True)] if any(had) else []
     if meta.get("concurrent") == "1":
         return []
     position = int(meta["ap"])
@@ -236,7 +251,8 @@ def shared_lost(store: Store, worker_id: str, owner: str, lost: Lost, ttl: int) 
                  routing.NEEDS]  # fmt: skip
         done = store.scripts.recover(
             names, epoch=meta["ep"], owner=owner, seen=len(taken), worker_id=worker_id, need=need,
-            bell=routing.BELL, ttl=ttl, answers=answers, returned=returned[::-1],
+            bell=routing.BELL, ttl=ttl, position=meta["ap"], go=meta["go"], answers=answers,
+            returned=returned[::-1],
         )  # fmt: skip
         if done == 0:
             discard(store, ended)

@@ -7,6 +7,7 @@ import secrets
 import socket
 from collections.abc import Sequence
 
+from .. import crash_points
 from ..assignment import NodeSettings
 from ..config import Address, KeyRing
 from ..network import own_ip
@@ -30,6 +31,7 @@ def run_node(
     user_app: str = "",
 ) -> int:
     """Run a node until it is told to stop; return the exit status."""
+    crash_points.install()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     host = host or socket.gethostname()
     set_title("ca-node")

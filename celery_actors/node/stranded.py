@@ -77,12 +77,14 @@ class Stranded:
         )
 
     def _is_gone(self, node_id: str) -> bool:
-        """Tell whether a node's loss is settled; one that has fallen silent may still live.
+        """Tell whether a node's loss is settled, or it ends; one that is silent may still live.
 
         That it is there may be a second old. That it is not is looked up: it may just have come.
         """
         if time.monotonic() >= self._until or node_id not in self._nodes:
-            self._nodes = {record.node_id for record in registry.records(self._store)}
+            self._nodes = {
+                record.node_id for record in registry.records(self._store) if not record.draining
+            }
             self._until = time.monotonic() + FRESH_SECONDS
         return node_id not in self._nodes
 

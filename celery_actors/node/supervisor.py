@@ -19,15 +19,17 @@ from typing import Any
 
 import msgspec
 
-from .. import directory, routing
+from .. import directory, routing, store_check
 from ..assignment import Assignment, LogBatch, NodeSettings
 from ..errors import GROUP_REMOVED, ClusterUnreachableError
 from ..gpu import Devices
 from ..placement import Grant, Ledger
+from ..registry import SESSION_MS
 from ..shared_memory import SharedFolder
-from ..store import Scripts, Store, StoreError, Wire
-from ..store.wire import PUSH, pack
+from ..store import Scripts, Store, StoreError, Tick, silence_of
+from .bells import Bells
 from .buffer_server import BufferServer
+from .draining import Draining
 from .intake import Intake, sent_by_others
 from .output import Output
 from .presence import Presence, view_of
@@ -35,7 +37,9 @@ from .process import WorkerProcess, launch
 from .reconcile import Reconcile
 from .recovery import Lost, describe_exit, end_session, node_lost
 from .reservations import Reservations
+from .rouser import Rouser
 from .stranded import Stranded
+from .words import cancellation, drain_seconds
 from .zygote import ZygoteLink
 
 __all__ = ["Supervisor", "SupervisorOptions"]
@@ -47,22 +51,9 @@ TICK_SECONDS = 1.0
 #: Seconds before the end of the lease from which on a process asks the store whether it still owns
 #: what it is about to begin: longer than a word to the store is under way.
 MARGIN_SECONDS = 1.0
-#: Seconds without an answer of the store after which a node ends its workers. Its lease is over
-#: long before; until then the store's fence keeps them from committing what is not theirs.
-PATIENCE_SECONDS = 10.0
-_DRAIN_SECONDS = 30.0
+#: Seconds for which running calls may go on after SIGTERM.
+STOP_SECONDS = 30.0
 _STORE_TROUBLE = (ClusterUnreachableError, StoreError)
-
-
-class _Cancellation(msgspec.Struct):
-    queues: list[str]  # where the call may be
-    cancel: str  # the call's id
-    force: bool
-    recursive: bool
-    channel: str  # where to answer
-
-
-_decode_cancellation = msgspec.json.Decoder(_Cancellation).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +90,7 @@ class Supervisor:
         )  # fmt: skip
         self._stranded = Stranded(self._store, self._incarnation, self._ttl)
         self._reconcile = Reconcile(self._store, self._incarnation, settings.host, self._ttl)
+        self._rouser = Rouser(self._store)
         self._reservations = Reservations(self._store, me, self._free, self._end_in)
         self._intake = Intake(
             self._store, me, options.devices, self._reservations, self._stranded,
@@ -108,10 +100,11 @@ class Supervisor:
             settings, me, self._intake, self._reservations, self._workers, shared
         )
         self._selector = selectors.DefaultSelector()
-        self._bells: Wire | None = None
-        self._stop = False
+        self._bells = Bells(
+            settings.address, self._incarnation, self._on_words, self._watch, self._unwatch
+        )
+        self._draining: Draining | None = None
         self._abandoned = False
-        self._reason = ""
         self._renewed = self._steady_since = time.monotonic()
         self._trusted = 0.0  # until when our processes may count on the lease
 
@@ -128,7 +121,8 @@ class Supervisor:
         if self._options.lifeline is not None:
             self._watch(self._options.lifeline, self._on_driver_gone)
         Scripts.load(self._store.run)
-        self._connect_bells()
+        store_check.warn(self._store, embedded=self._options.lifeline is not None)
+        self._bells.tick()
         self._tick(first=True)
         if self._buffers is not None:
             self._buffers.start()
@@ -139,22 +133,31 @@ class Supervisor:
             os.close(self._options.ready)
         next_tick = time.monotonic() + TICK_SECONDS
         alive = True
-        while not self._stop and alive:
+        while alive and not self._abandoned:
+            if self._draining is not None:
+                if not self._workers:
+                    break
+                self._draining.look(self._workers.values())
             self._poll(max(0.0, next_tick - time.monotonic()))
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + TICK_SECONDS
                 alive = self._safe_tick()
-        self._drain(graceful=alive and not self._abandoned)
+        if self._abandoned or not alive:
+            self._drain("its driver ended" if alive else "it lost its place", 0.0, serves=False)
+        self._leave(settled=alive and not self._abandoned)
         return 0 if alive else 1
 
     def _on_signal(self, number: int, _frame: Any) -> None:
-        self._stop = True
-        self._reason = signal.Signals(number).name
+        self._drain(signal.Signals(number).name, STOP_SECONDS, serves=False)
+
+    def _drain(self, why: str, seconds: float, *, serves: bool) -> None:
+        """Begin to end; again: with another patience."""
+        self._draining = Draining(why, seconds, serves=serves)
+        self._presence.draining = True
 
     def _on_driver_gone(self) -> None:
         # The store ends with the driver, too: nothing is left to be settled there.
-        self._stop = self._abandoned = True
-        self._reason = "the driver ended"
+        self._abandoned = True
 
     @staticmethod
     def _empty(fd: int) -> None:
@@ -176,44 +179,44 @@ class Supervisor:
 
     # -- the store -------------------------------------------------------------------------
 
-    def _connect_bells(self) -> None:
-        bells = self._bells = Wire(self._settings.address)
-        channels = (routing.BELL, routing.node_channel(self._incarnation))
-        bells.send(pack(("SUBSCRIBE", *channels)))
-        self._watch(bells, lambda: self._on_bell(bells))
-
-    def _on_bell(self, bells: Wire) -> None:
-        try:
-            pushes = bells.receive(0)
-        except ClusterUnreachableError:
-            self._unwatch(bells)
-            bells.close()
-            self._bells = None
-            return
-        words = {reply[2] for reply in pushes if isinstance(reply, PUSH) and reply[0] == b"message"}
+    def _on_words(self, words: set[bytes]) -> None:
         for word in words:
             if word.startswith(b"flush:"):
                 self._flush_output(word[6:].decode(errors="replace"))
             elif word.startswith(b"{"):
                 self._cancel(word)
+            elif word.startswith(routing.DRAIN.encode()):
+                self._on_drain(word)
         if b"kill" in words:
             self._safe_tick()
-        elif words:
+        else:
             self._look()
+
+    def _on_drain(self, word: bytes) -> None:
+        seconds = drain_seconds(word)
+        if seconds is not None:
+            logger.info("this node drains, for %g s at most", seconds)
+            self._drain("celery_actors drain", seconds, serves=True)
+            self._safe_tick()  # and say so
 
     def _safe_tick(self) -> bool:
         """Tick; False when this node has lost its place and must end its workers."""
         try:
-            if self._bells is None:
-                self._connect_bells()
+            self._bells.tick()
             alive = self._tick()
         except _STORE_TROUBLE as error:
             self._presence.not_told()
             self._reconcile.hasten()
-            alive = time.monotonic() - self._renewed < PATIENCE_SECONDS
+            self._steady_since = time.monotonic()
+            # Its lease is over long before; until the end of its patience the store's fence keeps
+            # its workers from committing what is not theirs.
+            alive = self._steady_since - self._renewed < self._settings.address.patience
             logger.warning("%s", error)
         if not alive:
-            logger.error("this node lost its lease; its workers end now")
+            logger.error(
+                "this node lost its lease: another one took it for dead, or the store lost writes. "
+                "Its workers end now"
+            )
         return alive
 
     def _tick(self, *, first: bool = False) -> bool:
@@ -222,7 +225,7 @@ class Supervisor:
             routing.kill_key(self._incarnation), routing.SESSIONS, routing.DYING,
             routing.gone_key(self._incarnation),
         ]  # fmt: skip
-        if not self._stop and (face := self._presence.face()) is not None:
+        if (face := self._presence.face()) is not None:
             self._start(face, None)
         asked = time.monotonic()
         heard = self._store.scripts.tick(
@@ -239,19 +242,31 @@ class Supervisor:
             worker.trust(self._trusted)
         for actor_id in heard.kills:
             self._kill_actor(actor_id)
+        self._judge(heard, now)
+        self._look()
+        present = self._present()
+        self._reconcile.bury(heard.dying)
+        self._reconcile.look(present)
+        self._rouser.look(present)
+        return True
+
+    def _judge(self, heard: Tick, now: float) -> None:
+        """Take over what lost nodes owned; end what lost drivers had made."""
         # After a pause of ours or of the store, others may be as alive as we are and only not
-        # have renewed yet: judge them after one whole lease.
-        if now - self._steady_since >= LEASE_MS / 1000:
+        # have renewed yet: judge them after one whole lease of theirs, and after the time that some
+        # need longer than others to find a new primary.
+        steady = now - self._steady_since - (silence_of(self._settings.address) or 0)
+        if steady >= LEASE_MS / 1000:
             for incarnation in heard.dead:
                 logger.warning("node %s is lost; taking over what it owned", incarnation)
                 node_lost(self._store, incarnation, self._ttl)
+        if steady >= SESSION_MS / 1000:
             for session in heard.expired:
+                logger.warning("driver %s is lost; ending its actors", session)
                 end_session(self._store, session, self._ttl)
-        self._look()
-        if not self._stop:
-            self._reconcile.bury(heard.dying)
-            self._reconcile.look([worker.assignment for worker in self._workers.values()])
-        return True
+
+    def _present(self) -> list[Assignment]:
+        return [worker.assignment for worker in self._workers.values()]
 
     def _free(self) -> dict[str, int]:
         return self._intake.free()
@@ -275,20 +290,17 @@ class Supervisor:
 
     def _cancel(self, raw: bytes) -> None:
         """Pass a cancellation on to the workers that may have the call."""
-        try:
-            word = _decode_cancellation(raw)
-        except msgspec.MsgspecError as error:
-            logger.warning("a word to this node is not what belongs there: %s", error)
-            return
+        word = cancellation(raw)
         for worker in self._workers.values():
-            if worker.assignment.queue in word.queues:
+            if word is not None and worker.assignment.queue in word.queues:
                 worker.tell(msgspec.to_builtins(word))
 
     def _look(self) -> None:
-        if self._stop:
-            return
         try:
-            self._intake.look()
+            if self._draining is None:
+                self._intake.look()
+            else:
+                self._intake.resume()
         except _STORE_TROUBLE as error:
             self._reconcile.hasten()
             logger.warning("looking for work failed, the next tick tries again: %s", error)
@@ -315,7 +327,7 @@ class Supervisor:
         if word is None:
             self._unwatch(worker.control)
         elif "drain" in word:
-            self._stop, self._reason = True, str(word["drain"])
+            self._drain(str(word["drain"]), STOP_SECONDS, serves=False)
         elif "awaits" in word:
             self._intake.part(worker)
             self._look()
@@ -354,7 +366,7 @@ class Supervisor:
         word = self._zygote.receive()
         if word is None:
             logger.error("the fork server ended; this node cannot go on")
-            self._stop = True
+            self._drain("its fork server ended", 0.0, serves=False)
             self._unwatch(self._zygote)
             self._workers.clear()  # they end with it
         elif "started" in word:
@@ -369,40 +381,35 @@ class Supervisor:
             self._unwatch(source)
         worker.close()
         position, tries, overdue = worker.note()
-        cause = worker.init_failed or worker.left
+        cause = worker.init_failed or worker.left or worker.rolled_back
         if overdue and not cause:
             cause = "its call ran longer than its deadline, so the process was ended"
+        if worker.rolled_back:
+            logger.error("worker %s: %s", worker.assignment.label, worker.rolled_back)
+        drained = False
+        if self._draining is not None and self._draining.has_told(worker):
+            drained = True
+            cause = cause or self._draining.cause(worker, self._settings.host)
         cause = cause or describe_exit(status, worker.pid, self._settings.host)
-        if self._stop and not worker.init_failed:
-            cause = f"its node {self._settings.host} was stopped ({self._reason})"
         lost = Lost(
-            cause, position, bool(worker.init_failed), worker.frozen, bool(worker.left), tries
-        )
+            cause, position, bool(worker.init_failed), worker.frozen, bool(worker.left), tries,
+            bool(worker.rolled_back), worker.seen, drained,
+        )  # fmt: skip
         os.close(worker.progress)
         if worker.grant is not None:
             worker.hand_back(worker.grant.ledger)
         if self._abandoned or worker.is_face:
             return
-        self._reconcile.ended(worker, lost)
+        self._reconcile.ended(worker, lost, self._present())
 
     # -- the end ---------------------------------------------------------------------------
 
-    def _drain(self, *, graceful: bool) -> None:
-        """End the workers: politely, with patience, where the node stops by itself."""
-        self._stop = True
-        number = signal.SIGTERM if graceful else signal.SIGKILL
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        told: set[str] = set()
-        while self._workers:
-            if number is signal.SIGTERM and time.monotonic() > deadline:
-                number = signal.SIGKILL
-                told.clear()
-            for worker_id, worker in self._workers.items():
-                if worker.pid and worker_id not in told:
-                    told.add(worker_id)
-                    worker.signal(number)
+    def _leave(self, *, settled: bool) -> None:
+        """End what still runs, at once; with ``settled`` leave nothing to other nodes."""
+        while self._workers and self._draining is not None:
+            self._draining.look(self._workers.values())
             self._poll(0.2)
-        if graceful:
+        if settled:
             with contextlib.suppress(*_STORE_TROUBLE):
                 self._store.run("UNLINK", routing.lease_key(self._incarnation))
                 node_lost(self._store, self._incarnation, self._ttl)

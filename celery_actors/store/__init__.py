@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .client import Store
+from .connections import silence_of
 from .mux import WAITS, Mux
 from .scripts import Answer, Claim, Durable, Fence, Scripts, Seen, Step, Tick, Waiting
 from .wire import StoreError, StoreFullError, StoreUnreachableError, Wire
@@ -24,4 +25,5 @@ __all__ = [
     "Tick",
     "Waiting",
     "Wire",
+    "silence_of",
 ]

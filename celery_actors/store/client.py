@@ -7,14 +7,15 @@ from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import NoScriptError, OutOfMemoryError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
 from redis.retry import Retry
 
 from .. import routing
 from ..config import Address
 from ..errors import ObjectLostError
+from .connections import close_pool, make_pool, silence_of
 from .scripts import Scripts
-from .wire import CONNECT_TIMEOUT, StoreError, StoreFullError, connect_error
+from .wire import StoreError, StoreFullError, connect_error, patiently
 
 __all__ = ["CHUNK_BYTES", "Store"]
 
@@ -26,18 +27,21 @@ CHUNK_BYTES = 512 * 1024
 class Store:
     """A thread-safe client. It may repeat a step after a lost reply: each has to bear that.
 
-    ``patience`` is how many seconds one reply may take.
+    ``patience`` is how many seconds one reply may take, ``away`` for how many a server that cannot
+    be reached at all is tried again.
     """
 
-    def __init__(self, address: Address, *, retries: int = 3, patience: float = 30) -> None:
+    def __init__(
+        self, address: Address, *, retries: int = 3, patience: float = 30, away: float = 0
+    ) -> None:
         self.address = address
-        self._redis: Any = redis.Redis.from_url(
-            address.url,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=patience,
-            driver_info=None,
+        self._away = away
+        self._pool = make_pool(
+            address,
+            socket_timeout=min(patience, silence_of(address) or patience),
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), retries),
         )
+        self._redis: Any = redis.Redis(connection_pool=self._pool)
         self.scripts = Scripts(self.run)
 
     def run(self, *command: Any) -> Any:
@@ -46,6 +50,9 @@ class Store:
         Raises:
             StoreUnreachableError: no answer. StoreError: the store refused the command.
         """
+        return patiently(lambda: self._run(*command), self._away)
+
+    def _run(self, *command: Any) -> Any:
         try:
             try:
                 return self._redis.execute_command(*command)
@@ -54,14 +61,20 @@ class Store:
                 return self._redis.execute_command(*command)
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
             raise connect_error(self.address, error) from None
+        except ReadOnlyError as error:
+            self._pool.disconnect()  # the server has become a replica: look for the primary anew
+            raise connect_error(self.address, error) from None
         except OutOfMemoryError as error:
-            raise StoreFullError(f"{self.address.public}: {error}") from None
+            raise StoreFullError(
+                f"the store at {self.address.public} is full: {error} Drop results that nobody "
+                "needs, or give the server more memory"
+            ) from None
         except redis.RedisError as error:
             raise StoreError(f"{self.address.public}: {error}") from None
 
     @classmethod
     def probe(cls, address: Address) -> str:
-        """Return the server's version after a round trip.
+        """Return the server's version after a round trip; in words where it does not tell it.
 
         Raises:
             StoreUnreachableError: within seconds, with the address and without its password.
@@ -73,15 +86,27 @@ class Store:
             store.close()
 
     def _version(self) -> str:
-        info = self.about()
+        try:
+            info = self.about()
+        except StoreError:  # a user who may not ask
+            self.run("PING")
+            return "of a version that it does not tell"
         return info.get("valkey_version") or info["redis_version"]
 
-    def about(self) -> dict[str, str]:
+    def about(self, section: str = "server") -> dict[str, str]:
         """Return what the server says of itself: ``redis_version``, ``run_id``, ``os``, …."""
-        info = self.run("INFO", "server")
+        info = self.run("INFO", section)
         if isinstance(info, bytes):
             info = dict(line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)
         return {name: str(value) for name, value in info.items()}
+
+    def setting(self, name: str) -> dict[str, str]:
+        """Return a setting of the server by its name; nothing where it has none of that name."""
+        found = self.run("CONFIG", "GET", name)
+        pairs = (
+            found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+        )
+        return {_text(key): _text(value) for key, value in pairs}
 
     def get(self, key: str) -> bytes | None:
         """Return a string value."""
@@ -140,6 +165,7 @@ class Store:
     def close(self) -> None:
         """Close every connection; a second call does nothing."""
         self._redis.close()
+        close_pool(self._pool)
 
 
 def chunk_keys(blob_id: str, size: int) -> list[str]:

@@ -33,6 +33,10 @@ Handler = Callable[[Any], None]
 _BUSY_TICK = 0.002
 #: … and while nothing is.
 _IDLE_TICK = 0.25
+#: How a server refuses what a new connection will be able to do: it has lost its scripts, or is not
+#: the primary any more.
+_ELSEWHERE = ("NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN")
+_PING = pack(("PING",))
 
 
 class Mux:
@@ -76,7 +80,7 @@ class Mux:
 
     def _send_now(self, command: bytes) -> None:
         try:
-            self._wire.send(command)
+            self._wire.post(command)
         except ClusterUnreachableError:
             self._wire.abort()  # the reader notices, reconnects and sends it again
 
@@ -183,6 +187,7 @@ class Mux:
             if now >= next_tick:
                 next_tick = now + 1.0
                 self._on_tick()
+                self._mind_silence()
             limit = 1.0 if deadline is None else min(1.0, deadline - now)
             self._pump(limit)
 
@@ -214,8 +219,8 @@ class Mux:
                 continue
             if not self.pending:
                 continue
-            if isinstance(reply, Exception) and str(reply).startswith("NOSCRIPT"):
-                self._reconnect()  # the server lost its scripts: load them, send again
+            if isinstance(reply, Exception) and str(reply).startswith(_ELSEWHERE):
+                self._reconnect()  # with its scripts; then everything is sent again
                 return True
             _command, handler = self.pending.popleft()
             self._answered += 1
@@ -257,10 +262,22 @@ class Mux:
                 self._lead.release()
                 self._promote()
         self._on_tick()
+        self._mind_silence()
         if busy and self._attention == 0:
             time.sleep(_BUSY_TICK)
 
     # -- connection ------------------------------------------------------------------------
+
+    def _mind_silence(self) -> None:
+        """Give up a connection that hangs, where sentinels may name another primary."""
+        silence = self._wire.silence
+        if silence is None:
+            return
+        quiet = time.monotonic() - self._wire.heard
+        if self.pending and quiet > silence:
+            self._wire.abort()
+        elif not self.pending and quiet > silence / 2:
+            self.post(_PING)
 
     def _connect(self, *, load: bool) -> Wire:
         wire = Wire(self.address)
@@ -271,9 +288,9 @@ class Mux:
         return wire
 
     def _reconnect(self) -> None:
-        """Connect again and send everything unanswered again. Patience: about ten seconds."""
+        """Connect again and send everything unanswered again; try as long as the address says."""
         self._wire.close()
-        give_up = time.monotonic() + 10.0
+        give_up = time.monotonic() + self.address.patience
         pause = 0.01
         while True:
             try:
@@ -302,4 +319,4 @@ class Mux:
 
 
 #: Where a process waits for news: a call that is stopped may be interrupted there.
-WAITS = frozenset({Mux.follow.__code__, Wire.fill.__code__})
+WAITS = frozenset({Mux.follow.__code__, Wire.fill.__code__, Wire.wait.__code__})

@@ -109,7 +109,9 @@ class Tick(NamedTuple):
 
 
 #: Parts of other scripts.
-_INCLUDED = frozenset({"group_mark", "let_go", "post_results"})
+_INCLUDED = frozenset(
+    {"drop_steps", "group_mark", "journal", "let_go", "post_results", "rouse", "when_full"}
+)
 
 
 def _load() -> dict[str, bytes]:
@@ -272,7 +274,8 @@ class Scripts:
     ) -> str | int:
         """Settle or return the started calls of a lost process; restart or end its actor.
 
-        ``next_state``: "1" it restarts, "frozen" it stands still, "" it is dead.
+        ``next_state``: "1" it restarts, "move" too, and that uses up no restart, "frozen" it stands
+        still, "" it is dead.
         ``returned`` are messages to run again, newest first; ``aside`` pairs of a position out of
         line and its message for the next run, empty to drop it. ``seen``: where the store says
         otherwise, nothing is done.
@@ -291,11 +294,36 @@ class Scripts:
         """Ask for a process for an actor that stands still in this state; False in another."""
         return bool(self._eval("wake", keys, creation, need, state))
 
+    def passivate(self, keys: Sequence[str], epoch: str, owner: str, actor_id: str) -> int:
+        """Let an actor be without a process until its next call; 1, 0 (a call waits) or -10."""
+        return int(self._eval("passivate", keys, epoch, owner, actor_id))
+
+    def sweep(self, keys: Sequence[str], cursor: str, count: int, seconds: int) -> tuple[str, int]:
+        """Wake passive actors on whose queue something waits; the next cursor, and how many."""
+        following, roused = self._eval("sweep", keys, cursor, count, routing.PREFIX, seconds)
+        return _text(following), int(roused)
+
+    def remind(self, keys: Sequence[str], *words: Word) -> int:
+        """Keep a reminder; 0, -1 (no such actor) or -2 (it is dead)."""
+        return int(self._eval("remind", keys, *words))
+
+    def forget(self, keys: Sequence[str], name: str, member: str) -> bool:
+        """Forget a reminder; False where there is none."""
+        return bool(self._eval("forget", keys, name, member))
+
+    def ring(self, due: str, count: int) -> int:
+        """Send the calls of reminders that are due; return how many were."""
+        return int(self._eval("ring", [due], routing.PREFIX, count))
+
     def kill(
         self, keys: Sequence[str], actor_id: str, cause: str, node_prefix: str, remember: int
     ) -> bool:
         """Declare an actor dead, free its name; True when it was alive."""
         return bool(self._eval("kill", keys, actor_id, cause, node_prefix, remember))
+
+    def end_process(self, meta: str, actor_id: str, node_prefix: str) -> bool:
+        """Have an actor's process killed by its node; False where it has none."""
+        return bool(self._eval("end_process", [meta], actor_id, node_prefix))
 
     def cancel(
         self, queue: str, meta: str, mark: str, call_id: str, seconds: int, ttl: int,
@@ -364,11 +392,16 @@ class Scripts:
         need: str,
         bell: str,
         ttl: int,
+        position: str,
+        go: str,
         answers: Sequence[Answer],
         returned: Sequence[bytes],
     ) -> int:
-        """Answer or return the calls of a lost shared worker; 0, -10 or -11."""
-        words = (epoch, owner, seen, worker_id, need, bell, ttl, len(answers))
+        """Answer or return the calls of a lost shared worker; 0, -10 or -11.
+
+        ``position`` and ``go`` are where it was when its calls were looked at.
+        """
+        words = (epoch, owner, seen, worker_id, need, bell, ttl, position, go, len(answers))
         return int(self._eval("recover", keys, *words, *flatten(answers), *returned))
 
     def give_back(
@@ -380,6 +413,10 @@ class Scripts:
     def answer(self, ttl: int, answers: Sequence[Answer]) -> int:
         """Store results that no worker will store, overwriting none."""
         return int(self._eval("answer", [""], "", "", ttl, *flatten(answers)))
+
+    def enlist(self, keys: Sequence[str], session: str, worker_id: str = "", *meta: Word) -> None:
+        """Enter a process in the books of its node, a shared worker with its record."""
+        self._eval("enlist", keys, session, worker_id, *meta)
 
     def values(self, fence: Fence, ttl: int, answers: Sequence[Answer]) -> bool:
         """Store values of a call that runs, overwriting none; False when fenced."""

@@ -6,20 +6,32 @@ socket itself, because on the call path its per-command bookkeeping costs more t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import select
 import socket
+import ssl
 import struct
 import threading
+import time
 from collections import deque
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import hiredis
 import redis
 import redis.utils
 
 from ..config import Address
-from ..errors import ClusterUnreachableError, RayError, TaskTimeoutError
+from ..errors import (
+    ClusterUnreachableError,
+    RayError,
+    StoreError,
+    StoreFullError,
+    TaskTimeoutError,
+)
+from .connections import SILENCE_SECONDS, close_sentinels, make_pool, silence_of
+from .tls import TlsSocket
 
 __all__ = [
     "PUSH",
@@ -29,12 +41,19 @@ __all__ = [
     "Wire",
     "connect_error",
     "pack",
+    "patiently",
 ]
+
+T = TypeVar("T")
 
 PUSH = hiredis.PushNotification
 
-#: Seconds to wait for a connection; a wrong address must fail within seconds.
-CONNECT_TIMEOUT = 3.0
+#: Seconds that `post` waits for a server that does not read what is written.
+POST_SECONDS = 0.1
+#: Seconds between two looks for room for what is left of it.
+_UNSENT_SECONDS = 1.0
+_AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
+#: At least a whole TLS record, of 16 KB: what is left of one would not make the socket readable.
 _BUFFER = 64 * 1024
 
 
@@ -47,20 +66,16 @@ class StoreUnreachableError(ClusterUnreachableError):
     """Raised when the connection to the store broke or could not be made."""
 
 
-class StoreError(RayError):
-    """Raised when the store refuses a command."""
-
-
-class StoreFullError(StoreError):
-    """Raised when the store refuses a command for want of memory."""
-
-
 def connect_error(address: Address, error: BaseException) -> StoreUnreachableError:
     """Return the error for a store that does not answer, without its password."""
     return StoreUnreachableError(
         f"the store at {address.public} does not answer ({type(error).__name__}: {error}). "
         "Is the server running, and is the address right?"
     )
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def remember_library_version() -> None:
@@ -71,33 +86,75 @@ def remember_library_version() -> None:
     redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 
 
+def patiently(
+    step: Callable[[], T], seconds: float,
+    errors: tuple[type[RayError], ...] = (ClusterUnreachableError,),
+) -> T:  # fmt: skip
+    """Return what a step returns; try it again for some seconds while the store is away.
+
+    Raises:
+        ClusterUnreachableError: it does not come back, or another one of ``errors``.
+    """
+    give_up = time.monotonic() + seconds
+    pause = 0.01
+    while True:
+        try:
+            return step()
+        except errors:
+            if time.monotonic() >= give_up:
+                raise
+            time.sleep(pause)
+            pause = min(pause * 2, 0.5)
+
+
 class Wire:
     """A connection that one reader and any number of writers share."""
 
     def __init__(self, address: Address) -> None:
-        pool = redis.ConnectionPool.from_url(
-            address.url,
-            protocol=3,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=None,
-            driver_info=None,  # spares two round trips
-        )
+        pool = make_pool(address, protocol=3, socket_timeout=SILENCE_SECONDS)
         connection: Any = pool.make_connection()  # redis-py types it as an interface
         self._connection = connection
+        self.address = address
         try:
             connection.connect()
         except (redis.RedisError, OSError) as error:
             raise connect_error(address, error) from None
-        self.address = address
-        self.sock: socket.socket = connection._sock  # noqa: SLF001 - see the module's docstring
-        self.sock.settimeout(None)
+        finally:
+            close_sentinels(pool)
+        self._refuse_replica()
+        #: Seconds after which an answer that is due comes no more; None: it may take any time.
+        self.silence = silence_of(address)
+        self.heard = time.monotonic()  # when something came last, where that is counted
+        sock = connection._sock  # noqa: SLF001 - see the module's docstring
+        self.sock: socket.socket | TlsSocket
+        encrypted = isinstance(sock, ssl.SSLSocket)
+        self._polls = encrypted or self.silence is not None  # before each read, or it would block
+        if encrypted:
+            self.sock = TlsSocket(sock)
+        else:
+            self.sock = sock
+            sock.settimeout(None)
         self._reader = hiredis.Reader()
         self._buffer: Any = bytearray(_BUFFER)  # hiredis reads any buffer; its types say bytes
         self._ready: deque[Any] = deque()
         self._write_lock = threading.Lock()
         self._poll = select.poll()
         self._poll.register(self.sock, select.POLLIN)
-        self._timeout: float | None = None
+        self._aborted = False
+        self._room = select.poll()
+        self._room.register(self.sock, select.POLLOUT)
+        self._unsent: deque[memoryview] = deque()  # what `post` could not write yet
+
+    def _refuse_replica(self) -> None:
+        """See to it that what is written here counts.
+
+        Raises:
+            StoreUnreachableError: the server is a replica: after a failover, or by its address.
+        """
+        said = self._connection.handshake_metadata or {}
+        if said.get(b"role", said.get("role")) in (b"replica", b"slave", "replica", "slave"):
+            self._connection.disconnect()
+            raise connect_error(self.address, OSError("it is a replica, which accepts no writes"))
 
     def send(self, data: bytes) -> None:
         """Write packed commands.
@@ -111,6 +168,54 @@ class Wire:
         except OSError as error:
             raise connect_error(self.address, error) from None
 
+    def post(self, data: bytes) -> None:
+        """Write packed commands; what a server that stands still does not take goes out later.
+
+        That is when somebody reads here. Not to be mixed with ``send``.
+
+        Raises:
+            StoreUnreachableError: the connection is broken.
+        """
+        try:
+            with self._write_lock:
+                patience = 0.0 if self._unsent else POST_SECONDS
+                self._unsent.append(memoryview(data))
+                self._push(patience)
+        except OSError as error:
+            raise connect_error(self.address, error) from None
+
+    def _push(self, patience: float) -> None:
+        """Write what is left, as far as there is room within ``patience`` seconds for each part."""
+        while self._unsent:
+            head = self._unsent[0]
+            try:
+                sent = self.sock.send(head, _AT_ONCE)
+            except BlockingIOError:
+                if not patience or not self._room.poll(patience * 1000):
+                    return
+                continue
+            if sent < len(head):
+                self._unsent[0] = head[sent:]
+            else:
+                self._unsent.popleft()
+
+    def _push_and_poll(self, limit: float) -> bool:
+        """Write what is left, as there is room; tell whether something can be read."""
+        with self._write_lock:
+            self._push(0.0)
+        events = select.POLLIN | (select.POLLOUT if self._unsent else 0)
+        self._poll.modify(self.sock, events)
+        try:
+            found = self._poll.poll(limit * 1000)
+        finally:
+            self._poll.modify(self.sock, select.POLLIN)
+        return any(event & ~select.POLLOUT for _, event in found)
+
+    def filter_words(self) -> tuple[str, ...]:
+        """Return how `CLIENT KILL` tells this connection from one of another server."""
+        place = self.sock.getsockname()
+        return ("ADDR", _place(*place[:2])) if isinstance(place, tuple) else ()
+
     def fileno(self) -> int:
         """Return the socket's descriptor, for a poll with others."""
         return self.sock.fileno()
@@ -122,7 +227,7 @@ class Wire:
             StoreUnreachableError: the connection is broken.
         """
         ready = self._ready
-        if ready:
+        if ready and not self._aborted:
             self._ready = deque()
             return list(ready)
         replies: list[Any] = []
@@ -134,19 +239,54 @@ class Wire:
         return replies
 
     def fill(self, timeout: float | None) -> bool:
-        """Read what has arrived; False where nothing did within ``timeout`` seconds."""
+        """Read what has arrived; False where nothing did within ``timeout`` seconds.
+
+        Raises:
+            StoreUnreachableError: the connection is broken, or silent for too long.
+        """
         try:
-            if timeout is not None and not self._poll.poll(timeout * 1000):
-                return False
-            size = self.sock.recv_into(self._buffer)
-        except TaskTimeoutError:
-            raise  # a call is stopped in its wait; like every TimeoutError this is an OSError
+            self._check_aborted()
+            while True:
+                if (timeout is not None or self._polls) and not self.wait(timeout):
+                    return False
+                try:
+                    size = self.sock.recv_into(self._buffer)
+                    break
+                except BlockingIOError:
+                    continue  # a TLS record that is not complete, or carries no data
+        except (TaskTimeoutError, StoreUnreachableError):
+            raise  # an OSError, too; the first one: a call is stopped in its wait
         except OSError as error:
             raise connect_error(self.address, error) from None
+        if self.silence is not None:
+            self.heard = time.monotonic()
         if size == 0:
             raise connect_error(self.address, ConnectionResetError("closed by the server"))
         self._reader.feed(self._buffer, 0, size)
         return True
+
+    def _check_aborted(self) -> None:
+        if self._aborted:
+            # Replies may still lie in the socket, behind others that were taken and lost.
+            raise ConnectionAbortedError("broken by this process")
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until something can be read; False: nothing could within ``timeout`` seconds.
+
+        Raises:
+            StoreUnreachableError: it should have been, long ago.
+        """
+        limit = self.silence if timeout is None else timeout
+        if self._unsent:
+            return self._push_and_poll(_UNSENT_SECONDS if limit is None else limit)
+        ready = self._poll.poll(None if limit is None else limit * 1000)
+        if not ready and timeout is None:
+            raise self.overdue()
+        return bool(ready)
+
+    def overdue(self) -> StoreUnreachableError:
+        """Return the error for an answer that has not come in time."""
+        return connect_error(self.address, TimeoutError("it has been silent for too long"))
 
     def read(self) -> Any:
         """Return the next reply; pushed messages in between are skipped.
@@ -162,7 +302,8 @@ class Wire:
             if isinstance(reply, PUSH):
                 continue
             if isinstance(reply, hiredis.ReplyError):
-                raise StoreError(str(reply))
+                kind = StoreFullError if str(reply).startswith("OOM") else StoreError
+                raise kind(str(reply))
             return reply
 
     def pending_input(self) -> bool:
@@ -176,10 +317,13 @@ class Wire:
 
     def close(self) -> None:
         """Close the connection; a second call does nothing."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)  # ours first: see TlsSocket
         self._connection.disconnect()
 
     def abort(self) -> None:
         """Break the connection from another thread, so that a blocked reader returns."""
+        self._aborted = True
         try:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.sock.shutdown(socket.SHUT_RDWR)

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.census import leaving_nothing
+from tests.integration.gates import Gate
 from tests.integration.support import Server, redis_server
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    """Every test here leaves the machine as it found it."""
+    with leaving_nothing():
+        yield
 
 
 @pytest.fixture
@@ -14,3 +24,9 @@ def server() -> Iterator[Server]:
     """Debian's Redis on a Unix socket."""
     with redis_server() as found:
         yield found
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """A gate at which a method waits for the test."""
+    return Gate(tmp_path)

@@ -7,16 +7,15 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 import celery_actors as ca
+from tests.acceptance.commands import closed_port, run_cli
 from tests.integration.actors import Counter, double
 from tests.integration.gates import Gate
 from tests.integration.support import (
@@ -29,24 +28,6 @@ from tests.integration.support import (
     wait_all_gone,
     wait_empty,
 )
-
-
-def run_cli(
-    *words: str, environment: Mapping[str, str] | None = None, seconds: float = 30
-) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    given = {k: v for k, v in os.environ.items() if not k.startswith("CELERY_ACTORS_")}
-    return subprocess.run(
-        [sys.executable, "-m", "celery_actors", *words],
-        capture_output=True, text=True, timeout=seconds, check=False,
-        env={**given, "PYTHONPATH": str(ROOT), **(environment or {})},
-    )  # fmt: skip
-
-
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_keygen_prints_a_key_alone_on_the_last_line():
@@ -62,7 +43,7 @@ def test_help_names_every_command():
     run = run_cli("--help")
 
     assert run.returncode == 0
-    for word in ("worker", "status", "keygen"):
+    for word in ("worker", "status", "keygen", "doctor", "drain"):
         assert word in run.stdout
     assert run_cli("--version").stdout
 

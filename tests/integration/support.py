@@ -4,75 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import psutil
 import pytest
 import redis
 
 import celery_actors as ca
+from celery_actors.config import new_key
+from tests.census import (
+    connections,
+    driver_keys,
+    family,
+    is_alive,
+    lasting_keys,
+    leaving_nothing,
+)
+from tests.waits import wait_empty, wait_until
 
 ROOT = Path(__file__).parents[2]
-SHARED_MEMORY = Path(os.environ.get("CELERY_ACTORS_SHARED_MEMORY", "/dev/shm"))
-T = TypeVar("T")
-
-
-def wait_until(state: Callable[[], T], what: str, seconds: float = 15.0) -> T:
-    """Return what ``state`` returns as soon as that is true; fail after the deadline."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = state()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            pytest.fail(f"{seconds:g} s passed without this: {what}; the last look gave {found!r}")
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; a zombie does not."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def family(pid: int) -> list[int]:
-    """Return a process and everything below it."""
-    try:
-        root = psutil.Process(pid)
-        return [pid, *(child.pid for child in root.children(recursive=True))]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def wait_empty(found: Callable[[], Sequence[Any]], what: str, seconds: float = 15.0) -> None:
-    """Wait until ``found`` returns nothing; fail with what it still returns after the deadline."""
-    deadline = time.monotonic() + seconds
-    while left := found():
-        if time.monotonic() > deadline:
-            pytest.fail(f"{seconds:g} s passed without this: {what}; left: {left!r}")
-        time.sleep(0.01)
+Variables = Mapping[str, str]
+_NONE: Variables = {}
 
 
 def wait_all_gone(pids: list[int], what: str, seconds: float = 15.0) -> None:
     """Wait until none of the processes runs."""
     wait_empty(lambda: [pid for pid in pids if is_alive(pid)], what, seconds)
-
-
-def shared_memory() -> set[str]:
-    """Return the names in the shared-memory folder."""
-    return {path.name for path in SHARED_MEMORY.iterdir()} if SHARED_MEMORY.is_dir() else set()
 
 
 def client_of(address: str) -> redis.Redis:
@@ -137,7 +101,7 @@ def redis_server(*options: str) -> Iterator[Server]:
          *options],
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    server = Server(process, folder, f"unix://{path}", secrets.token_hex(32))
+    server = Server(process, folder, f"unix://{path}", new_key())
     try:
         wait_until(path.exists, "the server's socket")
         wait_until(lambda: _answers(server), "an answer of the server")
@@ -162,14 +126,17 @@ class Node:
 
 
 @contextlib.contextmanager
-def node_on(server: Server, *options: str, name: str = "test", cpus: int = 2) -> Iterator[Node]:
+def node_on(
+    server: Server, *options: str, name: str = "test", cpus: int = 2, variables: Variables = _NONE
+) -> Iterator[Node]:
     """Run a node; on leaving, end it and wait until nothing of it runs."""
     log = server.folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "celery_actors", "worker", "--address", server.url,
              "--num-cpus", str(cpus), "--hostname", name, *options],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=server.environment(),
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            env={**server.environment(), **variables},
             cwd=server.folder,
         )  # fmt: skip
     below: list[int] = []
@@ -232,56 +199,30 @@ def running(
     kind: str, *, cpus: int = 2, gpus: int = 0, task_events: bool = False
 ) -> Iterator[Cluster]:
     """Start and join a cluster, on either store; on leaving, look for what it left behind."""
-    shared = shared_memory()
-    if kind == "valkey":
-        others = {*family(os.getpid())}  # this process, and what other fixtures have started
-        context = ca.init(num_cpus=cpus, num_gpus=gpus, task_events=task_events)
-        folder = Path(context.address.removeprefix("redis+socket://")).parent
-        pids = [pid for pid in family(os.getpid()) if pid not in others]
-        try:
-            yield Cluster(kind, context, pids)
-        finally:
-            pids = sorted({*pids, *family(os.getpid())} - others)
-            ca.shutdown()
-        wait_all_gone(pids, "the local cluster's processes have ended")
-        assert not folder.exists(), "the private folder is left"
-        assert shared_memory() == shared
-        return
-    with redis_server() as server:
-        words = ["--num-gpus", str(gpus), *(["--task-events"] if task_events else [])]
-        with node_on(server, *words, cpus=cpus) as node:
-            context = ca.init(server.url, keys=server.key)
+    with leaving_nothing():
+        if kind == "valkey":
+            others = {*family(os.getpid())}  # this process, and what other fixtures have started
+            context = ca.init(num_cpus=cpus, num_gpus=gpus, task_events=task_events)
+            pids = [pid for pid in family(os.getpid()) if pid not in others]
             try:
-                yield Cluster(kind, context, family(node.process.pid))
+                yield Cluster(kind, context, pids)
             finally:
                 ca.shutdown()
-            with contextlib.closing(server.client()) as client:
+            return
+        with redis_server() as server, contextlib.closing(server.client()) as client:
+            words = ["--num-gpus", str(gpus), *(["--task-events"] if task_events else [])]
+            with node_on(server, *words, cpus=cpus) as node:
+                context = ca.init(server.url, keys=server.key)
+                try:
+                    yield Cluster(kind, context, family(node.process.pid))
+                finally:
+                    ca.shutdown()
                 wait_empty(
                     lambda: driver_keys(client, context.session), "no key carries the driver's name"
                 )
-        assert node.process.returncode == 0, node.log.read_text()
-        with contextlib.closing(server.client()) as client:
-            lasting = lasting_keys(client)
-            assert not lasting, f"keys without an end are left: {lasting}"
-        assert shared_memory() == shared
-
-
-def driver_keys(client: redis.Redis, session: str) -> list[str]:
-    """Return what a driver still has in the store; what expires by itself is left out."""
-    found = client.scan_iter(f"*{session}*", count=1000)
-    named = [key.decode() for key in found if client.ttl(key) == -1]
-    if client.zscore("ca:sessions", session) is not None:
-        named.append("ca:sessions")
-    living = client.hgetall("ca:actors")
-    return named + [f"actor {actor.decode()}" for actor in living]
-
-
-def lasting_keys(client: redis.Redis) -> list[str]:
-    """Return the keys that nothing will ever remove."""
-    # kombu's own note of when bindings expire; the bounded list that an operator reads
-    kept = {b"_kombu.binding_deadlines", b"ca:dead-letters"}
-    found = set(client.scan_iter(count=1000)) - kept
-    return sorted(key.decode() for key in found if client.ttl(key) == -1)
+            assert node.process.returncode == 0, node.log.read_text()
+            wait_empty(lambda: lasting_keys(client), "no key without an end is left")
+            wait_empty(lambda: connections(client), "no connection is left")
 
 
 def run_script(

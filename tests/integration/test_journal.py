@@ -241,3 +241,12 @@ def test_a_node_that_ends_in_order_stores_the_state(cluster: Cluster, runs: Path
 
     assert ca.get(book.read.remote(), timeout=20) == [0, 1, 2]
     assert lines(runs) == ["0", "1", "2"], "no call ran again"
+
+
+def test_a_passive_actor_comes_back_from_its_state_alone(cluster: Cluster, runs: Path):
+    book = Book.options(idle_timeout=0.2).remote(str(runs))
+    ca.get([book.write.remote(number) for number in range(3)], timeout=10)
+    wait_until(lambda: record_of(book).state == "PASSIVE", "the actor to be passive")
+
+    assert ca.get(book.read.remote(), timeout=20) == [0, 1, 2]
+    assert lines(runs) == ["0", "1", "2"], "no call ran again"

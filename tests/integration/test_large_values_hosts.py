@@ -13,6 +13,7 @@ import pytest
 
 import celery_actors as ca
 from celery_actors.shared_memory import HOST_VARIABLE
+from tests.census import SHARED_MEMORY, shared_memory
 from tests.integration.actors import double
 from tests.integration.large import (
     MEGABYTE,
@@ -23,12 +24,10 @@ from tests.integration.large import (
     near_inode,
 )
 from tests.integration.support import (
-    SHARED_MEMORY,
     Server,
     node_on,
     redis_server,
     running_script,
-    shared_memory,
     wait_empty,
     wait_until,
 )

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.census import shared_memory
 from tests.integration.gates import Gate
 from tests.integration.support import (
     Server,
@@ -23,7 +24,6 @@ from tests.integration.support import (
     lasting_keys,
     node_on,
     running_script,
-    shared_memory,
     wait_all_gone,
     wait_empty,
     wait_until,

@@ -37,8 +37,7 @@ a new promise is a check in ``history``, with a mutant that breaks it; a new fau
 ``Weather``. A mode is a name in ``schedule.MODES`` and what it changes there. A check may look at
 everything, a role only at what its process could know.
 
-What it assumes, so what it does not prove: a word on a connection that nobody waits for (the mark
-of a lone call) arrives within the margin of the lease, unless the connection breaks. A store is rolled
-back only while no worker has fetched calls or set some aside. Actors whose calls overlap, functions
-on shared queues, placement groups and the journal of durable actors are not played.
+What it does not prove: a store is rolled back only where no call is set aside, and no recovery is
+under way in that moment. Actors whose calls overlap, passive ones and reminders, functions on shared
+queues, placement groups and the journal of durable actors are not played.
 """

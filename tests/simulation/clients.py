@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from celery_actors.node.recovery import end_session
 from celery_actors.records import error_record
 from celery_actors.serialization import Sealer
 from celery_actors.store import Answer, Scripts
+from celery_actors.streams import Stream
 
 from .history import Call, Violation
 from .network import Steps
@@ -144,6 +146,7 @@ class Caller(Client):
             del calls[:count]
             left = [(actor, calls) for actor, calls in left if calls]
         self._open: set[str] = set()
+        self._streams: defaultdict[str, Stream] = defaultdict(Stream)
         super().__init__(world, name)
 
     def body(self) -> Steps[None]:
@@ -153,10 +156,16 @@ class Caller(Client):
                 yield self.world.clock.now + 0.1
             keys = (actor.keys.queue, actor.keys.meta, actor.keys.callers)
             messages = [call.message for call in calls]
-            words = Scripts.words("submit", keys, self.name, calls[0].sequence, *messages)
-            reply = yield from self.patiently(self.port.store.run, *words)
+            stream, first, last = self._streams[actor.actor_id], calls[0], calls[-1]
+            after = stream.send(last.sequence)
+            command = Scripts.words("submit", keys, self.name, first.sequence, after, *messages)
+            reply = yield from self.patiently(self.port.store.run, *command)
             if reply[0] == 0:
+                stream.accepted = last.sequence
                 self._open.update(call.call_id for call in calls)
+            else:  # the next ones go behind what the store knows
+                known = reply[1] if reply[0] == -3 else stream.accepted
+                stream.after = stream.accepted = min(known, stream.accepted)
             if self.world.draw.random() < self.world.weather.calm:
                 yield self.world.clock.now + self.world.draw.randrange(40) * self.world.second
         while self._waiting():

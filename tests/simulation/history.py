@@ -41,7 +41,7 @@ class Call:
 class Timeline:
     """What the store knows. Goes back with it where it is rolled back."""
 
-    accepted: dict[tuple[str, str], int] = field(default_factory=dict)  # (actor, caller) -> last
+    accepted: dict[tuple[str, str], set[int]] = field(default_factory=dict)  # (actor, caller)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)  # by actor; "": nobody
     states: dict[str, list[str]] = field(default_factory=dict)  # durable: what it has kept
@@ -83,13 +83,14 @@ class History:
 
     def _submit(self, keys: list[str], words: Words, reply: list[Any]) -> None:
         stream = (_actor_of(keys[1]), words[0].decode())
-        first, count = int(words[1]), len(words) - 2
-        known = self.now.accepted.get(stream, 0)
+        first, after, last = int(words[1]), int(words[2]), int(words[1]) + len(words) - 4
+        accepted = self.now.accepted.setdefault(stream, set())
+        known = max(accepted, default=0)
         if reply[0] == 0:
-            if first > known + 1:
-                raise Violation(f"calls from {first} on were accepted, though {known} was the last")
+            if after > known:
+                raise Violation(f"calls behind {after} were accepted, though {known} was the last")
             self.counts["submitted again"] += known >= first
-            self.now.accepted[stream] = max(known, first + count - 1)
+            accepted.update(range(max(first, known + 1), last + 1))
         self.counts["gap"] += reply[0] == -3
 
     def _claim(self, keys: list[str], words: Words, reply: list[Any]) -> None:
@@ -269,7 +270,7 @@ class History:
 
     def is_accepted(self, call: Call) -> bool:
         """Tell whether the store has ever accepted a call that it still knows."""
-        return self.now.accepted.get((call.actor, call.caller), 0) >= call.sequence
+        return call.sequence in self.now.accepted.get((call.actor, call.caller), ())
 
     def is_over(self, call_id: str) -> bool:
         """Tell whether a call has its result, or was lost with writes of the store."""
@@ -309,6 +310,7 @@ class History:
             if (
                 (other.actor, other.caller) == (call.actor, call.caller)
                 and other.sequence < call.sequence
+                and self.is_accepted(other)
                 and other.call_id not in self.now.results
                 and other.call_id not in mine
                 and other.call_id not in self.refused.get(owner, ())
@@ -326,7 +328,7 @@ class History:
         before, self.now = self.now, to
         self.rolled_back = True
         for call in self.calls.values():
-            known = before.accepted.get((call.actor, call.caller), 0) >= call.sequence
+            known = call.sequence in before.accepted.get((call.actor, call.caller), ())
             if known and not self.is_accepted(call):
                 self.lost.add(call.call_id)
 

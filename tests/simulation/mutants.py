@@ -88,7 +88,7 @@ MUTANTS = (
         "local last = first - 1",
     ),
     Mutant(
-        "a gap is not refused", "submit", "if last < first - 1 then return {-3, last} end", ""
+        "a gap is not refused", "submit", "if last < after then return {-3, last} end", ""
     ),
     Mutant(
         "the dead accept calls", "submit",
@@ -102,7 +102,7 @@ MUTANTS = (
     ),
     Mutant(
         "the position is not compared", "commit",
-        "elseif ap ~= pos + settled then\n  return {-11, ap}\n", "",
+        "if ap ~= pos and ap ~= pos + settled then return {-11, ap} end", "",
     ),
     Mutant(
         "answered calls stay in line", "commit",

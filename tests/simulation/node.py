@@ -15,7 +15,6 @@ from celery_actors.node.recovery import Lost, node_lost
 from celery_actors.node.supervisor import (
     LEASE_MS,
     MARGIN_SECONDS,
-    PATIENCE_SECONDS,
     TICK_SECONDS,
 )
 from celery_actors.store import Claim, StoreError
@@ -57,7 +56,10 @@ class Node(Role):
         """Hear of a process's end."""
         self.workers.remove(worker)
         if not self.over:
-            lost = Lost("its process was killed", worker.progress, left=bool(worker.left))
+            lost = Lost(
+                "its process was killed", worker.progress, left=bool(worker.left),
+                rolled_back=worker.rolled_back, seen=worker.seen, moved=self.stopping,
+            )  # fmt: skip
             self._ends.append((worker, lost))
             self.wake()
 
@@ -131,7 +133,8 @@ class Node(Role):
         return (yield from self.port.steps(attempt))
 
     def _settle(self, worker: Worker, lost: Lost) -> Steps[None]:
-        yield from self._books(lambda books: books.ended(worker, lost))
+        present = [other.assignment for other in self.workers]
+        yield from self._books(lambda books: books.ended(worker, lost, present))
 
     def _tick(self, *, first: bool = False) -> Steps[bool]:
         """Tick; False when this node has lost its place."""
@@ -140,7 +143,8 @@ class Node(Role):
         except _TROUBLE as error:
             self.world.say(self.name, str(error))
             self._reconcile.hasten()
-            return self.world.clock.now - self._renewed < PATIENCE_SECONDS
+            self._steady = self.world.clock.now
+            return self._steady - self._renewed < self.port.patience
 
     def _try_to_tick(self, first: bool) -> Steps[bool]:
         store, steps, now = self.port.store, self.port.steps, self.world.clock.monotonic

@@ -237,8 +237,8 @@ class Schedule:
     def _travel(self) -> None:
         """Remember what the store has, and some time later, give it that again.
 
-        Not while a worker has calls that it has not answered, or has set some aside: it would not
-        notice that the store does not know them any more, or still does.
+        In such a schedule no call is set aside: a worker would not notice that the store lists one
+        again that it has settled.
         """
         world, history = self.world, self.history
         if world.draw.random() > 0.1 or not all(actor.is_created for actor in self.actors):
@@ -248,8 +248,6 @@ class Schedule:
             self._past = world.remember(), history.remember()
             if workers and world.draw.random() < 0.5:  # the store will name one that has ended
                 world.draw.choice(workers).crash()
-            return
-        if any(not worker.is_idle for worker in workers):
             return
         world.say("fault", "the store is rolled back")
         history.counts["rolled back"] += 1

@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, assert_type
 
 import celery_actors as ca
 from celery_actors import ActorClass, ActorHandle, ObjectRef, ObjectRefGenerator, remote
+from celery_actors.reminders import Reminder
 
 T = TypeVar("T")
 
@@ -79,6 +80,16 @@ def a_call_of_a_generator_gives_references_one_by_one(counter: ActorHandle[Count
     assert_type(counter.call(Counter.count, 3), ObjectRefGenerator[int])
     assert_type(counter.call(Counter.count_slowly, 3), ObjectRefGenerator[str])
     counter.call(Counter.count, "3")  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def reminders_are_set_and_read(counter: ActorHandle[Counter]) -> None:
+    counter.remind("tick", method="add", every=60, args=[2], kwargs={"twice": True})
+    counter.remind("once", method="add", after=1.5)
+    assert_type(counter.forget("tick"), bool)
+    assert_type(counter.reminders(), dict[str, Reminder])
+    assert_type(counter.reminders()["tick"].every, float | None)
+    counter.remind("tick", "add")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    counter.remind("tick", method="add", every="60")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 def a_wrong_call_is_refused(counter: ActorHandle[Counter], word: ObjectRef[str]) -> None:

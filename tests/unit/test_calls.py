@@ -111,22 +111,6 @@ def test_a_call_to_a_dead_actor_fails_with_its_cause(
         runtime.get([ref], 10)
 
 
-def test_calls_after_the_store_lost_writes_fail_and_do_not_run_out_of_order(
-    runtime: Runtime, target: Target, actor: StoredActor, store: Store
-) -> None:
-    for _ in range(3):
-        send(runtime, target)
-    runtime.calls.settle()
-    store.run("HSET", actor.keys.callers, runtime.session, 1)
-    store.run("DEL", actor.keys.queue)
-
-    ref = send(runtime, target)
-
-    with pytest.raises(RayError, match=r"knows them up to number 1, this process sent 4 next"):
-        runtime.get([ref], 10)
-    assert actor.waiting == []
-
-
 def test_calls_that_the_store_refuses_fail_with_its_words(
     runtime: Runtime, target: Target, actor: StoredActor, store: Store
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,14 @@ LOCAL = Address.parse("redis://localhost:6379/0")
     ("text", "url", "celery_url"),
     [
         ("redis://h:1/2", "redis://h:1/2", "redis://h:1/2"),
-        ("rediss://h", "rediss://h", "rediss://h"),
+        ("rediss://h", "rediss://h?ssl_cert_reqs=required", "rediss://h?ssl_cert_reqs=required"),
+        ("rediss://h/1?ssl_ca_certs=/c.pem", "rediss://h/1?ssl_ca_certs=/c.pem&ssl_cert_reqs=required",
+         "rediss://h/1?ssl_ca_certs=/c.pem&ssl_cert_reqs=required"),
+        ("rediss://h?ssl_cert_reqs=CERT_NONE", "rediss://h?ssl_cert_reqs=none",
+         "rediss://h?ssl_cert_reqs=none"),
         ("valkey://h:1", "redis://h:1", "redis://h:1"),
-        ("valkeys://h:1", "rediss://h:1", "rediss://h:1"),
+        ("valkeys://h:1", "rediss://h:1?ssl_cert_reqs=required",
+         "rediss://h:1?ssl_cert_reqs=required"),
         ("redis://", "redis://localhost:6379", "redis://localhost:6379"),
         ("redis://:pw@", "redis://:pw@localhost:6379", "redis://:pw@localhost:6379"),
         ("redis://:7000/1", "redis://localhost:7000/1", "redis://localhost:7000/1"),
@@ -45,6 +51,82 @@ def test_an_address_is_written_for_redis_and_for_celery(
     assert address.url == url
     assert address.celery_url == celery_url
     assert Address.parse(address.celery_url) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sentinel://:pw@one:1,two/prime/3",
+        "sentinel://:pw@one:1;sentinel://:pw@two:26379/3?master_name=prime",
+        "sentinel://:pw@one:1/3;sentinel://:pw@two/3?master_name=prime",
+        "sentinel://:pw@one:1/prime/3;sentinel://two/prime/3",
+    ],
+)
+def test_sentinels_are_read_in_our_form_and_in_celerys(text: str) -> None:
+    address = Address.parse(text)
+
+    assert address.url == "sentinel://:pw@one:1,two:26379/prime/3"
+    assert address.celery_url == "sentinel://:pw@one:1/3;sentinel://:pw@two:26379/3"
+    assert (address.hosts, address.service) == ([("one", 1), ("two", 26379)], "prime")
+    assert address.server_url == "redis://:pw@primary/3"
+    assert Address.parse(address.shared_form) == address
+    assert not address.is_private
+
+
+def test_a_single_sentinel_and_the_first_database_may_be_left_short() -> None:
+    address = Address.parse("sentinel://[::1]/my%20prime")
+    assert address.url == "sentinel://[::1]:26379/my%20prime/0"
+    assert (address.hosts, address.service) == ([("::1", 26379)], "my prime")
+    assert address.celery_url == "sentinel://[::1]:26379/0"
+
+
+def test_sentinels_with_tls_and_a_password_of_their_own() -> None:
+    address = Address.parse("sentinels://me:pw@one/prime?ssl_ca_certs=/c.pem&sentinel_password=sp")
+
+    assert address.sentinel_credentials == {"password": "sp"}
+    assert address.server_url == (
+        "rediss://me:pw@primary/0?ssl_ca_certs=%2Fc.pem&ssl_cert_reqs=required"
+    )
+    assert address.tls_options == {"ssl_ca_certs": "/c.pem", "ssl_cert_reqs": "required"}
+    assert "pw" not in address.public
+    assert "sp" not in address.public.replace("sentinels", "")
+
+
+def test_tls_options_have_the_types_that_redis_wants() -> None:
+    address = Address.parse("rediss://h?ssl_check_hostname=False&ssl_min_version=771")
+
+    assert address.tls_options == {
+        "ssl_check_hostname": False, "ssl_min_version": 771, "ssl_cert_reqs": "required",
+    }  # fmt: skip
+    assert Address.parse("redis://h").tls_options == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["sentinel://one:26379", "sentinel://one/0", "sentinel://one;sentinel://two/0"]
+)
+def test_sentinels_without_the_name_of_a_primary_are_refused_with_the_form(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="which primary: write sentinel://"):
+        Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["sentinel://u:secret@one:port/x", "sentinel:///x", "sentinel://one/x;redis://u:secret@two"],
+)
+def test_sentinels_that_cannot_be_read_are_refused_without_their_password(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^sentinel://… is not one of") as caught:
+        Address.parse(text)
+    assert "secret" not in str(caught.value)
+
+
+def test_of_a_celery_app_the_way_to_speak_tls_counts() -> None:
+    given = {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_keyfile": None}
+    found = Address.of_celery("redis://h/1", {}, given)
+    assert found == Address.parse("rediss://h/1?ssl_cert_reqs=none")
+    assert Address.of_celery("redis://h/1", {}, True) == Address.parse("rediss://h/1")
+    assert Address.of_celery("redis://h/1", {"visibility_timeout": 9}, False) == (
+        Address.parse("redis://h/1")
+    )
 
 
 def test_redis_and_celery_reach_the_same_database(store: Store) -> None:

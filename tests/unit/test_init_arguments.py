@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
 
+from celery_actors.address import Address
 from celery_actors.init_arguments import (
     job_settings,
     refuse_unknown,
@@ -44,13 +47,28 @@ def test_the_address_comes_from_the_argument_then_from_our_variable_then_from_ra
         monkeypatch.delenv(name, raising=False)
         if value is not None:
             monkeypatch.setenv(name, value)
-    assert wanted_address(given, None) == wanted
+    named = wanted not in (None, "auto")
+    assert wanted_address(given, None) == (Address.parse(wanted or "") if named else wanted)
 
 
 def test_a_celery_app_gives_its_brokers_address() -> None:
-    app = SimpleNamespace(conf=SimpleNamespace(broker_url="redis://broker"))
-    assert wanted_address(None, app) == "redis://broker"
-    assert wanted_address("redis://other", app) == "redis://other"
+    app = Celery(broker="redis://broker", set_as_current=False)
+    assert wanted_address(None, app) == Address.parse("redis://broker")
+    assert wanted_address("redis://other", app) == Address.parse("redis://other")
+
+
+def test_a_celery_app_gives_its_sentinels_and_how_to_speak_tls() -> None:
+    app = Celery(
+        broker="sentinel://:pw@one:26379/2;sentinel://:pw@two:26379/2", set_as_current=False
+    )
+    app.conf.broker_transport_options = {
+        "master_name": "prime", "sentinel_kwargs": {"password": "other"},
+    }  # fmt: skip
+    app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_ca_certs": "/ca.pem"}
+
+    assert wanted_address(None, app) == Address.parse(
+        "sentinels://:pw@one,two/prime/2?sentinel_password=other&ssl_ca_certs=/ca.pem"
+    )
 
 
 def test_what_ray_knows_is_taken_and_what_nobody_knows_is_refused() -> None:

@@ -3,6 +3,7 @@
 -- KEYS 1 meta (HASH) of who runs the call, or '' where nobody does
 -- ARGV 1 epoch  2 owner  3 result lifetime  4.. results (see post_results)
 -- Returns the number stored, or -10 fenced: someone else owns the mailbox.
+--@include when_full
 --@include post_results
 if KEYS[1] ~= '' then
   local meta = redis.call('HMGET', KEYS[1], 'ep', 'own')

@@ -3,6 +3,7 @@
 -- ARGV 1 state, '' where it was loaded from there   2 position: the calls that it has seen
 --      3 epoch  4 owner  5.. pairs as in mark
 -- Returns 0 or -10 fenced. A repeat that arrives after a call leaves the state as that has made it.
+--@include when_full
 --@function mark
 if mark(KEYS, {unpack(ARGV, 3)}) ~= 0 then return -10 end
 if ARGV[1] ~= '' and redis.call('HGET', KEYS[1], 'ap') == ARGV[2] then

@@ -1,6 +1,8 @@
 -- Free the name and the keys of a dead actor whose queue is empty.
 -- KEYS 1 queue  2 meta  3 callers  4 parked  5 spec  6 names  7 actors  8 job (SET)  9 tokens (SET)
---      10 what ends with its creator (SET)  11.. state, journal and steps of a durable one
+--      10 what ends with its creator (SET)  11 passive actors (SET)  12 reminders (HASH)
+--      13 due times of reminders (ZSET "<queue>|<actor id>|<name>")
+--      14.. state, journal and outside steps of a durable one
 -- ARGV 1 actor id  2 seconds to remember that it died
 -- Returns 1 buried now or before, or not dead at all; 0 not yet (calls remain).
 -- Of an actor that crashed the name stays taken while somebody holds a handle (Ray's rule): then
@@ -13,10 +15,15 @@ local named = meta[2] and meta[2] ~= '' and redis.call('HGET', KEYS[6], meta[2])
 local keeps = named and not meta[3] and redis.call('EXISTS', KEYS[9]) == 1
 if named and not keeps then redis.call('HDEL', KEYS[6], meta[2]) end
 redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
-redis.call('UNLINK', unpack(KEYS, 11))
+redis.call('UNLINK', unpack(KEYS, 14))
+for _, name in ipairs(redis.call('HKEYS', KEYS[12])) do
+  redis.call('ZREM', KEYS[13], table.concat({KEYS[1], ARGV[1], name}, '|'))
+end
+redis.call('DEL', KEYS[12])
 redis.call('HDEL', KEYS[7], ARGV[1])
 redis.call('SREM', KEYS[8], ARGV[1])
 redis.call('SREM', KEYS[10], ARGV[1])
+redis.call('SREM', KEYS[11], ARGV[1])
 -- From here on nobody may settle calls in its name: a successor may share its queue.
 redis.call('HSET', KEYS[2], 'st', 'buried', 'own', '')
 if keeps then

@@ -4,6 +4,7 @@
 -- Returns its message: it never runs; or '' not waiting here: a worker has it, or it is over.
 -- The oldest calls of an actor's queue, up to 'go' and always the first, may have been peeked at. Those
 -- of an actor that has ended stay where they are: somebody answers them, by their number.
+--@include when_full
 --@include post_results
 local wanted = '"id":"' .. ARGV[1] .. '"'
 local list = redis.call('LRANGE', KEYS[1], 0, -1)

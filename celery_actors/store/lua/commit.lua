@@ -13,14 +13,13 @@
 local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'ap')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return {-10} end
 local ap, pos, settled = tonumber(meta[3] or '0'), tonumber(ARGV[3]), tonumber(ARGV[4])
-if ap == pos then
-  if settled > 0 then
-    redis.call('LTRIM', KEYS[1], 0, -settled - 1)
-    redis.call('HSET', KEYS[2], 'ap', pos + settled)
-    post_results(7, settled, ARGV[6])
-  end
-elseif ap ~= pos + settled then
-  return {-11, ap}
+if ap ~= pos and ap ~= pos + settled then return {-11, ap} end
+if ap == pos and settled > 0 then
+  redis.call('LTRIM', KEYS[1], 0, -settled - 1)  -- frees: what follows passes where the store is full
+  redis.call('HSET', KEYS[2], 'ap', pos + settled)
+  post_results(7, settled, ARGV[6])
+else
+--@include when_full
 end
 local after, dropped = 7 + 3 * settled, nil
 if ARGV[after] then

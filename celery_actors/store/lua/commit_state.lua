@@ -6,6 +6,7 @@
 --      keys, number of words, words; then the words of the inner step
 -- Returns what the inner step returns, with a fifth member: the replies of the steps
 -- Idempotent: a repeat changes no state; calls that a step sends are accepted once.
+--@include when_full
 local inner, after = {}, 4 + tonumber(ARGV[3])
 for i = after, #ARGV do inner[#inner + 1] = ARGV[i] end
 local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'ap')

@@ -2,6 +2,7 @@
 -- KEYS 1 taken calls (LIST, oldest at the right)  2 the worker's meta  3 shared queue  4 needs (HASH)
 -- ARGV 1 epoch  2 owner  3 calls to keep (the oldest)  4 need to ring for or ''  5 bell
 -- Returns the number given back, or -10 fenced. Idempotent: a second run finds nothing.
+--@include when_full
 local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'needs')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return -10 end
 local extra = redis.call('LLEN', KEYS[1]) - tonumber(ARGV[3])

@@ -6,6 +6,7 @@
 --      7.. indexes of the bundles
 -- Returns 1 where the answer counts; 0: the attempt is over, so nothing may be held for it.
 -- May run twice. The last answer makes the group: all bundles are held, so all are its own at once.
+--@include when_full
 --@include group_mark
 local group = redis.call('HMGET', KEYS[1], 'st', 'attempt')
 if group[1] ~= 'reserving' or group[2] ~= ARGV[1] or redis.call('EXISTS', KEYS[4]) == 0 then

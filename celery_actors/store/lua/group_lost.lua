@@ -3,6 +3,7 @@
 -- KEYS 1 the group (HASH)  2 groups that wait (LIST)  3 bell
 -- ARGV 1 node run  2 id  3 number of bundles
 -- Returns the number of bundles lost. Idempotent: a second run finds none.
+--@include when_full
 --@include group_mark
 local group = redis.call('HMGET', KEYS[1], 'st', 'plan')
 local lost, over = 0, false

@@ -4,6 +4,7 @@
 -- ARGV 1 attempt that the plan was made after  2 plan: node ids as a JSON list  3 milliseconds for
 --      the nodes to answer  4 prefix of group keys
 -- Returns 1 where the attempt began. A second run is refused: the attempt has been made.
+--@include when_full
 --@include group_mark
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

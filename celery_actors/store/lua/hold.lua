@@ -4,6 +4,7 @@
 -- Returns the number added. Idempotent: a tie that is there is added again without effect.
 -- Of a session that is over counts only what its calls refer to, and its results that somebody
 -- else holds; their values stay for a time.
+--@include when_full
 local prefix = ARGV[1]
 local added = 0
 for i = 4, #ARGV do

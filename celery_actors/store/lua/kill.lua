@@ -2,6 +2,7 @@
 -- KEYS 1 meta (HASH)  2 names (HASH)  3 dying: ended and not settled (HASH actor id -> queue)
 -- ARGV 1 actor id  2 cause  3 key prefix of nodes  4 seconds to remember one that had died before
 -- Returns 1 killed now, 0 already dead or unknown. Its name is free from now on.
+--@include when_full
 local meta = redis.call('HMGET', KEYS[1], 'st', 'ep', 'own', 'keeps', 'name', 'queue')
 if meta[4] then
   if redis.call('HGET', KEYS[2], meta[5]) == ARGV[1] then redis.call('HDEL', KEYS[2], meta[5]) end

@@ -6,6 +6,7 @@
 -- Returns {ties left, records of freed values that may have buffers beside them}.
 -- What its waiting calls refer to outlives it for a time: they may still run. Its results go, with
 -- what they contain, but for those that somebody else holds.
+--@include when_full
 local prefix, results, remember = ARGV[1], ARGV[2], ARGV[3]
 --@include let_go
 local session = ARGV[4]

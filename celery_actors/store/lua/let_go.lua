@@ -6,6 +6,7 @@
 -- An actor that nobody holds gets its last message; one that is dead frees its name. A value that
 -- nobody holds is removed with the ties of what it contains; its record goes to `freed`, where it
 -- has buffers beside it.
+--@include rouse
 local freed = {}
 local function end_actor(base, queue, actor)
   local meta = redis.call('HMGET', base .. ':m', 'st', 'bye', 'keeps', 'name')
@@ -18,6 +19,7 @@ local function end_actor(base, queue, actor)
   elseif meta[2] and meta[1] ~= 'dead' and meta[1] ~= 'buried' then
     redis.call('HDEL', base .. ':m', 'bye')
     redis.call('LPUSH', queue, meta[2])
+    if meta[1] == 'passive' then rouse(base .. ':m') end
   end
 end
 local function let_go(first)

@@ -4,6 +4,7 @@
 -- ARGV 1 label of the need that is left  2 label of the other  3 the other as JSON
 --      4 key prefix of actors  5 calls to move at most
 -- Returns the number moved. Idempotent: a second run finds nothing.
+--@include when_full
 if KEYS[1] == KEYS[3] then return 0 end
 local moved = 0
 while true do

@@ -3,7 +3,8 @@
 -- KEYS 1 mailbox  2 meta  3 out of line  4 what the node run owns (SET)  5 creation queue  6 bell
 --      7 begun (SET)  8 needs (HASH)  9 dying: ended and not settled (HASH actor id -> queue)
 -- ARGV 1 epoch  2 owner  3 position  4 calls to take from the mailbox (the oldest)
---      5 '1' a restart is allowed, 'frozen' it stands still from now on  6 cause
+--      5 '1' it restarts, 'move' it restarts and no restart is used up, 'frozen' it stands still from
+--      now on, '' it is dead  6 cause
 --      7 '1' __init__ raised  8 creation message  9 need label  10 actor id  11 result lifetime
 --      12 number of results  13 number of messages to put back  14 number of positions out of line
 --      15 'go' and  16 'st' of meta  17 begun, sorted as text, with blanks between, or '*' where any
@@ -12,6 +13,7 @@
 --      position out of line and its message for the next run, or '' to drop it
 -- Returns 'restarting', 'frozen', 'dead', or -10 fenced / -11 moved on: the process still lived, words
 -- of it were still on their way or a call was cancelled, so all that is to be looked at again.
+--@include when_full
 --@include post_results
 local meta = redis.call('HMGET', KEYS[2], 'ep', 'own', 'ap', 'restarts', 'needs', 'go', 'st')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return -10 end
@@ -42,7 +44,8 @@ redis.call('DEL', KEYS[7])
 post_results(20, results, ARGV[11])
 redis.call('SREM', KEYS[4], ARGV[10])
 local ap = string.format('%.0f', pos + taken - back)
-if ARGV[5] == '1' then
+if ARGV[5] == '1' or ARGV[5] == 'move' then
+  if ARGV[5] == 'move' then redis.call('HINCRBY', KEYS[2], 'moves', 1) end
   redis.call('HSET', KEYS[2], 'st', 'restarting', 'own', '', 'ap', ap,
     'restarts', tonumber(meta[4]) + 1, 'cause', ARGV[6])
   redis.call('LPUSH', KEYS[5], ARGV[8])

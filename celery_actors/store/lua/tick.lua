@@ -6,6 +6,7 @@
 -- Returns {alive, actors to kill, dead node runs, expired sessions, the dying as a flat list};
 -- alive 0: another node takes over this run's actors, or has (its entry in nodes is gone), so it must
 -- end its processes.
+--@include when_full
 local known = ARGV[4] == '1' or redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1
 if not known or redis.call('EXISTS', KEYS[6]) == 1 then return {0, {}, {}, {}, {}} end
 redis.call('SET', KEYS[1], '1', 'PX', ARGV[2])

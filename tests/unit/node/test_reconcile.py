@@ -334,3 +334,34 @@ def test_a_living_store_settles_at_once(
 
     assert outcomes(store) == {"1": "ActorUnavailableError"}
     assert store.run("EXISTS", routing.kill_key(NODE), routing.owned_key(NODE)) == 0
+
+
+def test_the_end_of_a_passive_actors_process_is_no_crash(
+    store: Store, reconcile: Reconciler, ended: list[WorkerProcess]
+) -> None:
+    actor = serving(store)
+    former = process_of(actor)
+    assert actor.passivate()
+    before = actor.meta
+
+    reconcile.ended(worker_of(former, ended), Lost("it exited with status 0", 0))
+
+    assert actor.meta == before
+    assert owned(store) == []
+
+
+def test_one_that_came_back_to_this_node_before_its_end_was_seen_stays_in_its_hands(
+    store: Store, reconcile: Reconciler, ended: list[WorkerProcess]
+) -> None:
+    actor = serving(store)
+    former = process_of(actor)
+    assert actor.passivate()
+    actor.submit(1, call(1))
+    actor.claim(nonce="n2")
+    before = actor.meta
+
+    reconcile.ended(worker_of(former, ended), KILLED, [process_of(actor, "s-3")])
+
+    assert actor.meta == before
+    assert owned(store) == [actor.actor_id]
+    assert numbers(actor.waiting) == ["1"]

@@ -164,6 +164,60 @@ def test_a_call_without_a_limit_of_its_own_has_the_actors(store: Store) -> None:
     assert numbers(actor.waiting) == ["1"]
 
 
+def test_of_what_a_store_that_lost_writes_has_in_line_only_what_had_begun_is_hit(
+    store: Store,
+) -> None:
+    """Others may have come into the places of calls that the store has forgotten."""
+    actor = living(store, call(1), call(2), call(3, retries=1), call(4), call(5))
+
+    lose(actor, progress=9, rolled_back=True, seen={"call-2", "call-3", "call-7"})
+
+    assert outcomes(store) == {"2": "StoreRolledBackError"}
+    assert "killed. This call had begun and may or may not have taken effect" in text_of(store, 2)
+    assert numbers(actor.waiting) == ["1", "3", "4", "5"]
+    assert actor.meta["ap"] == "1"
+
+
+def test_calls_of_an_overlapping_actor_that_the_store_has_put_back_in_line_are_hit_too(
+    store: Store,
+) -> None:
+    actor = living(store, call(1), call(2), concurrent=1)
+    lose(actor, progress=0, rolled_back=True, seen={"call-1"})
+    assert outcomes(store) == {"1": "StoreRolledBackError"}
+    assert numbers(actor.waiting) == ["2"]
+
+
+def test_where_a_store_has_lost_writes_and_nothing_here_had_begun_nothing_is_hit(
+    store: Store,
+) -> None:
+    actor = living(store, call(1), call(2))
+    lose(actor, progress=9, rolled_back=True, seen=set())
+    assert outcomes(store) == {}
+    assert numbers(actor.waiting) == ["1", "2"]
+
+
+def test_a_move_from_a_node_that_ends_uses_up_no_restart(store: Store) -> None:
+    actor = living(store, call(1), max_restarts=1)
+
+    for moves in (1, 2):
+        lose(actor, progress=0, moved=True)
+        assert (actor.meta["st"], actor.meta["moves"]) == ("restarting", str(moves))
+        assert actor.claim(nonce=f"move-{moves}") is not None
+    lose(actor, progress=0)
+    assert actor.meta["st"] == "restarting"
+    assert actor.claim(nonce="crash") is not None
+    lose(actor, progress=0)
+
+    assert actor.meta["st"] == "buried"
+    assert outcomes(store) == {"1": "ActorDiedError"}
+
+
+def test_an_actor_that_cannot_restart_does_not_move(store: Store) -> None:
+    actor = living(store, call(1), max_restarts=0)
+    lose(actor, progress=0, moved=True)
+    assert actor.meta["st"] == "buried"
+
+
 def test_an_actor_without_restarts_answers_every_call(store: Store) -> None:
     actor = living(store, call(1, retries=-1), call(2), max_restarts=0)
 
@@ -496,6 +550,15 @@ def test_the_process_of_a_living_actor_can_be_ended_and_of_no_other(store: Store
     directory.end_process(store, "no-such-actor", "no-such-queue")
 
     assert store.texts("SMEMBERS", routing.kill_key(NODE)) == [actor.actor_id]
+
+
+def test_a_node_that_is_taken_over_meanwhile_keeps_no_word_to_end_a_process(store: Store) -> None:
+    actor = living(store)
+
+    with closing(Behind(store, "end_process", lambda: lose_node(store))) as asking:
+        directory.end_process(asking, actor.actor_id, actor.keys.queue)
+
+    assert store.run("EXISTS", routing.kill_key(NODE)) == 0
 
 
 def test_names_are_those_of_living_actors(store: Store) -> None:

@@ -87,16 +87,20 @@ class StoredActor:
             self.epoch, self.owner = claim.epoch, f"{incarnation}|{nonce}"
         return claim
 
-    def start(self) -> StoredActor:
+    def start(self, nonce: str = "n1") -> StoredActor:
         """Create the actor and let a node claim it."""
         self.create()
         start_node(self.store)
-        assert self.claim() is not None
+        assert self.claim(nonce=nonce) is not None
         return self
 
-    def submit(self, first: int, *messages: str, caller: str = "caller-1") -> list[Any]:
+    def submit(
+        self, first: int, *messages: str, caller: str = "caller-1", after: int | None = None
+    ) -> list[Any]:
         names = [self.keys.queue, self.keys.meta, self.keys.callers]
-        reply: list[Any] = self.store.scripts._eval("submit", names, caller, first, *messages)
+        after = first - 1 if after is None else after
+        words: list[str | int] = [caller, first, after, *messages]
+        reply: list[Any] = self.store.scripts._eval("submit", names, *words)
         return reply
 
     def commit(self, position: int, settled: Sequence[Answer], want: int = 0) -> list[Any]:
@@ -143,6 +147,11 @@ class StoredActor:
         given.setdefault("seen", Seen(self.meta["go"], self.meta["st"], None, *ends))
         return self.store.scripts.release(names, **given)
 
+    def passivate(self, incarnation: str = NODE) -> bool:
+        """Let the owner say that it has been idle for long."""
+        record = directory.ActorRecord(self.actor_id, self.meta)
+        return directory.passivate(self.store, record, incarnation, self.epoch, self.owner)
+
     def kill(self, cause: str = "ray.kill") -> bool:
         words = (self.actor_id, cause, NODE_PREFIX, 100)
         return self.store.scripts.kill([self.keys.meta, routing.NAMES, routing.DYING], *words)
@@ -151,7 +160,8 @@ class StoredActor:
         keys = self.keys
         names = [keys.queue, keys.meta, keys.callers, keys.parked, keys.spec, routing.NAMES,
                  routing.ACTORS, routing.job_key("job-1"), keys.tokens,
-                 routing.job_key(""), keys.state, keys.journal, keys.steps]  # fmt: skip
+                 routing.job_key(""), routing.PASSIVE, keys.reminders, routing.REMINDERS,
+                 keys.state, keys.journal, keys.steps]  # fmt: skip
         return self.store.scripts.bury(names, self.actor_id, 100)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -71,6 +72,18 @@ def test_a_connection_that_the_server_closed_is_an_error_to_reader_and_writer(
 
     with pytest.raises(StoreUnreachableError, match="does not answer"):
         write_on()
+
+
+def test_a_connection_that_this_process_broke_gives_no_reply_any_more(wire: Wire) -> None:
+    wire.send(pack(("ECHO", 1)) + pack(("ECHO", 2)))
+    assert wire.read() == b"1"
+    wire.send(pack(("ECHO", 3)))
+    assert select.select([wire], [], [], 10)[0]
+
+    wire.abort()
+
+    with pytest.raises(StoreUnreachableError):
+        wire.receive(0)
 
 
 def test_a_broken_connection_ends_a_read_and_can_be_broken_twice(wire: Wire) -> None:

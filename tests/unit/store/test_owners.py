@@ -8,6 +8,7 @@ import pytest
 
 from celery_actors import routing
 from celery_actors.store import Store
+from celery_actors.store.scripts import Seen
 from tests.unit.store.records import (
     NODE,
     StoredActor,
@@ -181,6 +182,19 @@ def test_a_lost_process_that_had_gone_on_is_looked_at_again(
     assert actor.release(0, answers(1)) == -11
     assert actor.meta["st"] == "starting"
     assert actor.waiting == ["b", "c"]
+
+
+def test_a_lost_process_that_has_begun_a_call_since_is_looked_at_again(
+    actor: StoredActor, store: Store
+) -> None:
+    before = Seen(actor.meta["go"], actor.meta["st"], ())
+    actor.commit(0, [], want=2)
+    assert actor.release(0, [], seen=before) == -11
+    assert actor.meta["st"] == "starting"
+
+    store.run("SADD", actor.keys.begun, "7")
+    assert actor.release(0, [], seen=Seen(actor.meta["go"], actor.meta["st"], ())) == -11
+    assert actor.meta["st"] == "starting"
 
 
 def test_a_fenced_process_cannot_commit_after_its_loss(actor: StoredActor, store: Store) -> None:

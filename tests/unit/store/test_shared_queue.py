@@ -19,9 +19,12 @@ NEED = HALF.encode()
 QUEUE = routing.shared_queue(HALF.label)
 
 
-def submit(store: Store, first: int, *calls: str, need: str = "", caller: str = "c1") -> Any:
+def submit(
+    store: Store, first: int, *calls: str, need: str = "", caller: str = "c1", after: int = -1
+) -> Any:
     names = [QUEUE, routing.CALLERS + caller, routing.BELL, routing.NEEDS]
-    return store.scripts._eval("submit_shared", names, first, TTL, need, NEED, *calls)
+    after = first - 1 if after < 0 else after
+    return store.scripts._eval("submit_shared", names, first, after, TTL, need, NEED, *calls)
 
 
 def waiting(store: Store) -> list[str]:
@@ -64,11 +67,15 @@ class StoredWorker:
         names = (self.keys.queue, self.keys.meta, QUEUE, routing.NEEDS)
         return self.store.scripts.give_back(names, self.epoch, self.owner, keep, need, routing.BELL)
 
-    def recover(self, seen: int, answered: Sequence[Answer], returned: Sequence[bytes]) -> int:
+    def recover(
+        self, seen: int, answered: Sequence[Answer], returned: Sequence[bytes], **changed: str
+    ) -> int:
+        meta = self.store.hash(self.keys.meta)
+        was = {"position": meta.get("ap", ""), "go": meta.get("go", ""), **changed}
         names = [self.keys.queue, self.keys.meta, QUEUE, routing.owned_key(NODE), routing.NEEDS]
         return self.store.scripts.recover(
             names, epoch=self.epoch, owner=self.owner, seen=seen, worker_id=self.worker_id,
-            need="", bell=routing.BELL, ttl=TTL, answers=answered, returned=returned,
+            need="", bell=routing.BELL, ttl=TTL, answers=answered, returned=returned, **was,
         )  # fmt: skip
 
 
@@ -194,6 +201,19 @@ def test_a_list_that_has_changed_is_looked_at_again(worker: StoredWorker, store:
     assert worker.taken == ["a", "b", "c"]
     assert waiting(store) == ["d", "e"]
     assert results(store) == {}
+
+
+@pytest.mark.parametrize(("want", "was"), [(1, {"position": "0", "go": "3"}), (2, {"go": "3"})])
+def test_a_worker_that_has_gone_on_is_looked_at_again(
+    worker: StoredWorker, store: Store, want: int, was: dict[str, str]
+) -> None:
+    worker.commit(0, answers(1), want=want + 2)
+    seen = len(worker.taken)
+
+    assert worker.recover(seen, [], [b"c", b"b", b"a"], **was) == -11
+
+    assert len(worker.taken) == seen
+    assert results(store) == {"call-1": 1}
 
 
 def test_a_recovered_worker_cannot_commit_any_more(worker: StoredWorker, store: Store) -> None:

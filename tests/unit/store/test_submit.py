@@ -52,6 +52,17 @@ def test_a_first_call_that_is_not_number_one_is_a_gap(actor: StoredActor) -> Non
     assert actor.submit(2, "b") == [-3, 0]
 
 
+def test_calls_follow_an_earlier_accepted_one_where_those_between_have_failed(
+    actor: StoredActor,
+) -> None:
+    actor.submit(1, "a")
+    assert actor.submit(5, "e", "f", after=1) == [0, 3]
+    assert actor.submit(5, "e", "f", after=1) == [0, 3]
+    assert actor.submit(7, "g") == [0, 4]
+    assert actor.submit(9, "i", after=8) == [-3, 7]
+    assert actor.waiting == ["a", "e", "f", "g"]
+
+
 def test_an_unknown_actor_is_reported(store: Store) -> None:
     actor = StoredActor(store)
     assert actor.submit(1, "a") == [-1]

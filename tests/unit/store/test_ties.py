@@ -385,3 +385,17 @@ def test_a_call_leaves_its_ties_even_where_its_body_cannot_be_read(store: Store)
               "body": "__type__", "content-type": "application/json"}  # fmt: skip
     tokens.discard(store, [b"no message", json.dumps(broken).encode()])
     assert not stored(store, "v")
+
+
+def test_keys_stay_at_least_so_long_and_none_for_less(store: Store) -> None:
+    store.run("SET", "short", 1, "EX", 10)
+    store.run("SET", "long", 1, "EX", 1000)
+    store.run("SET", "for good", 1)
+
+    keys = ["short", "long", "for good", "missing"]
+    assert store.scripts._eval("extend", keys, 100) == 1
+
+    assert 10 < int(store.run("TTL", "short")) <= 100
+    assert int(store.run("TTL", "long")) > 100
+    assert int(store.run("TTL", "for good")) == -1
+    assert not store.run("EXISTS", "missing")
