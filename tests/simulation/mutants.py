@@ -148,18 +148,11 @@ MUTANTS = (
     ),
     # -- recovering ----------------------------------------------------------------------------
     Mutant(
-        "a release does not compare the position", "release", "tonumber(meta[3]) ~= pos or ", ""
-    ),
-    Mutant(
         "a release does not compare what was fetched", "release", "meta[6] ~= ARGV[15] or ", ""
     ),
     Mutant(
         "a release does not compare what has begun", "release", "if ARGV[17] ~= '*' then",
         "if false then",
-    ),
-    Mutant(
-        "a release answers what is answered", "release",
-        "if redis.call('HEXISTS', KEYS[3], ARGV[i]) == 0 then return -11 end", "",
     ),
     Mutant("the wake-up is lost", "release", "redis.call('LPUSH', KEYS[5], ARGV[8])", ""),
     Mutant(

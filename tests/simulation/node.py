@@ -196,7 +196,8 @@ class Node(Role):
         names = [routing.creation_queue(self._label), routing.owned_key(self.name),
                  routing.lease_key(self.name), routing.DEAD_LETTERS]  # fmt: skip
         claim = yield from self.port.steps(lambda: scripts.claim(names, owner, routing.PREFIX))
-        self.world.history.check_claim(owner, claim.actor_id if claim is not None else "")
+        if self.name not in self.world.suspects:  # else its lease may have ended meanwhile
+            self.world.history.check_claim(owner, claim.actor_id if claim is not None else "")
         if claim is not None:
             assignment = Assignment(
                 worker_id=f"a-{owner}", queue=claim.queue, epoch=claim.epoch, owner=owner,

@@ -96,7 +96,6 @@ class Schedule:
             for actor in self.actors:
                 count = draw.choice((0, 1, 3, 5))
                 parks = 0.0 if self._rolls_back else world.weather.parks
-                parks *= 1 + self.history.durable
                 waits = [
                     draw.randrange(80) * world.second if draw.random() < parks else 0.0
                     for _ in range(count)
