@@ -15,7 +15,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test coverage flake stress chaos check format bench gpu clean lock
+.PHONY: help env demo test coverage flake stress simulate chaos check format bench gpu clean lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -26,7 +26,7 @@ demo: env ## Run the main job: the classic actor programs on real input
 	@$(BIN)/python -m examples.demo
 
 test: env ## Run every test (ARGS="-k order" picks some)
-	$(BIN)/python -m pytest tests/unit tests/integration tests/acceptance $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/simulation tests/integration tests/acceptance $(ARGS)
 
 coverage: env ## Run every test and measure branches in every process: at least 95 %
 	export PYTHONPATH="$(CURDIR)" && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest tests/unit tests/integration tests/acceptance $(ARGS) && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
@@ -36,6 +36,9 @@ flake: env ## Run the semantics suite N=50 times in random order and count (JOBS
 
 stress: env ## Create and kill N=10000 holders of GPUs at random: is a device given out twice?
 	@$(BIN)/python -m tests.placement_stress $(N) $(ARGS)
+
+simulate: env ## Run N=2000 schedules of each mode with faults between any two steps; hunt the mutants
+	@$(BIN)/python -m tests.simulation $(N) $(ARGS)
 
 chaos: env ## Break everything for SECONDS=600 while callers call: is a promise broken? (ARGS="--seed 7")
 	@$(BIN)/python -m tests.chaos $(SECONDS) $(ARGS)

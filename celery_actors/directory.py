@@ -237,9 +237,8 @@ def end_process(store: Store, actor_id: str, queue: str) -> None:
     record = find(store, actor_id, queue)
     if record is not None and record.meta["st"] == "frozen":
         wake(store, record, "frozen")
-    elif record is not None and record.incarnation and record.state != "DEAD":
-        store.run("SADD", routing.kill_key(record.incarnation), actor_id)
-        store.run("PUBLISH", routing.node_channel(record.incarnation), "kill")
+    elif record is not None:
+        store.scripts.end_process(record.keys.meta, actor_id, f"{routing.PREFIX}:node:")
 
 
 def wake(store: Store, record: ActorRecord, state: str) -> bool:

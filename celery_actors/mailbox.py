@@ -99,9 +99,10 @@ class Mailbox:
         number = self._wire.call("CLIENT", "ID")
         self._me = ("ID", number, *self._wire.filter_words())
         # Whoever takes over from us cuts this connection, so that its peek gets no call any more.
-        # What was to be marked on the connection before may not have been.
+        # What was to be marked on the connection before may not have been, and a store that was
+        # rolled back may have forgotten that we serve.
         begun = ("go", self.position + len(self._held)) if self._held else ()
-        self._fenced_mark("cid", number, *begun)
+        self._fenced_mark("cid", number, "st", "alive", *begun)
         self._poll = select.poll()
         self._poll.register(self._wire.fileno(), select.POLLIN)
         self._poll.register(self._wake_fd, select.POLLIN)

@@ -321,6 +321,10 @@ class Scripts:
         """Declare an actor dead, free its name; True when it was alive."""
         return bool(self._eval("kill", keys, actor_id, cause, node_prefix, remember))
 
+    def end_process(self, meta: str, actor_id: str, node_prefix: str) -> bool:
+        """Have an actor's process killed by its node; False where it has none."""
+        return bool(self._eval("end_process", [meta], actor_id, node_prefix))
+
     def cancel(
         self, queue: str, meta: str, mark: str, call_id: str, seconds: int, ttl: int,
         answer: Answer,

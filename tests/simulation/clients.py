@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from celery_actors.node.recovery import end_session
 from celery_actors.records import error_record
 from celery_actors.serialization import Sealer
 from celery_actors.store import Answer, Scripts
+from celery_actors.streams import Stream
 
 from .history import Call, Violation
 from .network import Steps
@@ -67,9 +69,8 @@ class Client(Role):
         """End an actor, as ``kill`` does."""
         self.world.history.doomed.add(actor.actor_id)
         store, queue = self.port.store, actor.keys.queue
-        yield from self.patiently(
-            lambda: directory.end(store, actor.actor_id, queue, "it was killed", TTL)
-        )
+        words = (store, actor.actor_id, queue, "it was killed", TTL)
+        yield from self.patiently(directory.end, *words)
 
 
 class Driver(Client):
@@ -92,7 +93,7 @@ class Driver(Client):
         """Create, wait, end."""
         store = self.port.store
         for actor in self._actors:
-            taken = yield from self.patiently(lambda actor=actor: self._create(actor))
+            taken = yield from self.patiently(self._create, actor)
             if taken is not None:
                 raise Violation(f"the name of {actor.actor_id} is taken by {taken}")
             actor.is_created = True
@@ -107,11 +108,11 @@ class Driver(Client):
                 yield from self.end(actor)
         elif self.way == "drop":
             ties = [actor.tie for actor in self._actors]
-            yield from self.patiently(lambda: tokens.drop(store, ties))
-            while (yield from self.patiently(lambda: store.run("EXISTS", routing.ACTORS))):
+            yield from self.patiently(tokens.drop, store, ties)
+            while (yield from self.patiently(store.run, "EXISTS", routing.ACTORS)):
                 yield self.world.clock.now + 0.2
         self.world.history.doomed.update(actor.actor_id for actor in self._actors)
-        yield from self.patiently(lambda: end_session(store, DRIVER, TTL))
+        yield from self.patiently(end_session, store, DRIVER, TTL)
 
     def _create(self, actor: Actor) -> str | None:
         context = directory.spec_context(actor.actor_id)
@@ -145,6 +146,7 @@ class Caller(Client):
             del calls[:count]
             left = [(actor, calls) for actor, calls in left if calls]
         self._open: set[str] = set()
+        self._streams: defaultdict[str, Stream] = defaultdict(Stream)
         super().__init__(world, name)
 
     def body(self) -> Steps[None]:
@@ -154,10 +156,16 @@ class Caller(Client):
                 yield self.world.clock.now + 0.1
             keys = (actor.keys.queue, actor.keys.meta, actor.keys.callers)
             messages = [call.message for call in calls]
-            words = Scripts.words("submit", keys, self.name, calls[0].sequence, *messages)
-            reply = yield from self.patiently(lambda words=words: self.port.store.run(*words))
+            stream, first, last = self._streams[actor.actor_id], calls[0], calls[-1]
+            after = stream.send(last.sequence)
+            command = Scripts.words("submit", keys, self.name, first.sequence, after, *messages)
+            reply = yield from self.patiently(self.port.store.run, *command)
             if reply[0] == 0:
+                stream.accepted = last.sequence
                 self._open.update(call.call_id for call in calls)
+            else:  # the next ones go behind what the store knows
+                known = reply[1] if reply[0] == -3 else stream.accepted
+                stream.after = stream.accepted = min(known, stream.accepted)
             if self.world.draw.random() < self.world.weather.calm:
                 yield self.world.clock.now + self.world.draw.randrange(40) * self.world.second
         while self._waiting():
@@ -191,17 +199,12 @@ class Canceller(Client):
         )  # fmt: skip
         scripts, mark = self.port.store.scripts, routing.cancelled_key(call.call_id)
         for remember in (TTL, 0):
-            taken = yield from self.patiently(
-                lambda remember=remember: scripts.cancel(
-                    keys.queue, keys.meta, mark, call.call_id, remember, TTL, answer
-                )
-            )
+            words = (keys.queue, keys.meta, mark, call.call_id, remember, TTL, answer)
+            taken = yield from self.patiently(scripts.cancel, *words)
             if taken:
                 return
             word = msgspec.json.encode({"queues": [keys.queue], "cancel": call.call_id})
-            yield from self.patiently(
-                lambda word=word: self.port.store.run("PUBLISH", routing.BELL, word)
-            )
+            yield from self.patiently(self.port.store.run, "PUBLISH", routing.BELL, word)
 
 
 class Killer(Client):
@@ -220,9 +223,8 @@ class Killer(Client):
         if not self._restart:
             yield from self.end(actor)
         else:
-            yield from self.patiently(
-                lambda: directory.end_process(store, actor.actor_id, actor.keys.queue)
-            )
+            words = (store, actor.actor_id, actor.keys.queue)
+            yield from self.patiently(directory.end_process, *words)
 
 
 class Reader(Client):
@@ -238,7 +240,7 @@ class Reader(Client):
         for call in draw.sample(self._calls, min(2, len(self._calls))):
             yield self.world.clock.now + draw.choice((0.1, 1.0))
             key = routing.result_key(call.call_id)
-            raw: Any = yield from self.patiently(lambda key=key: self.port.store.get(key))
+            raw: Any = yield from self.patiently(self.port.store.get, key)
             told = history.now.results.get(call.call_id)
             if raw is not None and told is not None and json.loads(raw) != told:
                 raise Violation(f"{call.call_id} was told {told}, and stored is {raw!r}")

@@ -41,9 +41,10 @@ class Call:
 class Timeline:
     """What the store knows. Goes back with it where it is rolled back."""
 
-    accepted: dict[tuple[str, str], int] = field(default_factory=dict)  # (actor, caller) -> last
+    accepted: dict[tuple[str, str], set[int]] = field(default_factory=dict)  # (actor, caller)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)  # by actor; "": nobody
+    positions: dict[str, int] = field(default_factory=dict)  # by actor: calls out of its line
     states: dict[str, list[str]] = field(default_factory=dict)  # durable: what it has kept
     applied: dict[str, dict[int, str]] = field(default_factory=dict)  # durable: by actor, number
     withdrawn: set[str] = field(default_factory=set)  # cancelled before a worker had them
@@ -83,21 +84,23 @@ class History:
 
     def _submit(self, keys: list[str], words: Words, reply: list[Any]) -> None:
         stream = (_actor_of(keys[1]), words[0].decode())
-        first, count = int(words[1]), len(words) - 2
-        known = self.now.accepted.get(stream, 0)
+        first, after, last = int(words[1]), int(words[2]), int(words[1]) + len(words) - 4
+        accepted = self.now.accepted.setdefault(stream, set())
+        known = max(accepted, default=0)
         if reply[0] == 0:
-            if first > known + 1:
-                raise Violation(f"calls from {first} on were accepted, though {known} was the last")
+            if after > known:
+                raise Violation(f"calls behind {after} were accepted, though {known} was the last")
             self.counts["submitted again"] += known >= first
-            self.now.accepted[stream] = max(known, first + count - 1)
+            accepted.update(range(max(first, known + 1), last + 1))
+            self.lost = {each for each in self.lost if not self.is_accepted(self.calls[each])}
         self.counts["gap"] += reply[0] == -3
 
-    def _claim(self, keys: list[str], words: Words, reply: list[Any]) -> None:  # noqa: ARG002 - one shape for all
+    def _claim(self, keys: list[str], words: Words, reply: list[Any]) -> None:
         if not reply:
             return
         actor, epoch, owner = reply[0].decode(), int(reply[2]), words[0].decode()
         given = self.claims.setdefault(owner, [])
-        if actor in given:
+        if self.now.owners.get(actor) == owner:
             self.counts["claimed again"] += 1
             return
         given.append(actor)
@@ -106,6 +109,7 @@ class History:
         if epoch <= self.epochs.get(actor, 0) and not self.rolled_back:
             raise Violation(f"epoch {epoch} of {actor} came after {self.epochs[actor]}")
         self.epochs[actor] = epoch
+        self.now.positions[actor] = int(_fields(reply[4])[b"ap"])
         self.now.owners[actor] = owner
         self.counts["claims"] += 1
 
@@ -117,8 +121,8 @@ class History:
                 f"the store gave {held} to {owner}, which heard of {heard or 'nothing'}"
             )
 
-    def _fenced(self, keys: list[str], words: Words, code: int, what: str) -> None:
-        actor, owner = _actor_of(keys), words[1].decode()
+    def _fenced(self, meta: str, words: Words, code: int, what: str) -> None:
+        actor, owner = _actor_of(meta), words[1].decode()
         if code == -10:
             self.counts["fenced"] += 1
         elif code == -11:
@@ -129,13 +133,31 @@ class History:
 
     def _commit(self, keys: list[str], words: Words, reply: list[Any]) -> None:
         self._fenced(keys[1], words, reply[0], "a commit")
+        if reply[0] == 0:
+            self._move(_actor_of(keys[1]), int(words[2]), int(words[3]))
 
     def _take(self, keys: list[str], words: Words, reply: list[Any]) -> None:
         self._fenced(keys[1], words, reply[0], "a take")
+        actor, position, count = (
+            _actor_of(keys[1]),
+            int(words[2]),
+            len(reply[1]) if reply[0] == 0 else 0,
+        )
+        again = position + count <= self.now.positions.get(actor, 0)  # it tells once more what left
+        if reply[0] == 0 and words[3] != b"0" and not again:
+            self._move(actor, position, count)
+
+    def _move(self, actor: str, position: int, count: int) -> None:
+        """Take in that so many calls left the line; they may have left it before."""
+        known = self.now.positions.get(actor, 0)
+        if known not in {position, position + count}:
+            raise Violation(f"{count} calls left at {position} of {actor}, which is at {known}")
+        self.now.positions[actor] = position + count
 
     def _commit_state(self, keys: list[str], words: Words, reply: list[Any]) -> None:
         count = int(words[2])
-        self._fenced(keys[1], words[3 + count :], reply[0], "a commit")
+        inner = self._take if words[0] == b"take" else self._commit
+        inner(keys, words[3 + count :], reply)
         self._check_growth(keys[4])
         if reply[0] == 0:
             steps = list(words[3 : 3 + count])
@@ -174,18 +196,24 @@ class History:
             if self.lives(owner):
                 raise Violation(f"{actor} was released, though {owner} lives")
             self.now.owners[actor] = "" if reply == b"restarting" else REAPER
+            self.now.positions[actor] = int(words[2]) + int(words[3]) - int(words[12])
             self.counts[reply.decode()] += 1
 
-    def _kill(self, keys: list[str], words: Words, reply: int) -> None:  # noqa: ARG002 - one shape for all
+    def _unpark(self, keys: list[str], words: Words, reply: int) -> None:
+        if reply:
+            actor = _actor_of(keys[1])
+            self.now.positions[actor] = self.now.positions.get(actor, 0) - reply
+
+    def _kill(self, keys: list[str], words: Words, reply: int) -> None:
         if reply == 1:
             self.now.owners[_actor_of(keys[0])] = REAPER
             self.counts["killed"] += 1
 
-    def _seize(self, keys: list[str], words: Words, reply: int) -> None:  # noqa: ARG002 - one shape for all
+    def _seize(self, keys: list[str], words: Words, reply: int) -> None:
         if reply == 1:
             self.seized.add(keys[0].rpartition(":")[2])
 
-    def _tick(self, keys: list[str], words: Words, reply: list[Any]) -> None:  # noqa: ARG002 - one shape for all
+    def _tick(self, keys: list[str], words: Words, reply: list[Any]) -> None:
         node = words[0].decode()
         if reply[0] == 1 and node in self.seized and not self.rolled_back:
             raise Violation(f"{node} goes on, and others take over what it owns")
@@ -269,7 +297,7 @@ class History:
 
     def is_accepted(self, call: Call) -> bool:
         """Tell whether the store has ever accepted a call that it still knows."""
-        return self.now.accepted.get((call.actor, call.caller), 0) >= call.sequence
+        return call.sequence in self.now.accepted.get((call.actor, call.caller), ())
 
     def is_over(self, call_id: str) -> bool:
         """Tell whether a call has its result, or was lost with writes of the store."""
@@ -309,6 +337,7 @@ class History:
             if (
                 (other.actor, other.caller) == (call.actor, call.caller)
                 and other.sequence < call.sequence
+                and self.is_accepted(other)
                 and other.call_id not in self.now.results
                 and other.call_id not in mine
                 and other.call_id not in self.refused.get(owner, ())
@@ -326,7 +355,7 @@ class History:
         before, self.now = self.now, to
         self.rolled_back = True
         for call in self.calls.values():
-            known = before.accepted.get((call.actor, call.caller), 0) >= call.sequence
+            known = call.sequence in before.accepted.get((call.actor, call.caller), ())
             if known and not self.is_accepted(call):
                 self.lost.add(call.call_id)
 
@@ -343,6 +372,11 @@ class History:
             good = result["status"] == "SUCCESS"
             self.counts["calls"] += 1
             self.counts["successes"] += good
+
+
+def _fields(found: Any) -> dict[bytes, bytes]:
+    """Return a hash that a script has read: a map, or a flat list."""
+    return found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
 
 
 def _actor_of(key: str) -> str:

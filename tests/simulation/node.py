@@ -15,7 +15,6 @@ from celery_actors.node.recovery import Lost, node_lost
 from celery_actors.node.supervisor import (
     LEASE_MS,
     MARGIN_SECONDS,
-    PATIENCE_SECONDS,
     TICK_SECONDS,
 )
 from celery_actors.store import Claim, StoreError
@@ -51,13 +50,16 @@ class Node(Role):
         self._renewed = world.clock.now
         self._steady = self._renewed - LEASE_MS / 1000  # it has been here for a while
 
-    # -- what others tell it -----------------------------------------------------------------------
+    # -- what others tell it ------------------------------------------------------------------
 
     def worker_ended(self, worker: Worker) -> None:
         """Hear of a process's end."""
         self.workers.remove(worker)
         if not self.over:
-            lost = Lost("its process was killed", worker.progress, left=bool(worker.left))
+            lost = Lost(
+                "its process was killed", worker.progress, left=bool(worker.left),
+                rolled_back=worker.rolled_back, seen=worker.seen, moved=self.stopping,
+            )  # fmt: skip
             self._ends.append((worker, lost))
             self.wake()
 
@@ -80,7 +82,7 @@ class Node(Role):
         for worker in self.workers.copy():
             worker.crash()
 
-    # -- its life ----------------------------------------------------------------------------------
+    # -- its life -----------------------------------------------------------------------------
 
     def body(self) -> Steps[None]:
         """Serve until it is stopped or has lost its place."""
@@ -115,8 +117,8 @@ class Node(Role):
                 yield float("inf")
         if in_order:
             store, lease = self.port.store, routing.lease_key(self.name)
-            yield from self.patiently(lambda: store.run("UNLINK", lease))
-            yield from self.patiently(lambda: node_lost(store, self.name, TTL))
+            yield from self.patiently(store.run, "UNLINK", lease)
+            yield from self.patiently(node_lost, store, self.name, TTL)
 
     def _books(self, method: Callable[[Any], T]) -> Steps[T]:
         """Use the books. They change while they wait, so each attempt begins with a copy."""
@@ -131,7 +133,8 @@ class Node(Role):
         return (yield from self.port.steps(attempt))
 
     def _settle(self, worker: Worker, lost: Lost) -> Steps[None]:
-        yield from self._books(lambda books: books.ended(worker, lost))
+        present = [other.assignment for other in self.workers]
+        yield from self._books(lambda books: books.ended(worker, lost, present))
 
     def _tick(self, *, first: bool = False) -> Steps[bool]:
         """Tick; False when this node has lost its place."""
@@ -140,7 +143,8 @@ class Node(Role):
         except _TROUBLE as error:
             self.world.say(self.name, str(error))
             self._reconcile.hasten()
-            return self.world.clock.now - self._renewed < PATIENCE_SECONDS
+            self._steady = self.world.clock.now
+            return self._steady - self._renewed < self.port.patience
 
     def _try_to_tick(self, first: bool) -> Steps[bool]:
         store, steps, now = self.port.store, self.port.steps, self.world.clock.monotonic
@@ -192,7 +196,8 @@ class Node(Role):
         names = [routing.creation_queue(self._label), routing.owned_key(self.name),
                  routing.lease_key(self.name), routing.DEAD_LETTERS]  # fmt: skip
         claim = yield from self.port.steps(lambda: scripts.claim(names, owner, routing.PREFIX))
-        self.world.history.check_claim(owner, claim.actor_id if claim is not None else "")
+        if self.name not in self.world.suspects:  # else its lease may have ended meanwhile
+            self.world.history.check_claim(owner, claim.actor_id if claim is not None else "")
         if claim is not None:
             assignment = Assignment(
                 worker_id=f"a-{owner}", queue=claim.queue, epoch=claim.epoch, owner=owner,

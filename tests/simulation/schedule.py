@@ -83,7 +83,7 @@ class Schedule:
         self.history.state = lambda key: server.call("GET", key)
         world.on_push = self._on_push
 
-    # -- what there is -----------------------------------------------------------------------------
+    # -- what there is ------------------------------------------------------------------------
 
     def _add_clients(self, retries: int) -> list[Call]:
         world, draw = self.world, self.world.draw
@@ -142,7 +142,7 @@ class Schedule:
             for worker in node.workers
         )
 
-    # -- what is published -------------------------------------------------------------------------
+    # -- what is published --------------------------------------------------------------------
 
     def _on_push(self, channel: str, data: bytes) -> None:
         if channel == routing.BELL:
@@ -172,7 +172,7 @@ class Schedule:
                 if worker.assignment.queue in json.loads(data)["queues"]:
                     worker.cancel(call_id)
 
-    # -- what happens ------------------------------------------------------------------------------
+    # -- what happens -------------------------------------------------------------------------
 
     def run(self) -> None:
         """Let everything happen, to the end, and look at what is left."""
@@ -202,7 +202,8 @@ class Schedule:
         if len(self.nodes) < self._hosts and self._started < _NODES:
             self._start_node()
         if world.may_fail(world.weather.stalls):
-            self._falter(world.draw.choice(self.nodes))
+            busy = [node for node in self.nodes if node.workers]
+            self._falter(world.draw.choice(busy or self.nodes))
         if self._rolls_back and not self.driver.is_ending:
             self._travel()
         return self.driver.over and not self.callers and not self._is_waiting()
@@ -228,12 +229,15 @@ class Schedule:
                 other.renewed(now)
             other.killing = True  # the next tick is not far
             other.wake()
+        if kind == "stalled":  # what counts now is who comes first: its workers or the others
+            for role in (*self.nodes, *node.workers):
+                role.weight = 8
 
     def _travel(self) -> None:
         """Remember what the store has, and some time later, give it that again.
 
-        Not while a worker has calls that it has not answered, or has set some aside: it would not
-        notice that the store does not know them any more, or still does.
+        In such a schedule no call is set aside: a worker would not notice that the store lists one
+        again that it has settled.
         """
         world, history = self.world, self.history
         if world.draw.random() > 0.1 or not all(actor.is_created for actor in self.actors):
@@ -243,8 +247,6 @@ class Schedule:
             self._past = world.remember(), history.remember()
             if workers and world.draw.random() < 0.5:  # the store will name one that has ended
                 world.draw.choice(workers).crash()
-            return
-        if any(not worker.is_idle for worker in workers):
             return
         world.say("fault", "the store is rolled back")
         history.counts["rolled back"] += 1
@@ -286,7 +288,7 @@ class Schedule:
         kills = [routing.kill_key(f"node-{number}") for number in range(self._started)]
         return bool(self.world.server.call("EXISTS", routing.ACTORS, routing.DYING, *kills))
 
-    # -- what is left ------------------------------------------------------------------------------
+    # -- what is left -------------------------------------------------------------------------
 
     def _check_results(self) -> None:
         server, history = self.world.server, self.history

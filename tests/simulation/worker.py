@@ -12,9 +12,14 @@ from celery_actors import routing
 from celery_actors.actor_loop import Aside
 from celery_actors.assignment import Assignment
 from celery_actors.directory import answer_to
-from celery_actors.errors import ClusterUnreachableError, FencedError, TaskCancelledError
+from celery_actors.errors import (
+    ClusterUnreachableError,
+    FencedError,
+    StoreRolledBackError,
+    TaskCancelledError,
+)
 from celery_actors.mailbox import Batch, Mailbox
-from celery_actors.messages import Message, outline
+from celery_actors.messages import Message, call_id_of, outline
 from celery_actors.methods import TERMINATE
 from celery_actors.records import error_record
 from celery_actors.store import Answer, Durable, Step, Store, StoreError
@@ -50,6 +55,8 @@ class Worker(Role):
         self.assignment = assignment
         self.progress = 0  # the position of the call that began last, in memory that outlives it
         self.left = ""
+        self.rolled_back = False
+        self.seen: set[str] | None = None  # then: the calls in its queue that had begun here
         self.stopping = False
         self.cancelled: set[str] = set()
         self._window: deque[bytes] = deque()
@@ -74,7 +81,7 @@ class Worker(Role):
     def forget(self, _store: Store, _host: str) -> None:
         """Remove what its Celery side leaves: it has none here."""
 
-    # -- what others tell it -----------------------------------------------------------------------
+    # -- what others tell it ------------------------------------------------------------------
 
     def wake(self) -> None:
         """Let its loop look around."""
@@ -100,7 +107,7 @@ class Worker(Role):
         """Tell its node."""
         self.node.worker_ended(self)
 
-    # -- its life ----------------------------------------------------------------------------------
+    # -- its life -----------------------------------------------------------------------------
 
     def body(self) -> Steps[None]:
         """Start, serve, end."""
@@ -117,6 +124,12 @@ class Worker(Role):
                 yield from self._commit()
         except (FencedError, ClusterUnreachableError, StoreError) as error:
             self.world.say(self.name, f"ends: {error}")
+        except StoreRolledBackError as error:
+            self.world.say(self.name, f"ends: {error}")
+            self.rolled_back = True
+            waiting = yield from self.patiently(store.run, "LRANGE", mine.queue, 0, -1)
+            ran = self.world.history.ran.get(mine.owner, ())
+            self.seen = {found for found in map(call_id_of, waiting) if found in ran}
 
     def _ready(self) -> Steps[bool]:
         """Tell the cluster that the actor lives; False where another process has its place."""
@@ -196,7 +209,7 @@ class Worker(Role):
         self._stored = self._state
         return Durable(self.assignment.keys.state, state, steps)
 
-    # -- calls -------------------------------------------------------------------------------------
+    # -- calls --------------------------------------------------------------------------------
 
     def _one(self, raw: bytes) -> Steps[None]:
         message = outline(raw)
@@ -269,7 +282,8 @@ class Worker(Role):
             self.world.sent.setdefault(message.call_id, []).append(call.call_id)
             self.world.history.calls[call.call_id] = call
             keys = (sink.keys.queue, sink.keys.meta, sink.keys.callers)
-            self._steps.append(Step("submit", keys, (session, self._sent, call.message)))
+            words = (session, self._sent, self._sent - 1, call.message)
+            self._steps.append(Step("submit", keys, words))
 
     def _woken(self) -> Steps[None]:
         self.port.woken = False

@@ -60,6 +60,10 @@ WEATHERS = (
 )
 
 
+#: Steps in which something goes wrong more often than in others: what is lost there matters.
+_WORTH_LOSING = frozenset({"born", "claim", "commit", "commit_state", "release", "submit", "take"})
+
+
 class Role:
     """Something that acts: a process, mostly. ``body`` says what it does."""
 
@@ -81,11 +85,11 @@ class Role:
         """Yield what it waits for: a line, a moment (woken or not), or None: its next turn."""
         raise NotImplementedError
 
-    def patiently(self, function: Callable[[], Any]) -> Steps[Any]:
+    def patiently(self, function: Callable[..., Any], *words: Any) -> Steps[Any]:
         """Run a function of the product, again where the store did not answer."""
         while True:
             try:
-                return (yield from self.port.steps(function))
+                return (yield from self.port.steps(lambda: function(*words)))
             except StoreUnreachableError:
                 yield self.world.clock.now + 0.5
 
@@ -317,7 +321,11 @@ class World:
 
     def _fault(self, role: Role) -> str:
         """Return what goes wrong now with this role, mostly nothing."""
-        if not self.faults or self.draw.random() >= self.weather.losses:
+        line = role.waits
+        assert isinstance(line, Line)
+        name = self.server.names.get(line.asked[0][1], "") if line.asked else ""
+        likely = self.weather.losses * (3 if name in _WORTH_LOSING else 0.6)
+        if not self.faults or self.draw.random() >= likely:
             return ""
         kinds = ["lost", "unheard"] + ["crash before", "crash after"] * role.mortal
         kind = self.draw.choice(kinds)

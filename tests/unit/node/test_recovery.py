@@ -588,6 +588,15 @@ def test_the_process_of_a_living_actor_can_be_ended_and_of_no_other(store: Store
     assert store.texts("SMEMBERS", routing.kill_key(NODE)) == [actor.actor_id]
 
 
+def test_a_node_that_is_taken_over_meanwhile_keeps_no_word_to_end_a_process(store: Store) -> None:
+    actor = living(store)
+
+    with closing(Behind(store, "end_process", lambda: lose_node(store))) as asking:
+        directory.end_process(asking, actor.actor_id, actor.keys.queue)
+
+    assert store.run("EXISTS", routing.kill_key(NODE)) == 0
+
+
 def test_names_are_those_of_living_actors(store: Store) -> None:
     StoredActor(store, "actor-1", "one").create()
     dead = StoredActor(store, "actor-2", "two")

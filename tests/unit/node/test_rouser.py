@@ -18,9 +18,7 @@ def test_a_look_sends_due_reminders_and_wakes_who_has_calls(store: Store) -> Non
     assert actor.passivate()
     call = reminders.message_of(actor.keys, "Counter.add", "tick", "job-1", 0, (), {})
     reminders.remind(store, actor.keys, "the actor", "tick", (0, 0), call)
-    other = StoredActor(store, "actor-2", "other")
-    other.create()
-    assert other.claim(nonce="n2") is not None
+    other = StoredActor(store, "actor-2", "other").start(nonce="n2")
     assert other.passivate()
     store.run("LPUSH", other.keys.queue, "from outside")
 

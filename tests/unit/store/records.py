@@ -87,11 +87,11 @@ class StoredActor:
             self.epoch, self.owner = claim.epoch, f"{incarnation}|{nonce}"
         return claim
 
-    def start(self) -> StoredActor:
+    def start(self, nonce: str = "n1") -> StoredActor:
         """Create the actor and let a node claim it."""
         self.create()
         start_node(self.store)
-        assert self.claim() is not None
+        assert self.claim(nonce=nonce) is not None
         return self
 
     def submit(
