@@ -41,6 +41,13 @@ class ClusterContext(Mapping[str, Any]):
             result_seconds=context.result_seconds,
         )  # fmt: skip
 
+    def close_app(self) -> None:
+        """Close the connections of ``app``, where it was used."""
+        if "app" in self.__dict__:
+            from .broker.app import close_app
+
+            close_app(self.app)
+
     @property
     def dashboard_url(self) -> str:
         """Empty, as there is no dashboard of ours: Flower and ``celery inspect`` show a cluster."""

@@ -333,6 +333,8 @@ def shutdown() -> None:
             logger.debug("the store did not answer any more: %s", error)
         finally:
             runtime.set_current(None)
+            if session.context is not None:
+                session.context.close_app()
             try:
                 context.close()
             finally:

@@ -12,7 +12,7 @@ from ..config import Address
 from ..serialization import MARKER, Sealer
 from ..store import silence_of
 
-__all__ = ["SealedValue", "make_app"]
+__all__ = ["SealedValue", "close_app", "make_app"]
 
 
 class SealedValue:
@@ -119,3 +119,12 @@ def make_app(address: Address, sealer: Sealer, *, result_seconds: int) -> Celery
         task_default_queue="ca.default",
     )
     return app
+
+
+def close_app(app: Celery) -> None:
+    """Close what an app of ours keeps open for its next use."""
+    app.backend.result_consumer.stop()
+    app.backend.client.connection_pool.disconnect()
+    app.amqp.producer_pool.force_close_all()
+    app.pool.force_close_all()
+    app.close()

@@ -16,6 +16,7 @@ import pytest
 from celery import Celery
 
 import celery_actors as ca
+from celery_actors.broker.app import close_app
 from tests.integration.actors import fail, held
 from tests.integration.gates import Gate
 from tests.integration.generators import AsyncSource, Reader, Source, count, note, notes
@@ -127,9 +128,11 @@ def test_a_celery_client_reads_one_of_several_values(cluster: Cluster):
     assert refs[0].task_id() == refs[1].task_id()
     assert len({int(ref.hex(), 16) for ref in refs}) == 2
     app = Celery("plain", broker=cluster.address, backend=cluster.address)
-    assert [app.AsyncResult(ref.id).get(timeout=10) for ref in refs] == ["a", "b"]
-    gc.collect()
-    app.close()
+    try:
+        assert [app.AsyncResult(ref.id).get(timeout=10) for ref in refs] == ["a", "b"]
+        gc.collect()  # an AsyncResult that dies later would look for a store that is gone
+    finally:
+        close_app(app)
 
 
 def test_a_large_value_comes_back_beside_large_arguments(cluster: Cluster):
