@@ -172,7 +172,7 @@ def test_a_worker_that_crashes_keeps_its_actors_promise(
                 check(mode, [outcome(ref) for ref in refs[mode]], tmp_path / mode)
             del actors, late
             wait_empty(lambda: client.hkeys("ca:actors"), "actors that nobody holds end")
-            wait_empty(lambda: client.smembers("ca:dying"), "the dead are buried")
+            wait_empty(lambda: client.hgetall("ca:dying"), "the dead are buried")
             expected = {f"{moment}-Tally-{mode}" for moment in moments for mode in modes}
             assert not expected - {path.name for path in tmp_path.iterdir()}, "all have crashed"
         assert node.process.poll() is None, node.log.read_text()
