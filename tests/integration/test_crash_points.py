@@ -50,7 +50,7 @@ class Tally:
         return self.add(number, after)
 
     def pid(self) -> int:
-        return os.getpid()
+        return ca.ctx.run(os.getpid)
 
 
 #: What an actor promises, by the mode in which it is made.
