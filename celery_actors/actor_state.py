@@ -22,14 +22,12 @@ import msgspec
 from .contents import collecting
 from .errors import SerializationError, StateRefusedError, UntrustedPayloadError
 from .pickling import Pickler
-from .serialization import Sealer
+from .serialization import SIGNATURE_BYTES, Sealer
 
-__all__ = ["SIGNATURE", "STATE_BYTES", "ActorState", "Loaded", "Taken", "ties_of"]
+__all__ = ["STATE_BYTES", "ActorState", "Loaded", "Taken", "ties_of"]
 
 #: The largest state: a server takes 512 MB in one string, and each commit writes the whole.
 STATE_BYTES = 256 * 1024 * 1024
-#: Hexadecimal digits of a signature: 4 bytes that name the key, 32 of the MAC.
-SIGNATURE = 72
 
 
 class _Header(msgspec.Struct, omit_defaults=True):
@@ -130,7 +128,7 @@ class ActorState:
     def sign(self, data: bytes, ties: list[str], calls: int = 0) -> bytes:
         """Return a pickled instance as it is stored."""
         body = b"%b\n%b" % (_encode(_Header(self._version, calls, ties)), data)
-        return self._sealer.tag(self._context, memoryview(body)).encode() + body
+        return self._sealer.sign(body, self._context)
 
     def load(self, stored: bytes) -> Loaded:
         """Return the instance that a stored state holds.
@@ -139,11 +137,7 @@ class ActorState:
             StateRefusedError: this class cannot take it. UntrustedPayloadError: it is not signed
                 for this actor.
         """
-        signature, body = stored[:SIGNATURE], stored[SIGNATURE:]
-        self._sealer.check_tag(
-            self._context, memoryview(body), signature.decode("ascii", "replace")
-        )
-        line, _, data = body.partition(b"\n")
+        line, _, data = self._sealer.verified(stored, self._context).partition(b"\n")
         header = _decode_header(line)
         migrated = header.v != self._version
         instance = self._migrate(data, header.v) if migrated else self.restore(data)
@@ -206,6 +200,6 @@ def ties_of(stored: bytes) -> list[str]:
     It is asked when an actor is buried: nothing that a stranger has written may keep it from that.
     """
     try:
-        return _decode_header(stored[SIGNATURE:].partition(b"\n")[0]).h
+        return _decode_header(stored[SIGNATURE_BYTES:].partition(b"\n")[0]).h
     except (msgspec.MsgspecError, UntrustedPayloadError):
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .actor_state import SIGNATURE, ActorState
+from .actor_state import ActorState
 from .assignment import Assignment
 from .durable_journal import KeptJournal
 from .durable_state import Kept, KeptState
@@ -88,8 +88,8 @@ class _Steps:
             FencedError: another process owns the actor now.
         """
         mine, keys = self._mine, self._mine.keys
-        tag = self._runtime.sealer.tag(self._place(name), memoryview(data))
-        words = (keys.meta, keys.steps, mine.epoch, mine.owner, name, tag.encode() + data)
+        signed = self._runtime.sealer.sign(data, self._place(name))
+        words = (keys.meta, keys.steps, mine.epoch, mine.owner, name, signed)
         if not self._runtime.store.scripts.keep_step(*words):
             raise FencedError("another process owns this actor now")
 
@@ -99,12 +99,9 @@ class _Steps:
         Raises:
             UntrustedPayloadError: some of it was not stored by ``keep``.
         """
-        found = {}
-        flat = self._runtime.store.run("HGETALL", self._mine.keys.steps)
-        pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
-        for raw, stored in pairs:
-            name, data = raw.decode(), stored[SIGNATURE:]
-            tag = stored[:SIGNATURE].decode("ascii", "replace")
-            self._runtime.sealer.check_tag(self._place(name), memoryview(data), tag)
-            found[name] = data
-        return found
+        stored = self._runtime.store.run("HGETALL", self._mine.keys.steps)
+        names = {raw.decode(): signed for raw, signed in stored.items()}
+        return {
+            name: self._runtime.sealer.verified(signed, self._place(name))
+            for name, signed in names.items()
+        }

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from .actor_state import SIGNATURE, ActorState
+from .actor_state import ActorState
 from .contents import collecting
 from .current_call import CurrentCall, current_call
 from .durable_state import Holder, Kept, News
@@ -165,8 +165,7 @@ class KeptJournal(Kept):
             list(map(len, pieces)),
         )  # fmt: skip
         body = b"%b\n%b" % (_encode(entry), b"".join(pieces))
-        tag = self._runtime.sealer.tag(self._place(self._calls), memoryview(body))
-        return tag.encode() + body
+        return self._runtime.sealer.sign(body, self._place(self._calls))
 
     def _place(self, number: int) -> tuple[str, ...]:
         return ("journal", self.keys.actor_id, str(number))
@@ -241,9 +240,7 @@ class KeptJournal(Kept):
         Raises:
             UntrustedPayloadError: it is not signed for this place in this journal.
         """
-        signature, body = stored[:SIGNATURE], stored[SIGNATURE:]
-        tag = signature.decode("ascii", "replace")
-        self._runtime.sealer.check_tag(self._place(self._calls + 1), memoryview(body), tag)
+        body = self._runtime.sealer.verified(stored, self._place(self._calls + 1))
         line, _, data = body.partition(b"\n")
         entry = _decode(line)
         ends = [0, *accumulate(entry.s)]
