@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from .contents import collecting
-from .errors import SerializationError, StateRefusedError, UntrustedPayloadError
+from .errors import SerializationError, StateRefusedError
 from .pickling import Pickler
 from .serialization import SIGNATURE_BYTES, Sealer
+from .unreadable import UNREADABLE
 
 __all__ = ["STATE_BYTES", "ActorState", "Loaded", "Taken", "ties_of"]
 
@@ -201,5 +202,5 @@ def ties_of(stored: bytes) -> list[str]:
     """
     try:
         return _decode_header(stored[SIGNATURE_BYTES:].partition(b"\n")[0]).h
-    except (msgspec.MsgspecError, UntrustedPayloadError):
+    except UNREADABLE:
         return []

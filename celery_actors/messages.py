@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from .errors import DeadLetterError, UntrustedPayloadError
+from .unreadable import UNREADABLE
 
 __all__ = [
     "STREAMING",
@@ -219,7 +220,7 @@ def decode_envelope(raw: bytes) -> Envelope:
     """
     try:
         envelope = _decode_envelope(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise DeadLetterError(f"not a Celery protocol-2 message: {error}") from None
     if not envelope.headers.id or not envelope.headers.task:
         raise DeadLetterError("a message without a task name or an id")
@@ -252,7 +253,7 @@ def decode_body(raw: bytes, envelope: Envelope) -> Message:
         if (envelope.properties.body_encoding or "").lower() == "base64":
             body = base64.b64decode(body, validate=True)
         args, kwargs, embed = _decode_arguments(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except (*UNREADABLE, ValueError) as error:
         raise DeadLetterError(f"the body is not [args, kwargs, embed]: {error}") from None
     return Message(
         raw, headers.id, headers.task, headers.ca or _NO_TAG, headers.retries, args, kwargs,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from .unreadable import UNREADABLE
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -58,7 +60,7 @@ def decode_bar(line: str) -> tuple[str, BarState | None]:
         return line, None
     try:
         return before, msgspec.json.decode(raw, type=BarState)
-    except msgspec.MsgspecError:  # the user's own text looks like one, or it was cut off
+    except UNREADABLE:  # the user's own text looks like one, or it was cut off
         return line, None
 
 

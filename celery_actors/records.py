@@ -31,6 +31,7 @@ from .errors import (
 )
 from .messages import Meta, decode_meta
 from .serialization import SEALED, Blob, Sealer, encode_plain
+from .unreadable import UNREADABLE
 
 __all__ = [
     "Beside",
@@ -242,7 +243,7 @@ def blobs_of(meta: Meta) -> list[Blob]:
         return Sealer.blobs(raw)
     try:
         raised = "" if bytes(meta.ca) == b"null" else _decode_failure(meta.ca).x
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return []
     return Sealer.blobs(raised.encode()) if raised else []
 
@@ -251,7 +252,7 @@ def blobs_of_stored(record: bytes) -> list[Blob]:
     """Return what a stored record keeps beside itself; nothing where it is no record."""
     try:
         return blobs_of(decode_meta(record))
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return []
 
 

@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
-import msgspec
-
 from . import records, routing
 from .buffers import Buffers
 from .errors import ObjectLostError, RayError
@@ -25,6 +23,7 @@ from .serialization import Blob, Sealer
 from .several import Several
 from .store import Answer, Mux, Scripts, Store
 from .store.wire import pack
+from .unreadable import UNREADABLE
 from .watchdog import Watchdog
 
 __all__ = ["Latch", "Results"]
@@ -292,7 +291,7 @@ class Results:
                     self.arrived(meta)
             else:
                 self.arrived(decode_meta(payload))
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             logger.warning("a message on %r is not what belongs there: %s", channel, error)
 
     def arrived(self, meta: Meta) -> None:

@@ -34,6 +34,7 @@ from .config import KeyRing
 from .errors import SerializationError, UntrustedPayloadError
 from .members import members
 from .pickling import dumps
+from .unreadable import UNREADABLE
 
 __all__ = [
     "BLOB_BYTES",
@@ -300,7 +301,7 @@ class Sealer:
             if isinstance(raw, dict):
                 return msgspec.convert(raw, _SealedObject).value
             return _decode_sealed(raw).value
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise UntrustedPayloadError(
                 f"a signed value has a shape that was never sent: {error}"
             ) from None

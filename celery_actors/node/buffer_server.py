@@ -18,6 +18,7 @@ from ..serialization import Sealer
 from ..shared_memory import SharedFolder, copy_name
 from ..store import Store
 from ..transfers import ask_to_free, send
+from ..unreadable import UNREADABLE
 
 __all__ = ["BufferServer"]
 
@@ -88,7 +89,7 @@ class BufferServer:
     def _answer(self, raw: bytes) -> None:
         try:
             ask = _decode(raw)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             logger.warning(
                 "a word to this node's shared memory is not what belongs there: %s", error
             )

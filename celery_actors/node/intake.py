@@ -8,14 +8,13 @@ import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
-import msgspec
-
 from .. import routing
 from ..assignment import Assignment
 from ..gpu import Devices
 from ..need import UNIT, Need
 from ..placement import Grant, Ledger, NodeView
 from ..store import Store, StoreError, Waiting
+from ..unreadable import UNREADABLE
 from .process import WorkerProcess
 from .reservations import Reservations
 from .room import RESIDENT, Room
@@ -115,7 +114,7 @@ class Intake:
         if waiting.label not in self._needs:
             try:
                 self._needs[waiting.label] = Need.decode(waiting.need)
-            except msgspec.MsgspecError as error:
+            except UNREADABLE as error:
                 logger.warning("the need %s is not what belongs there: %s", waiting.label, error)
                 self._store.run("HDEL", routing.NEEDS, waiting.label)
         return waiting.label in self._needs

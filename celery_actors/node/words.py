@@ -8,6 +8,7 @@ import math
 import msgspec
 
 from .. import routing
+from ..unreadable import UNREADABLE
 
 __all__ = ["Cancellation", "cancellation", "drain_seconds"]
 
@@ -31,7 +32,7 @@ def cancellation(word: bytes) -> Cancellation | None:
     """Read the request to stop a call; None where it is none."""
     try:
         return _decode_cancellation(word)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         logger.warning("a word to this node is not what belongs there: %s", error)
         return None
 

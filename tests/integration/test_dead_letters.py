@@ -89,7 +89,10 @@ def test_garbage_on_the_shared_queue_does_not_stop_its_workers(cluster: Cluster,
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("word", [b"{", b'{"queues": 7}', b'{"cancel": "x"}', b"{}", b"flush:\xff"])
+@pytest.mark.parametrize(
+    "word",
+    [b"{", b'{"queues": 7}', b'{"queues": ["\xff"]}', b'{"cancel": "x"}', b"{}", b"flush:\xff"],
+)
 def test_garbage_on_the_bell_ends_no_node(cluster: Cluster, word: bytes):
     before = ca.nodes()[0]["pid"]
     with cluster.client() as client:

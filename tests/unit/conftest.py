@@ -6,9 +6,12 @@ import pytest
 from hypothesis import settings
 
 from celery_actors import groups
+from celery_actors.calls import Target
 from celery_actors.config import Address, KeyRing
+from celery_actors.runtime import Runtime
 from celery_actors.serialization import Sealer
 from celery_actors.store import Store
+from tests.unit.store.records import StoredActor
 
 # Two shared cores: an example may take long without being wrong.
 settings.register_profile("unit", deadline=None, print_blob=True)
@@ -36,6 +39,26 @@ def store(address: Address) -> Iterator[Store]:
     yield client
     client.run("FLUSHDB")
     client.close()
+
+
+@pytest.fixture
+def runtime(address: Address, store: Store) -> Iterator[Runtime]:
+    """A driver's runtime without a cluster around it."""
+    found = Runtime(address, RING, namespace="default", node_id="")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def actor(store: Store) -> StoredActor:
+    found = StoredActor(store)
+    found.create()
+    return found
+
+
+@pytest.fixture
+def target(runtime: Runtime, actor: StoredActor) -> Target:
+    return runtime.calls.actor(actor.keys.queue, actor.actor_id, "actor Counter(counter)")
 
 
 @pytest.fixture

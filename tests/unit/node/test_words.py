@@ -24,7 +24,7 @@ def test_another_patience_is_refused_and_logged(
     assert "not what belongs there" in caplog.text
 
 
-@pytest.mark.parametrize("word", [b"{", b"{}", b'{"queues": 1}', b"\xff"])
+@pytest.mark.parametrize("word", [b"{", b"{}", b'{"queues": 1}', b'{"queues": ["\xff"]}', b"\xff"])
 def test_what_is_no_cancellation_is_logged(word: bytes, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     assert cancellation(word) is None

@@ -1,0 +1,31 @@
+"""What arrives on a process's channels, which anybody who may use the store can write to."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from celery_actors import routing
+from celery_actors.calls import Target
+from celery_actors.runtime import Runtime
+from celery_actors.store import Store
+
+
+@pytest.mark.parametrize(
+    "word",
+    [b"", b"{", b'{"task_id": 7}', b'[{"task_id": "\xff"}]', b'[{"x":' + b"[" * 100_000],
+    ids=["nothing", "cut", "no list", "no text", "deep"],
+)
+def test_a_word_that_is_no_result_keeps_no_result_from_coming(
+    runtime: Runtime, target: Target, store: Store, word: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    ref = runtime.calls.submit(target, runtime.template(target, "Counter.add"), (), {})
+    result = {"task_id": ref.id, "status": "SUCCESS", "result": 7}
+
+    for payload in (word, json.dumps([result])):
+        store.run("PUBLISH", routing.reply_channel(runtime.session), payload)
+
+    runtime.mux.wait(lambda: ref.ready, 10)
+    assert ref.plain_json() == b"7"
+    assert "is not what belongs there" in caplog.text
