@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from celery_actors import calls as calls_module
 from celery_actors import routing
 from celery_actors.calls import Target
-from celery_actors.config import Address, KeyRing
 from celery_actors.errors import (
     ActorDiedError,
     PendingCallsLimitExceeded,
@@ -25,26 +23,6 @@ from celery_actors.object_ref import ObjectRef
 from celery_actors.runtime import Runtime
 from celery_actors.store import Store
 from tests.unit.store.records import StoredActor
-
-
-@pytest.fixture
-def runtime(address: Address, store: Store) -> Iterator[Runtime]:
-    """A driver's runtime without a cluster around it."""
-    found = Runtime(address, KeyRing((b"\x01" * 32,)), namespace="default", node_id="")
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def actor(store: Store) -> StoredActor:
-    found = StoredActor(store)
-    found.create()
-    return found
-
-
-@pytest.fixture
-def target(runtime: Runtime, actor: StoredActor) -> Target:
-    return runtime.calls.actor(actor.keys.queue, actor.actor_id, "actor Counter(counter)")
 
 
 def send(runtime: Runtime, target: Target, *args: Any, **kwargs: Any) -> ObjectRef[Any]:

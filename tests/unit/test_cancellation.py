@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from celery_actors import routing
-from celery_actors.config import Address, KeyRing
 from celery_actors.errors import TaskCancelledError
 from celery_actors.need import Need
 from celery_actors.node.stranded import Stranded
@@ -23,14 +22,6 @@ from celery_actors.store import Store
 NEED = FunctionOptions().need
 QUEUE = routing.shared_queue(NEED.label)
 TAKEN = "taken-by-a-worker"
-
-
-@pytest.fixture
-def runtime(address: Address, store: Store) -> Iterator[Runtime]:
-    """A driver's runtime without a cluster around it."""
-    found = Runtime(address, KeyRing((b"\x01" * 32,)), namespace="default", node_id="")
-    yield found
-    found.close()
 
 
 def wait_until(state: Callable[[], Any], what: str) -> None:

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 
 from celery_actors import routing
 from celery_actors.calls import Target
-from celery_actors.config import Address, KeyRing
 from celery_actors.errors import RayError, StoreFullError, StoreRolledBackError
 from celery_actors.need import Need
 from celery_actors.object_ref import ObjectRef
 from celery_actors.runtime import Runtime
 from celery_actors.store import Store
 from celery_actors.store.wire import pack
-from tests.unit.store.records import StoredActor
-
-
-@pytest.fixture
-def runtime(address: Address, store: Store) -> Iterator[Runtime]:
-    """A driver's runtime without a cluster around it."""
-    found = Runtime(address, KeyRing((b"\x01" * 32,)), namespace="default", node_id="")
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def actor(store: Store) -> StoredActor:
-    found = StoredActor(store)
-    found.create()
-    return found
-
-
-@pytest.fixture
-def target(runtime: Runtime, actor: StoredActor) -> Target:
-    return runtime.calls.actor(actor.keys.queue, actor.actor_id, "actor Counter(counter)")
+from tests.unit.store.records import StoredActor, full
 
 
 def send(runtime: Runtime, target: Target, *args: object) -> ObjectRef[None]:
@@ -61,16 +37,6 @@ def cut(store: Store) -> None:
     """Close every connection but the one that asks."""
     for kind in ("normal", "pubsub"):
         store.run("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
-
-
-@contextmanager
-def full(store: Store) -> Iterator[None]:
-    """Let the store be out of memory."""
-    store.run("CONFIG", "SET", "maxmemory", 1)
-    try:
-        yield
-    finally:
-        store.run("CONFIG", "SET", "maxmemory", 0)
 
 
 def wait_processed(store: Store, runtime: Runtime) -> None:

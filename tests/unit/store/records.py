@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -32,6 +33,16 @@ def answers(*numbers: int) -> list[Answer]:
 
 def start_node(store: Store, incarnation: str = NODE) -> None:
     store.run("SET", routing.lease_key(incarnation), "1")
+
+
+@contextmanager
+def full(store: Store) -> Iterator[None]:
+    """Let the store be out of memory."""
+    store.run("CONFIG", "SET", "maxmemory", 1)
+    try:
+        yield
+    finally:
+        store.run("CONFIG", "SET", "maxmemory", 0)
 
 
 @dataclass

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
@@ -13,7 +12,7 @@ from celery_actors.need import Need
 from celery_actors.store import Store
 from celery_actors.store.scripts import SOURCES
 from tests.unit.needs import ONE
-from tests.unit.store.records import NODE, NODE_PREFIX, TTL, StoredActor, answer, start_node
+from tests.unit.store.records import NODE, NODE_PREFIX, TTL, StoredActor, answer, full, start_node
 
 #: Steps that only read or change when keys expire, and those that take in more work.
 READS = {"extend", "group_line", "group_records", "held", "known", "nodes"}
@@ -23,15 +22,6 @@ FREES_FIRST = {
     "bury", "claim", "commit", "drop", "forget", "group_remove", "look", "refuse", "take",
 }  # fmt: skip
 NEED = Need().label
-
-
-@contextmanager
-def full(store: Store) -> Iterator[None]:
-    store.run("CONFIG", "SET", "maxmemory", 1)
-    try:
-        yield
-    finally:
-        store.run("CONFIG", "SET", "maxmemory", 0)
 
 
 @pytest.fixture

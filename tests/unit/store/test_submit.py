@@ -2,19 +2,10 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from celery_actors import routing
 from celery_actors.need import Need
 from celery_actors.store import Store
 from tests.unit.store.records import StoredActor, messages_on
-
-
-@pytest.fixture
-def actor(store: Store) -> StoredActor:
-    found = StoredActor(store)
-    found.create()
-    return found
 
 
 def test_calls_wait_in_the_order_of_their_submission(actor: StoredActor) -> None:
