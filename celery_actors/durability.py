@@ -8,12 +8,13 @@ from typing import Any, Protocol
 from .actor_state import ActorState
 from .assignment import Assignment
 from .durable_journal import KeptJournal
-from .durable_state import Kept, KeptState
+from .durable_state import Kept, KeptState, News
 from .errors import FencedError
 from .executor import Callee
 from .methods import ActorTraits
 from .recording import Recorder
 from .runtime import Runtime
+from .tokens import drop
 
 __all__ = ["Durability"]
 
@@ -56,19 +57,27 @@ class Durability:
             kept = KeptState(runtime, hosted, state, mine.keys)
         return cls(runtime, mine, kept, recorder)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The keys that `born` writes to."""
-        keys = self.assignment.keys
-        return keys.meta, keys.state, keys.journal
+    def begin(self, fields: dict[str, Any]) -> bool:
+        """Note in the actor's record that it lives, and store its first state; False when fenced.
+
+        Raises:
+            SerializationError: the state cannot be pickled.
+        """
+        return self._store(self.kept.first(), self.assignment.position, fields)
 
     def close(self, position: int) -> None:
         """Store the state where only calls are: the process ends in order, at this position."""
-        state, mine = self.kept.last(), self.assignment
-        if state:
-            fence = (mine.epoch, mine.owner)
-            words = (self.names, state, position, *fence)
-            self.runtime.store.scripts.born(*words, {"st": "alive"})
+        news = self.kept.last()
+        if news.state:
+            self._store(news, position, {"st": "alive"})
+
+    def _store(self, news: News, position: int, fields: dict[str, Any]) -> bool:
+        mine, store = self.assignment, self.runtime.store
+        keys = (mine.keys.meta, mine.keys.state, mine.keys.journal)
+        owned = store.scripts.born(keys, news.state, position, mine.epoch, mine.owner, fields)
+        if owned:
+            drop(store, news.dropped)  # the state without them is there: late, never early
+        return owned
 
 
 class _Steps:

@@ -183,7 +183,7 @@ class KeptJournal(Kept):
         state = b""
         if self._taken is not None:
             taken, self._taken = self._taken, None
-            state = self._state.sign(taken, self._ties.known, self._stored_calls)
+            state = self._state.sign(taken, [*self._ties.known], self._stored_calls)
         elif not entries:
             return News(b"", added, dropped)
         words = ("1" if state else "", *entries)
@@ -191,22 +191,19 @@ class KeptJournal(Kept):
 
     # -- the whole -------------------------------------------------------------------------
 
-    def first(self) -> bytes:
+    def first(self) -> News:
         """Return the state that the constructor, or a migration, has made."""
         if self._stored_calls >= 0 and not self._stale:
-            return b""
+            return News()
         return self.last()
 
-    def last(self) -> bytes:
-        """Return the state as it is now; empty where the stored one is that."""
+    def last(self) -> News:
+        """Return the state as it is now; none where the stored one is that."""
         if self._stored_calls == self._calls and not self._stale:
-            return b""
+            return News()
         self._stale = False
         self._take()
-        state, added, *_ = self.news()
-        self._runtime.holdings.add(added)
-        self._runtime.calls.settle()
-        return state
+        return self._without_calls()
 
     def roll_back(self) -> None:
         """Make the instance again: nothing of it says how it was before the call."""
@@ -229,7 +226,7 @@ class KeptJournal(Kept):
         self._holder.instance, self._stale = loaded.instance, loaded.migrated
         self._calls = self._stored_calls = loaded.calls
         self._next = loaded.calls + self._every
-        self._ties.known = loaded.ties
+        self._ties.known = dict.fromkeys(loaded.ties)
         self._things = dict.fromkeys(tie.partition(" ")[0] for tie in loaded.ties)
         for entry in entries:
             self._again(*self._read(entry))
@@ -245,7 +242,7 @@ class KeptJournal(Kept):
         entry = _decode(line)
         ends = [0, *accumulate(entry.s)]
         pieces = [data[start:end] for start, end in pairwise(ends)]
-        self._ties.known += [tie for tie in entry.h if tie not in self._ties.known]
+        self._ties.known.update(dict.fromkeys(entry.h))
         self._things.update(dict.fromkeys(tie.partition(" ")[0] for tie in entry.h))
         return entry, pickle.loads(pieces[0]), pieces[1:]  # noqa: S301 - verified above
 

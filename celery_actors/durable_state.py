@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -36,7 +37,7 @@ class Ties:
     def __init__(self, runtime: Runtime, actor_id: str) -> None:
         self._holdings = runtime.holdings
         self._actor_id = actor_id
-        self.known: list[str] = []
+        self.known: dict[str, None] = {}
 
     def of(self, things: Iterable[str]) -> list[str]:
         """Return the ties of things: a handle to oneself keeps nobody alive."""
@@ -45,11 +46,11 @@ class Ties:
 
     def change(self, ties: list[str]) -> tuple[list[str], list[str]]:
         """Take in the ties of a new state; return those to add and those to drop."""
-        before, self.known = self.known, ties
-        return [t for t in ties if t not in before], [t for t in before if t not in ties]
+        before, self.known = self.known, dict.fromkeys(ties)
+        return [t for t in ties if t not in before], [t for t in before if t not in self.known]
 
 
-class Kept:
+class Kept(ABC):
     """What is common to both ways of keeping a state."""
 
     def __init__(
@@ -61,12 +62,15 @@ class Kept:
         self._state = state
         self._ties = Ties(runtime, keys.actor_id)
 
+    @abstractmethod
     def started(self, message: Message, args: Started) -> None:
         """Take note that a run of a call begins."""
 
+    @abstractmethod
     def ended(self, value: Any, *, raised: bool) -> None:
         """Take note of what it gave."""
 
+    @abstractmethod
     def load(self, stored: bytes) -> None:
         """Make the instance from a stored state.
 
@@ -74,42 +78,48 @@ class Kept:
             StateRefusedError: its class cannot take it. NonDeterminismError: a call since then
                 gave another result.
         """
-        raise NotImplementedError
 
-    def first(self) -> bytes:
-        """Return the state to store before the first call; empty: it is there.
+    @abstractmethod
+    def first(self) -> News:
+        """Return what is to be stored before the first call; no state: it is there.
 
         Raises:
             SerializationError: it cannot be pickled.
         """
-        raise NotImplementedError
 
-    def last(self) -> bytes:
-        """Return the state to store before the process ends in order; empty: it is there."""
-        return b""
+    def last(self) -> News:
+        """Return what is to be stored before the process ends in order; no state: it is there."""
+        return News()
 
+    @abstractmethod
     def make(self) -> Any:
         """Return what ``note`` takes of the call that has just ended.
 
         Raises:
             SerializationError: it cannot be pickled.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def note(self, made: Any) -> None:
         """Keep what a call has made: its answer is about to be committed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def news(self) -> News:
         """Return what the store does not have yet."""
-        raise NotImplementedError
 
+    def _without_calls(self) -> News:
+        """Return the news for a write beside any commit; what they add is in the store by now."""
+        news = self.news()
+        self._runtime.holdings.add(news.added)
+        self._runtime.calls.settle()
+        return news
+
+    @abstractmethod
     def roll_back(self) -> None:
         """Give the instance the state that the call before the present one has left.
 
         What that call and those before it have made is committed.
         """
-        raise NotImplementedError
 
 
 class KeptState(Kept):
@@ -119,17 +129,21 @@ class KeptState(Kept):
     _things: list[str]
     _stored = b""
 
+    def started(self, message: Message, args: Started) -> None:
+        """Nothing: the state will say what the call did."""
+
+    def ended(self, value: Any, *, raised: bool) -> None:
+        """Nothing, as before it."""
+
     def load(self, stored: bytes) -> None:
         """Make the instance from its state."""
-        self._holder.instance, self._ties.known, *_ = self._state.load(stored)
+        loaded = self._state.load(stored)
+        self._holder.instance, self._ties.known = loaded.instance, dict.fromkeys(loaded.ties)
 
-    def first(self) -> bytes:
+    def first(self) -> News:
         """Return the state that the constructor, or a migration, has made."""
-        self.note(self._state.take(self._holder.instance))
-        state, added, *_ = self.news()
-        self._runtime.holdings.add(added)
-        self._runtime.calls.settle()
-        return state
+        self.note(self.make())
+        return self._without_calls()
 
     def make(self) -> Taken:
         """Return the state as it is now."""

@@ -189,12 +189,11 @@ class _Hosted:
         process, mine = self.process, self.process.assignment
         fields: dict[str, Any] = {"st": "alive", "pid": os.getpid()}
         fields["node"] = process.settings.node_id
-        scripts, fence = self.context.store.scripts, (mine.epoch, mine.owner)
         if self.durable is not None:
-            state = self.durable.kept.first()
-            owned = scripts.born(self.durable.names, state, mine.position, *fence, fields)
+            owned = self.durable.begin(fields)
         else:
-            owned = scripts.mark(mine.keys.meta, *fence, fields)
+            scripts = self.context.store.scripts
+            owned = scripts.mark(mine.keys.meta, mine.epoch, mine.owner, fields)
         if not owned:
             return False
         process.show_as(self.instance)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import celery_actors as ca
-from celery_actors import directory, runtime
+from celery_actors import runtime
 from tests.integration.actors import Counter, Recorder, pass_gate
 from tests.integration.gates import Gate
 from tests.integration.large import SIZE, lose_everything
+from tests.integration.records import record_of, wait_dead
 from tests.integration.support import Cluster, wait_until
 
 
@@ -100,21 +101,6 @@ class Ledger:
     def leave(self) -> None:
         self.add(1)
         ca.exit_actor()
-
-
-def record_of(actor: Any) -> directory.ActorRecord:
-    identity = actor._identity
-    found = directory.find(runtime.current().store, identity.actor_id, identity.queue)
-    assert found is not None
-    return found
-
-
-def wait_dead(record: directory.ActorRecord) -> None:
-    store = runtime.current().store
-    wait_until(
-        lambda: store.run("HGET", record.keys.meta, "st") in (b"dead", b"buried"),
-        f"{record.title} to end",
-    )
 
 
 def kill(actor: Any) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 import celery_actors as ca
-from celery_actors import ctx, directory, runtime
+from celery_actors import ctx, runtime
 from celery_actors.testing import kill_worker
 from tests.integration.actors import Counter, Recorder, pass_gate
 from tests.integration.gates import Gate
+from tests.integration.records import record_of, wait_dead
 from tests.integration.support import Cluster, wait_until
 
 
@@ -101,13 +102,6 @@ def lines(path: Path) -> list[str]:
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
-
-
-def record_of(actor: Any) -> directory.ActorRecord:
-    identity = actor._identity
-    found = directory.find(runtime.current().store, identity.actor_id, identity.queue)
-    assert found is not None
-    return found
 
 
 def test_a_recovery_runs_only_the_calls_since_the_last_state(cluster: Cluster, runs: Path):
@@ -250,3 +244,13 @@ def test_a_passive_actor_comes_back_from_its_state_alone(cluster: Cluster, runs:
 
     assert ca.get(book.read.remote(), timeout=20) == [0, 1, 2]
     assert lines(runs) == ["0", "1", "2"], "no call ran again"
+
+
+def test_what_only_the_journal_referred_to_is_let_go_with_it(cluster: Cluster, runs: Path):
+    counter = Counter.remote()
+    book = Book.options(idle_timeout=0.2).remote(str(runs))
+    assert ca.get(book.write_others.remote(counter), timeout=20) == 1
+    of_counter = record_of(counter)
+    wait_until(lambda: record_of(book).state == "PASSIVE", "the actor to be passive")
+    del counter
+    wait_dead(of_counter)

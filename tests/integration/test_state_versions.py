@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 import celery_actors as ca
-from celery_actors import directory, routing, runtime
+from celery_actors import routing, runtime
 from celery_actors.testing import kill_worker
+from tests.integration.actors import Counter
+from tests.integration.records import record_of, wait_dead
 from tests.integration.support import Cluster, wait_until
 
 FIRST = """
@@ -24,6 +26,9 @@ FIRST = """
 
         def balance(self):
             return self.pence
+
+        def take(self, held):
+            self.held = held
 """
 MIGRATED = """
     class Account:
@@ -91,13 +96,6 @@ def account(request: pytest.FixtureRequest, write: Write, **options: Any) -> Any
     return actor
 
 
-def record_of(actor: Any) -> directory.ActorRecord:
-    identity = actor._identity
-    found = directory.find(runtime.current().store, identity.actor_id, identity.queue)
-    assert found is not None
-    return found
-
-
 def test_a_state_of_an_older_class_is_migrated_once(
     joined: None, write: Write, request: pytest.FixtureRequest
 ):
@@ -107,6 +105,22 @@ def test_a_state_of_an_older_class_is_migrated_once(
     assert ca.get(actor.balance.remote(), timeout=20) == [2.5, 0]
     kill_worker(actor)
     assert ca.get(actor.balance.remote(), timeout=20) == [2.5, 0]
+
+
+def test_what_a_migration_leaves_out_is_let_go(
+    joined: None, write: Write, request: pytest.FixtureRequest
+):
+    counter = Counter.remote()
+    actor = account(request, write)
+    ca.get(actor.take.remote(counter), timeout=20)
+    of_counter = record_of(counter)
+    del counter
+    write(MIGRATED)
+
+    kill_worker(actor)
+
+    assert ca.get(actor.balance.remote(), timeout=20) == [2.5, 0]
+    wait_dead(of_counter)
 
 
 @pytest.mark.parametrize(
