@@ -37,8 +37,8 @@ _EMPTY = encode_body([], {})
 _NOTHING = Need()
 
 
-#: A step of a commit, and who takes the reply to it.
-Held = tuple[Step, Callable[[Any], None]]
+#: A step of a commit, and who takes the reply to it; None: nobody.
+Held = tuple[Step, Callable[[Any], None] | None]
 
 
 class Target:
@@ -348,7 +348,7 @@ class Calls:
         """Return what is held here, as steps of a commit and who takes the reply to each."""
         with self._lock:
             first = [self._holdings.adding(self._held_ties)] if self._held_ties else []
-            steps: list[Held] = [(step, _ignore) for step in (*first, *self.held_steps)]
+            steps: list[Held] = [(step, None) for step in (*first, *self.held_steps)]
             self._held_ties, self.held_steps = [], []
             dirty = self._take_dirty()
             self._dirty = [target for target in dirty if target.stream.cut is not None]
@@ -424,7 +424,3 @@ class Calls:
             # Never blocks for good: cycles of actors must be able to pass, slowly.
             excess = (target.ahead - AHEAD_CALLS) / AHEAD_CALLS
             time.sleep(min(0.010, 0.002 * excess))
-
-
-def _ignore(_reply: Any) -> None:
-    pass

@@ -36,10 +36,6 @@ FREE_CRASHES = 3
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 
 
-def _ignore(_reply: Any) -> None:
-    pass
-
-
 class DurableLoop(ActorLoop):
     """Runs a durable actor's calls, oldest first."""
 
@@ -57,7 +53,7 @@ class DurableLoop(ActorLoop):
         self._made: tuple[Any, list[Held]] | None = None  # by the call that has just ended
         self._held: list[Held] = []  # what ended calls have sent
         self._over: list[str] = []  # outside steps of calls that have ended
-        self._sent: list[Callable[[Any], None]] = []  # who takes the replies to the last commit
+        self._sent: list[Callable[[Any], None] | None] = []  # who takes the last commit's replies
         self._executor.watcher = kept
         self._runtime.calls.before_early = self._before_early
         idle_timeout = traits.idle_timeout
@@ -177,7 +173,7 @@ class DurableLoop(ActorLoop):
             steps.append(Step("drop_steps", (keys.steps,), self._over))
             self._over = []
         held, self._held = self._held, []
-        self._sent = [*(_ignore for _ in steps), *(taker for _, taker in held)]
+        self._sent = [*(None for _ in steps), *(taker for _, taker in held)]
         left = dropping([*remains, Remains(ties=news.dropped)])
         return left, Durable(keys.state, news.state, [*steps, *(step for step, _ in held)])
 
@@ -189,7 +185,8 @@ class DurableLoop(ActorLoop):
     def _take_replies(self, replies: list[Any]) -> None:
         sent, self._sent = self._sent, []
         for take, reply in zip(sent, replies, strict=True):
-            take(reply)
+            if take is not None:
+                take(reply)
         if not self._current:
             self._runtime.calls.held = False
 
