@@ -95,8 +95,8 @@ def spec_context(actor_id: str) -> tuple[str, ...]:
 def creation_message(actor_id: str, queue: str, class_name: str) -> bytes:
     """Return the protocol-2 message that asks a node to start an actor.
 
-    It does not say what the actor needs: it may be passed on to another queue. A passive actor's is
-    made by ``store/lua/rouse.lua``.
+    It does not say what the actor needs: it may be passed on to another queue. That of an actor
+    that is woken is made by ``store/lua/rouse.lua``.
     """
     return json.dumps({
         "body": '[[],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]',
@@ -234,19 +234,8 @@ def end_process(store: Store, actor_id: str, queue: str) -> None:
 
     One that stands still is started again.
     """
-    record = find(store, actor_id, queue)
-    if record is not None and record.meta["st"] == "frozen":
-        wake(store, record, "frozen")
-    elif record is not None:
-        store.scripts.end_process(record.keys.meta, actor_id, f"{routing.PREFIX}:node:")
-
-
-def wake(store: Store, record: ActorRecord, state: str) -> bool:
-    """Ask for a process for an actor that stands still in this state; False in another."""
-    keys, need = record.keys, record.meta["need"]
-    names = [keys.meta, routing.creation_queue(need), routing.NEEDS, routing.BELL]
-    creation = creation_message(record.actor_id, keys.queue, record.class_name)
-    return store.scripts.wake(names, creation, need, state)
+    meta = routing.ActorKeys(queue, actor_id).meta
+    store.scripts.end_process(meta, actor_id, f"{routing.PREFIX}:node:")
 
 
 def passivate(store: Store, record: ActorRecord, incarnation: str, epoch: str, owner: str) -> bool:

@@ -14,7 +14,7 @@ from .. import routing
 from ..config import Address
 from ..errors import ObjectLostError
 from .connections import close_pool, make_pool, silence_of
-from .scripts import Scripts
+from .scripts import Scripts, fields_of, texts
 from .wire import StoreError, StoreFullError, connect_error, patiently
 
 __all__ = ["CHUNK_BYTES", "Store"]
@@ -102,11 +102,7 @@ class Store:
 
     def setting(self, name: str) -> dict[str, str]:
         """Return a setting of the server by its name; nothing where it has none of that name."""
-        found = self.run("CONFIG", "GET", name)
-        pairs = (
-            found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
-        )
-        return {_text(key): _text(value) for key, value in pairs}
+        return fields_of(self.run("CONFIG", "GET", name))
 
     def get(self, key: str) -> bytes | None:
         """Return a string value."""
@@ -119,12 +115,11 @@ class Store:
 
     def hash(self, key: str) -> dict[str, str]:
         """Return a hash as text."""
-        reply = self.run("HGETALL", key)
-        return {_text(field): _text(value) for field, value in reply.items()}
+        return fields_of(self.run("HGETALL", key))
 
     def texts(self, *command: Any) -> list[str]:
         """Run a command that returns a list or set of names."""
-        return [_text(item) for item in self.run(*command)]
+        return texts(self.run(*command))
 
     def put_chunk(self, blob_id: str, number: int, chunk: bytes | memoryview, ttl: int) -> None:
         """Store one chunk of a large buffer."""
@@ -171,7 +166,3 @@ class Store:
 def chunk_keys(blob_id: str, size: int) -> list[str]:
     """Return the keys of every chunk of a large buffer."""
     return [routing.blob_key(blob_id, number) for number in range(-(-size // CHUNK_BYTES))]
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

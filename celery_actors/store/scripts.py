@@ -178,7 +178,7 @@ class Scripts:
         if not reply:
             return None
         actor_id, queue, epoch, spec, flat = reply
-        return Claim(_text(actor_id), _text(queue), _text(epoch), spec, _fields(flat))
+        return Claim(_text(actor_id), _text(queue), _text(epoch), spec, fields_of(flat))
 
     def nodes(self, nodes: str, lease_prefix: str) -> list[tuple[str, bytes, bool]]:
         """Return (id, description, whether it lives) of every node run."""
@@ -223,11 +223,16 @@ class Scripts:
         The last is what is known of the groups of ``ids``.
         """
         new, line_ids, reserving, found = self._eval("group_line", keys, prefix, mark, *ids)
-        return _text(new), _texts(line_ids), _texts(reserving), [_fields(flat) for flat in found]
+        return (
+            _text(new),
+            texts(line_ids),
+            texts(reserving),
+            [fields_of(flat) for flat in found],
+        )
 
     def group_records(self, prefix: str, ids: Iterable[str]) -> list[dict[str, str]]:
         """Return what is known of placement groups: their fields, none for an unknown one."""
-        return [_fields(flat) for flat in self._eval("group_records", [], prefix, *ids)]
+        return [fields_of(flat) for flat in self._eval("group_records", [], prefix, *ids)]
 
     def save_for(self, key: str, incarnation: str, milliseconds: int) -> bool:
         """Tell whether this node is the one that keeps free what a need waits for."""
@@ -290,10 +295,6 @@ class Scripts:
         )  # fmt: skip
         return reply if isinstance(reply, int) else _text(reply)
 
-    def wake(self, keys: Sequence[str], creation: bytes, need: str, state: str) -> bool:
-        """Ask for a process for an actor that stands still in this state; False in another."""
-        return bool(self._eval("wake", keys, creation, need, state))
-
     def passivate(self, keys: Sequence[str], epoch: str, owner: str, actor_id: str) -> int:
         """Let an actor be without a process until its next call; 1, 0 (a call waits) or -10."""
         return int(self._eval("passivate", keys, epoch, owner, actor_id))
@@ -322,7 +323,10 @@ class Scripts:
         return bool(self._eval("kill", keys, actor_id, cause, node_prefix, remember))
 
     def end_process(self, meta: str, actor_id: str, node_prefix: str) -> bool:
-        """Have an actor's process killed by its node; False where it has none."""
+        """Have an actor's process killed by its node; one that stands still gets a new one.
+
+        False where there is no process.
+        """
         return bool(self._eval("end_process", [meta], actor_id, node_prefix))
 
     def cancel(
@@ -439,7 +443,7 @@ class Scripts:
         """Renew a node's lease; hear what needs attention."""
         words = (incarnation, lease_ms, description, "1" if first else "", lease_prefix)
         alive, kills, dead, expired, dying = self._eval("tick", keys, *words)
-        return Tick(bool(alive), _texts(kills), _texts(dead), _texts(expired), _fields(dying))
+        return Tick(bool(alive), texts(kills), texts(dead), texts(expired), fields_of(dying))
 
     def seize(self, lease: str, gone: str, seconds: int) -> bool:
         """Keep a node run whose lease is over from coming back; False where it lives."""
@@ -476,12 +480,13 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _fields(found: Any) -> dict[str, str]:
-    """Return a hash that a script has read: a flat list, or a map in a newer protocol."""
+def fields_of(found: Any) -> dict[str, str]:
+    """Return names and values, as the server has sent them: a flat list, or a map in RESP3."""
     if isinstance(found, dict):
         return {_text(key): _text(value) for key, value in found.items()}
     return {_text(found[i]): _text(found[i + 1]) for i in range(0, len(found), 2)}
 
 
-def _texts(values: Iterable[Any]) -> list[str]:
+def texts(values: Iterable[Any]) -> list[str]:
+    """Return the texts in a list or set that the server has sent."""
     return [_text(value) for value in values]

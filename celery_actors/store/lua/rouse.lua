@@ -1,4 +1,4 @@
--- Included by the scripts that put calls on an actor's queue: a passive actor is asked a process for.
+-- Included by the scripts that wake an actor without a process, passive or frozen: it is asked one for.
 -- The other keys follow from its meta, "<prefix>:{<queue>}:<actor id>:m" (HASH): passive actors (SET),
 -- creation queue (LIST), needs (HASH), bell. The message is the one of directory.creation_message, byte
 -- by byte (a test compares them): kept with each actor it would be the largest part of a passive one.
