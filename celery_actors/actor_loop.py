@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
 from . import routing
@@ -23,7 +24,7 @@ __all__ = ["ActorLoop", "Aside", "Copies"]
 
 #: Calls fetched ahead of execution.
 READ_AHEAD = 128
-#: Calls whose ids an actor remembers, to refuse copies of their messages.
+#: Calls whose ids an actor remembers at least, to refuse copies of their messages.
 SEEN_CALLS = 4096
 #: Stands for a caller in the table of calls set aside: it waits for all the others.
 _LAST = "\x00last"
@@ -103,8 +104,10 @@ class Copies:
         if tag.caller:
             with self._lock:
                 self._seen[message.call_id] = message.retries
-                if len(self._seen) > SEEN_CALLS:
-                    del self._seen[next(iter(self._seen))]
+                if len(self._seen) > 2 * SEEN_CALLS:
+                    # Many at once: the first key of a dictionary is found behind all deleted ones.
+                    for oldest in [*islice(self._seen, SEEN_CALLS)]:
+                        del self._seen[oldest]
             if self._ordered and b"__type__" in message.raw and message.eta is None:
                 self._signed[tag.caller] = tag.sequence
 

@@ -324,13 +324,13 @@ class Calls:
             self._held_ties = []
             if self._dirty or self._holdings.added:
                 self._flush()
-            self._results.flush_released(1)
             self._holdings.post_dropped()
 
     def tick(self) -> None:
         """Send what has waited here for company."""
         if not self.held:
             self.flush()
+            self._results.reclaim()
 
     def settle(self) -> None:
         """Send everything but what is held, and wait until the store has accepted it."""

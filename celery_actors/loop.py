@@ -188,7 +188,7 @@ class Loop:
         with lock:
             host.started(self._mailbox.position + len(self._answers) + 1)
             begun = self._since = time.monotonic()
-            if self._window or self._answers:
+            if (self._window or self._answers) and not self._busy.is_set():
                 self._busy.set()
         host.begin(prepared, callee.label)
         try:

@@ -38,8 +38,9 @@ from .executor import Callee, Executor
 from .host_process import HostProcess
 from .inflight import InFlight
 from .mailbox import Mailbox
-from .methods import own_options
+from .methods import EVERY_ACTOR, TERMINATE, own_options
 from .node_face import run_face
+from .options import RetryOn
 from .runners import AsyncRunner, ThreadRunner
 from .runtime import Runtime
 from .shared_loop import SharedLoop
@@ -121,6 +122,12 @@ class _Hosted:
         self.traits = traits
         self.instance: Any = None
         self.durable: Durability | None = None
+        self._own = {
+            "__ray_ready__": lambda: True,
+            "__ray_call__": lambda function, *a, **k: function(self.instance, *a, **k),
+            TERMINATE: self._terminate,
+        }
+        self._found: dict[str, tuple[str, RetryOn]] = {}  # what was found out of a method
         self._env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
 
     def create(self) -> Any:
@@ -203,19 +210,18 @@ class _Hosted:
 
     def find(self, method: str) -> Callee | None:
         """Return what a message's method name stands for."""
-        label = routing.task_name(self.label, method)
-        if method == "__ray_ready__":
-            return Callee(lambda: True, label)
-        if method == "__ray_call__":
-            return Callee(lambda function, *a, **k: function(self.instance, *a, **k), label)
-        if method == "__ray_terminate__":
-            return Callee(self._terminate, label)
+        if method in EVERY_ACTOR:
+            return Callee(self._own[method], routing.task_name(self.label, method))
         if method not in self.traits.methods:
             return None
         function = getattr(self.instance, method)
-        options = own_options(function)
-        retry_on = options.retry_exceptions if options is not None else None
-        return Callee(function, label, retry_on or False)
+        found = self._found.get(method)
+        if found is None:
+            options = own_options(function)
+            retry_on = options.retry_exceptions if options is not None else None
+            found = routing.task_name(self.label, method), retry_on or False
+            self._found[method] = found
+        return Callee(function, *found)
 
     def group_of(self, method: str) -> str:
         """Return the concurrency group that ``@method`` put a method in."""

@@ -22,8 +22,8 @@ if last >= first + count - 1 then return {0, redis.call('LLEN', KEYS[1])} end
 if meta[1] == 'dead' or meta[1] == 'buried' then return {-2, meta[2] or '', meta[3] or ''} end
 if last < after then return {-3, last} end
 local length
-for i = math.max(0, last - first + 1), count - 1 do
-  length = redis.call('LPUSH', KEYS[1], ARGV[4 + i])
+for i = 4 + math.max(0, last - first + 1), #ARGV, 1000 do  -- Lua's stack bounds what unpack gives
+  length = redis.call('LPUSH', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV)))
 end
 redis.call('HSET', KEYS[3], ARGV[1], first + count - 1)
 if meta[1] == 'passive' then rouse(KEYS[2]) end

@@ -11,8 +11,8 @@ local last = tonumber(redis.call('HGET', KEYS[2], KEYS[1]) or '0')
 if last >= first + count - 1 then return {0, redis.call('LLEN', KEYS[1])} end
 if last < after then return {-3, last} end
 local length
-for i = math.max(0, last - first + 1), count - 1 do
-  length = redis.call('LPUSH', KEYS[1], ARGV[6 + i])
+for i = 6 + math.max(0, last - first + 1), #ARGV, 1000 do  -- Lua's stack bounds what unpack gives
+  length = redis.call('LPUSH', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV)))
 end
 redis.call('HSET', KEYS[2], KEYS[1], first + count - 1)
 redis.call('EXPIRE', KEYS[2], ARGV[3])
