@@ -330,7 +330,7 @@ class Calls:
         """Send what has waited here for company."""
         if not self.held:
             self.flush()
-            self._results.reclaim()
+            self._results.tick()
 
     def settle(self) -> None:
         """Send everything but what is held, and wait until the store has accepted it."""

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 #: Results freed with one command.
 _RELEASE_BATCH = 64
+#: Seconds that a smaller group of them waits for company.
+_RELEASE_SECONDS = 0.1
 #: Seconds of silence after which a waiting call looks whether anybody is left to answer it.
 SILENCE_SECONDS = 2.0
 #: Variables that silence the failures nobody asked for, ours and Ray's.
@@ -93,6 +95,7 @@ class Results:
         self._reply_channel = routing.reply_channel(session).encode()
         self._refs: dict[str, weakref.ref[ObjectRef[Any]]] = {}
         self._released: deque[tuple[str, Meta | None]] = deque()
+        self._freed = 0.0  # when the last of them were freed for their age
         self._shared_pending: dict[str, Hold] = {}  # dropped here before their results came
         self._renewed = time.monotonic()
         self._unwatched: deque[str] = deque()
@@ -227,6 +230,13 @@ class Results:
             self._post("UNLINK", *keys)
         if blobs:
             self._buffers.free(blobs, self._post)
+
+    def tick(self) -> None:
+        """Free what nobody holds any more, now and then."""
+        now = time.monotonic()
+        if self._released and now - self._freed >= _RELEASE_SECONDS:
+            self._freed = now
+            self.reclaim()
 
     def _post(self, *words: Any) -> None:
         self.mux.post(pack(words))
@@ -482,7 +492,7 @@ class Results:
         ready = len(refs) - len(pending)
         if ready >= needed:
             return True
-        if fail_fast and any(ref.failed for ref in refs):
+        if fail_fast and ready and any(ref.failed for ref in refs):
             return True
         deadline = None if timeout is None else time.monotonic() + timeout
         for ref in pending:

@@ -231,6 +231,7 @@ class Runtime:
         """Send what is left, then close the connections."""
         try:
             self.calls.tick()
+            self.results.reclaim()
         except RayError as error:
             logger.debug("nothing more can be sent: %s", error)
         self.mux.close()
