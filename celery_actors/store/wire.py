@@ -226,17 +226,13 @@ class Wire:
         Raises:
             StoreUnreachableError: the connection is broken.
         """
-        ready = self._ready
-        if ready and not self._aborted:
-            self._ready = deque()
-            return list(ready)
-        replies: list[Any] = []
-        while not replies:
-            if not self.fill(timeout):
-                break
+        replies = [*self._ready]
+        self._ready.clear()
+        while True:
             while (reply := self._reader.gets()) is not False:
                 replies.append(reply)
-        return replies
+            if (replies and not self._aborted) or not self.fill(timeout):
+                return replies
 
     def fill(self, timeout: float | None) -> bool:
         """Read what has arrived; False where nothing did within ``timeout`` seconds.
@@ -295,10 +291,10 @@ class Wire:
             StoreError: the store refused the command. StoreUnreachableError: the connection broke.
         """
         while True:
-            if not self._ready:
-                self._ready.extend(self.receive())
+            reply = self._ready.popleft() if self._ready else self._reader.gets()
+            if reply is False:
+                self.fill(None)
                 continue
-            reply = self._ready.popleft()
             if isinstance(reply, PUSH):
                 continue
             if isinstance(reply, hiredis.ReplyError):
@@ -308,6 +304,8 @@ class Wire:
 
     def pending_input(self) -> bool:
         """Tell whether a reply has been received and not yet read."""
+        if not self._ready and (reply := self._reader.gets()) is not False:
+            self._ready.append(reply)
         return bool(self._ready)
 
     def call(self, *command: bytes | str | int | float) -> Any:
