@@ -122,7 +122,7 @@ class _Hosted:
         self.traits = traits
         self.instance: Any = None
         self.durable: Durability | None = None
-        self._own = {
+        self._own: dict[str, Callable[..., Any]] = {
             "__ray_ready__": lambda: True,
             "__ray_call__": lambda function, *a, **k: function(self.instance, *a, **k),
             TERMINATE: self._terminate,

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import celery_actors as ca
+from celery_actors.runtime import current
+from celery_actors.store import Scripts
 
 from .cast import KINDS
 from .history import FAIL, INFO, OK, Writer
@@ -32,6 +34,8 @@ PATIENCE_SECONDS = 90.0
 DEPTH = 3
 #: Of so many calls, one is followed by the end of its actor, by ``kill``.
 ENDS_ONE_IN = 3000
+#: Of so many calls of a lasting actor, one is cancelled at once: it must leave no effect.
+CANCELS_ONE_IN = 100
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class _Pending:
     actor: str
     method: str
     number: int
+    cancelled: bool = False  # somebody asked for that
 
 
 class _Caller:
@@ -65,6 +70,19 @@ class _Caller:
         self._numbers: Counter[str] = Counter()  # by actor id: calls made
         self._pending: list[_Pending] = []
         self._heard = threading.Event()
+        self.sent_again = 0  # submissions whose answers were lost with a connection
+
+    def count_what_is_sent_again(self) -> None:
+        """Count from now on: whether the store refuses doubles was tried only where there are."""
+        mux = current().mux
+        reconnect = mux._reconnect
+
+        def counting() -> None:
+            digest = Scripts.pack("submit", ["queue"]).split(b"\r\n")[4]
+            self.sent_again += sum(digest in command for command, _ in [*mux.pending])
+            reconnect()
+
+        mux._reconnect = counting  # type: ignore[method-assign]
 
     def begin(self) -> None:
         """Have an answer of every actor."""
@@ -86,6 +104,7 @@ class _Caller:
         for slot in self._orders.slots:
             self._call(slot, "read")
         self._wait_for_all()
+        self._writer.write("again", "", "", self.sent_again)
         self._writer.close()
 
     def _wait_for_all(self) -> None:
@@ -115,6 +134,9 @@ class _Caller:
             self._writer.write(FAIL, who, method, _named(error), number=number)
             return
         self._pending.append(_Pending(ref, slot, who, method, number))
+        lasting = KINDS[self._orders.slots[slot]].lasting
+        if lasting and method != TELL and self._draw.randrange(CANCELS_ONE_IN) == 0:
+            self._cancel(self._pending[-1])
         if self._draw.randrange(ENDS_ONE_IN) == 0:
             self._end(actor)
 
@@ -122,6 +144,13 @@ class _Caller:
         """Return the next slot with a lasting actor."""
         slots = [each for each, kind in self._orders.slots.items() if KINDS[kind].lasting]
         return slots[(slots.index(slot) + 1) % len(slots)]
+
+    def _cancel(self, call: _Pending) -> None:
+        call.cancelled = True
+        try:
+            ca.cancel(call.ref)
+        except ca.exceptions.RayError as error:
+            self._writer.write("trouble", "", "cancel", _named(error))
 
     def _end(self, actor: Any) -> None:
         self._writer.write("ended", actor._identity.actor_id, "kill", "")
@@ -171,6 +200,8 @@ class _Caller:
             if known is not None and known._identity.actor_id == call.actor:
                 del self._actors[call.slot]
             return INFO, _named(error)
+        except ca.exceptions.TaskCancelledError as error:
+            return FAIL if call.cancelled else INFO, _named(error)
         except Exception as error:  # noqa: BLE001 - the checker tells which may be
             return INFO, _named(error)
 
@@ -184,6 +215,7 @@ def main() -> None:
     orders = Orders(**json.loads(sys.argv[1]))
     ca.init(orders.address, namespace=NAMESPACE)
     caller = _Caller(orders)
+    caller.count_what_is_sent_again()
     caller.begin()
     _say("ready")
     sys.stdin.readline()

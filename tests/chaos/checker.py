@@ -2,7 +2,7 @@
 
 The numbers of the invariants are those of the reliability plan: I1 one result for each call, I2
 nothing lost or doubled, I3 order, I4 the sequential model, I5 one owner for each epoch, I9 dead
-stays dead.
+stays dead, I11 a cancelled call leaves nothing.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def only_promised_errors(actor: ActorRecord, kind: Kind) -> Iterator[str]:
         known = any(cause in call.value for cause in _CAUSES)
         died = error == "ActorDiedError" and known and (not kind.restarts or actor.ended)
         restarts = error == "ActorUnavailableError" and kind.restarts and not kind.again
-        if not died and not restarts:
+        cancelled = error == "TaskCancelledError" and call.outcome == FAIL and kind.lasting
+        if not died and not restarts and not cancelled:
             yield f"{_name(call)} failed with {call.value}"
 
 
@@ -144,7 +145,7 @@ def lasting_state_holds_each_call_once(actor: ActorRecord, kind: Kind) -> Iterat
     for run in actor.runs:  # of calls whose results nobody got: other actors', and a dead one's
         if run.incarnation in states and run.ordinal not in places:
             call = calls.get((run.caller, run.number))
-            if call is None or call.outcome != OK:
+            if call is None or call.outcome not in {OK, FAIL}:
                 places[run.ordinal] = _applied(run, calls)
     order = [places[place] for place in sorted(places)]
     yield from replay(order)

@@ -1,10 +1,10 @@
 """What happened, as JSON lines: one file for each process that took part.
 
 A caller writes ``invoke`` before a call and ``ok``, ``fail`` or ``info`` after it: it has a result,
-it was never sent, or nobody knows whether it ran. An actor writes ``born``, ``run`` and, with the
-state of an earlier process, ``woke``; the one who breaks things writes ``fault``, and who watches
-the store ``seen``. All read one monotonic clock, so
-times of different processes can be compared.
+it was never sent or was cancelled, or nobody knows whether it ran. An actor writes ``born``,
+``run`` and, with the state of an earlier process, ``woke``; the one who breaks things writes
+``fault``, and who watches the store ``seen``. All read one monotonic clock, so times of different
+processes can be compared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["Birth", "Call", "Event", "Run", "Writer", "append", "read_calls", "read_events"]
 
-#: Outcomes of a call: a result, never sent, unknown, none until the end of the run.
+#: Outcomes of a call: a result, never sent or cancelled, unknown, none until the end of the run.
 OK, FAIL, INFO, OPEN = "ok", "fail", "info", "open"
 #: A call that an actor sent with its commit: it must run, and nobody waits for its result.
 TOLD = "told"

@@ -37,6 +37,7 @@ class Record:
     faults: list[Event]  # what was broken
     troubles: list[Event]  # what callers could not do at once, and did later
     flaws: list[str]  # what is wrong with the files themselves
+    sent_again: int = 0  # submissions whose answers were lost with a connection
 
     def calls(self) -> Iterator[Call]:
         """Return every call."""
@@ -84,6 +85,8 @@ def _read_about(path: Path, record: Record) -> None:
             actor = record.actors[event.actor]
             actor.ended = min(actor.ended or event.ns, event.ns)
             record.faults.append(event._replace(method="actor ended"))
+        elif event.type == "again":
+            record.sent_again += event.value
         elif event.type == "trouble":
             record.troubles.append(event)
 

@@ -18,6 +18,8 @@ __all__ = ["Report", "report"]
 FLOOR_OF_CALLS = 0.95
 #: Of all planned faults, how many must truly have hit something.
 FLOOR_OF_FAULTS = 0.9
+#: Seconds after which a run must have tried the fence and the refusal of doubles.
+LONG_SECONDS = 300.0
 #: Seconds for which a fault of a node or of the store may still be felt after its end.
 _FELT_SECONDS = 1.0
 
@@ -37,6 +39,8 @@ class Report:
     recoveries: list[float]  # seconds from the kill of an actor's process to the next one
     undisturbed: list[float]  # … while nothing else was broken
     longest: float  # seconds that the slowest successful call took
+    fenced: int  # processes that met the fence: another one had taken their actor over
+    sent_again: int  # submissions whose answers were lost with a connection
     verdict: Verdict
     notes: list[str] = field(default_factory=list)
 
@@ -50,6 +54,8 @@ class Report:
             found.append(f"{share:.1%} of the calls succeeded, and {FLOOR_OF_CALLS:.0%} are needed")
         if hit < FLOOR_OF_FAULTS * planned or not hit:
             found.append(f"{hit} of {planned} planned faults hit something")
+        if self.seconds >= LONG_SECONDS and not (self.fenced and self.sent_again):
+            found.append("no process met the fence, or nothing was sent again")
         return found
 
     @property
@@ -71,6 +77,8 @@ class Report:
                f"({self.verdict.undecided:,} had too many calls of unknown outcome)")  # fmt: skip
         yield f"- killed actors came back in {_times(self.recoveries)}"
         yield f"- … while no node and no store was disturbed, in {_times(self.undisturbed)}"
+        yield (f"- {self.fenced:,} processes met the fence; {self.sent_again:,} submissions were "
+               "sent again")  # fmt: skip
         yield from (f"- {note}" for note in self.notes)
         yield ""
         yield from _table(("actors", "calls", "succeeded"), [
@@ -97,7 +105,7 @@ class Report:
 
 def report(
     title: str, seconds: float, record: Record, verdict: Verdict, hits: Counter[str],
-    missed: Counter[str],
+    missed: Counter[str], fenced: int,
 ) -> Report:  # fmt: skip
     """Add up a run."""
     calls: Counter[str] = Counter()
@@ -121,7 +129,8 @@ def report(
         {kind: (calls[kind], good[kind]) for kind in KINDS if calls[kind]}, errors,
         hits + Counter({"actor ended": ended}), missed,
         [lasted for lasted, _ in recoveries],
-        [lasted for lasted, alone in recoveries if alone], longest / 1e9, verdict,
+        [lasted for lasted, alone in recoveries if alone], longest / 1e9,
+        fenced, record.sent_again, verdict,
     )  # fmt: skip
 
 

@@ -28,6 +28,8 @@ __all__ = ["Setting", "folder_in_memory", "network_if_possible", "run"]
 #: Where the store writes: in memory, where a write is never put off because a disk is slow. What
 #: ``appendfsync everysec`` puts off, up to two seconds, even a kill of the server alone would lose.
 _MEMORY = Path("/dev/shm")
+#: What the log of a node says of a process that another one has taken an actor from.
+_FENCED = "another process owns"
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,11 @@ def run(folder: Path, setting: Setting, net: Network | None) -> Report:
         wrong += _left_behind(found)
         faults.close()
         seen.close()
+        fenced = sum(node.log.read_text().count(_FENCED) for node in found.nodes)
     record = read(folder)
     verdict = judge(record)
     verdict.faults += wrong
-    return report(setting.title, lasted, record, verdict, nemesis.hits, nemesis.missed)
+    return report(setting.title, lasted, record, verdict, nemesis.hits, nemesis.missed, fenced)
 
 
 def _come_to_rest(found: Stage) -> list[str]:

@@ -162,6 +162,19 @@ def test_a_call_that_an_actor_sent_with_its_commit_must_be_applied_and_no_other(
     assert any("accepted and not applied" in fault for fault in faults(actor))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_a_lasting_actor_takes_a_cancelled_call_back(kind: str) -> None:
+    actor = honest(kind)
+    change(actor, len(actor.calls) - 1, outcome=FAIL, value="TaskCancelledError: while it ran")
+    assert (faults(actor) == []) is KINDS[kind].lasting
+
+
+def test_a_cancelled_call_that_left_an_effect_is_told() -> None:
+    actor = honest("durable")
+    change(actor, len(actor.calls) - 4, outcome=FAIL, value="TaskCancelledError: while it ran")
+    assert any("is missing or taken twice" in fault for fault in faults(actor))
+
+
 def test_a_durable_actor_that_was_made_twice_is_told() -> None:
     actor = honest("durable")
     last = actor.calls[-1]

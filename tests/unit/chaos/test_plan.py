@@ -26,10 +26,13 @@ def test_an_hour_has_ten_thousand_faults() -> None:
     assert len([*plan(1, 3600, with_network=True)]) >= 10_000
 
 
-def reported(actor: ActorRecord, hits: int = 10, missed: int = 0, *wrong: str) -> Report:
-    record = Record({actor.actor: actor}, [], [], [])
+def reported(
+    actor: ActorRecord, hits: int = 10, missed: int = 0, *wrong: str, seconds: float = 60,
+    fenced: int = 0, sent_again: int = 0,
+) -> Report:  # fmt: skip
+    record = Record({actor.actor: actor}, [], [], [], sent_again)
     found = Counter({"actor killed": hits}), Counter({"actor killed": missed})
-    return report("a run", 60, record, Verdict([*wrong]), *found)
+    return report("a run", seconds, record, Verdict([*wrong]), *found, fenced)
 
 
 def test_a_run_says_with_its_status_what_it_shows() -> None:
@@ -48,3 +51,10 @@ def test_a_run_in_which_too_few_calls_succeeded_shows_nothing() -> None:
     found = reported(actor)
     assert found.status == 2
     assert any("INVALID: 93.3% of the calls succeeded" in line for line in found.lines())
+
+
+def test_a_long_run_without_a_fenced_process_or_a_repeated_submission_shows_nothing() -> None:
+    actor = honest("mortal")
+    assert reported(actor, seconds=3600, fenced=1, sent_again=1).status == 0
+    assert reported(actor, seconds=3600, fenced=0, sent_again=1).status == 2
+    assert reported(actor, seconds=3600, fenced=1, sent_again=0).status == 2
