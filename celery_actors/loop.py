@@ -137,6 +137,8 @@ class Loop:
                 self._commit_locked()
             self._host.clear_wakeups()
             self._woken()
+            if self._host.stopping:
+                return  # the wake-up that came with that is forgotten: nothing would end a peek
         if not self._window and not self._refill():
             return
         while self._window and not self._host.stopping:

@@ -38,8 +38,8 @@ a new promise is a check in ``history``, with a mutant that breaks it; a new fau
 everything, a role only at what its process could know.
 
 What it does not prove: a store is rolled back only where no call is set aside, and no recovery is
-under way in that moment. Actors whose calls overlap, passive ones and reminders, functions on
-shared queues, placement groups and the journal of durable actors are not played. A release that
-does not compare which calls out of line have begun is not found by 1,000 schedules, since
-beginnings wait for the store: that check is still to be written.
+under way in that moment. Actors whose calls overlap, reminders, functions on shared queues,
+placement groups and the journal of durable actors are not played. A release that does not compare
+which calls out of line have begun is not found by 1,000 schedules, since beginnings wait for the
+store: that check is still to be written.
 """

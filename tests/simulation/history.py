@@ -188,6 +188,15 @@ class History:
     def _begin(self, keys: list[str], words: Words, reply: int) -> None:
         self._fenced(keys[0], words, reply, "a beginning")
 
+    def _passivate(self, keys: list[str], words: Words, reply: int) -> None:
+        actor = _actor_of(keys[1])
+        if reply == 1 and not self.now.owners.get(actor):
+            return  # it hears so once more
+        self._fenced(keys[1], words, reply, "the rest")
+        if reply == 1:
+            self.now.owners[actor] = ""
+            self.counts["rested"] += 1
+
     def _release(self, keys: list[str], words: Words, reply: Any) -> None:
         code = reply if isinstance(reply, int) else 0
         actor, owner = _actor_of(keys[1]), words[1].decode()

@@ -79,8 +79,17 @@ MUTANTS = (
     ),
     Mutant(
         "a node owns what its record does not say", "disown",
-        "if string.match(owner, '^([^|]*)|') == ARGV[2] then return 0 end", "",
+        "if string.match(owner, '^([^|]*)|') == ARGV[2] then return 0 end", "", "resting", 554,
     ),
+    # -- resting -------------------------------------------------------------------------------
+    Mutant("the resting are not woken", "submit",
+           "if meta[1] == 'passive' then rouse(KEYS[2]) end", "", "resting"),
+    Mutant(
+        "an actor rests though a call waits", "passivate",
+        "if redis.call('LLEN', KEYS[1]) > 0 or redis.call('HLEN', KEYS[3]) > 0 then return 0 end",
+        "", "resting",
+    ),
+    Mutant("rest without fence", "passivate", FENCE % "-10", "", "resting"),
     # -- accepting -----------------------------------------------------------------------------
     Mutant(
         "a repeated submission counts twice", "submit",

@@ -18,10 +18,11 @@ from .world import LEASE_SECONDS, World
 
 __all__ = ["CHANNELS", "MODES", "Mode", "Outcome", "run"]
 
-Mode = Literal["once", "again", "state"]
+Mode = Literal["once", "again", "state", "resting"]
 #: ``once``: ordinary calls, which run at most once. ``again``: calls with ``max_task_retries=-1``.
 #: ``state``: those of durable actors, whose state, results and sent calls commit together.
-MODES: tuple[Mode, ...] = ("once", "again", "state")
+#: ``resting``: of durable actors, too, which become passive wherever no call waits.
+MODES: tuple[Mode, ...] = ("once", "again", "state", "resting")
 _CALLERS = ("alice", "bob", "carol")
 _NODES = 40
 #: What the simulation listens to.
@@ -65,12 +66,14 @@ class Schedule:
     """One schedule."""
 
     def __init__(self, server: Server, seed: int, mode: Mode, *, trace: bool) -> None:
-        self.history = History(at_most_once=mode == "once", durable=mode == "state")
+        durable = mode in {"state", "resting"}
+        self.history = History(at_most_once=mode == "once", durable=durable)
         self.world = world = World(server, seed, self.history, trace=trace)
         draw = world.draw
         limits = draw.choices((-1, 0, 1, 3), (6, 1, 1, 1), k=draw.choice((1, 1, 2)))
         self.actors = [Actor(f"actor-{n}", limit) for n, limit in enumerate(limits)]
-        if mode == "state":
+        world.resting = mode == "resting"
+        if durable:
             world.sink = Actor("sink", -1)
         self._hosts = draw.choice((1, 2, 2, 3))
         self._started = self._ends = 0

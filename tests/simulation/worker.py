@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from celery_actors import routing
 from celery_actors.actor_loop import Aside
 from celery_actors.assignment import Assignment
-from celery_actors.directory import answer_to
+from celery_actors.directory import ActorRecord, answer_to, passivate
 from celery_actors.errors import (
     ClusterUnreachableError,
     FencedError,
@@ -67,6 +67,7 @@ class Worker(Role):
         self._stored: list[str] | None = None
         self._steps: list[Step] = []  # what they have sent, not committed yet
         self._sent = 0
+        self._rests_at = 0.0  # when it becomes passive, if no call has come by then
         self._mailbox: Mailbox
         super().__init__(node.world, assignment.owner)
         mine = assignment
@@ -118,6 +119,8 @@ class Worker(Role):
             yield from steps(self._open)
             if mine.meta["restarts"] != "0":
                 self._inherited = yield from steps(lambda: store.run("LLEN", mine.queue))
+            if self.world.resting:
+                self._look_idle()
             while not self.stopping:
                 yield from self._turn()
             if not self._mailbox.peeking:
@@ -169,6 +172,8 @@ class Worker(Role):
         if self.port.woken and not self._mailbox.peeking:
             yield from self._commit()
             yield from self._woken()
+            if self.stopping:
+                return
         if not self._window and not (yield from self._refill()):
             return
         while self._window and not self.stopping:
@@ -296,6 +301,27 @@ class Worker(Role):
                     return
             if not waiting:
                 del self._parked[line]
+        if self.world.resting and self.world.clock.now >= self._rests_at:
+            yield from self._rest()
+
+    def _rest(self) -> Steps[None]:
+        """Become passive where no call has come for a while."""
+        if self._window or self._parked:
+            self._look_idle()
+            return
+        mine, record = self.assignment, ActorRecord(self.assignment.actor_id, self.assignment.meta)
+        words = (self.port.store, record, self.node.name, mine.epoch, mine.owner)
+        if (yield from self.port.steps(lambda: passivate(*words))):
+            self.stopping = True
+        else:
+            self._look_idle()
+
+    def _look_idle(self) -> None:
+        """Look later whether there is something to do."""
+        self._rests_at = (
+            self.world.clock.now + self.world.draw.choice((1, 5, 30)) * self.world.second
+        )
+        self.world.wake_at(self, self._rests_at)
 
     def _may_start(self, line: str, call: Parked) -> bool:
         if line == "last":

@@ -142,6 +142,7 @@ class World:
         self.leases: dict[str, float] = {}  # of node runs: until when
         self.suspects: set[str] = set()  # node runs that were without a lease once
         self.on_push: Callable[[str, bytes], None] = lambda _channel, _data: None
+        self.resting = False  # actors become passive where no call waits
         self.sink: Any = None  # the actor to which durable ones send calls
         self.sent: dict[str, list[str]] = {}  # those calls, by the call that has made them
         self.steps = self.ends = 0
