@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
 from . import routing
@@ -24,7 +23,7 @@ __all__ = ["ActorLoop", "Aside", "Copies"]
 
 #: Calls fetched ahead of execution.
 READ_AHEAD = 128
-#: Calls whose ids an actor remembers at least, to refuse copies of their messages.
+#: Calls whose ids an actor remembers, to refuse copies of their messages.
 SEEN_CALLS = 4096
 #: Stands for a caller in the table of calls set aside: it waits for all the others.
 _LAST = "\x00last"
@@ -76,7 +75,9 @@ class Copies:
     def __init__(self, *, ordered: bool) -> None:
         self._ordered = ordered
         self._signed: dict[str, int] = {}  # caller -> its last call with signed arguments
-        self._seen: dict[str, int] = {}  # recent calls and their tries, oldest first
+        # Recent calls and their tries, oldest first. Not a plain dict: that finds its first key
+        # behind all that were deleted.
+        self._seen: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
 
     def check(self, prepared: Prepared) -> None:
@@ -104,10 +105,8 @@ class Copies:
         if tag.caller:
             with self._lock:
                 self._seen[message.call_id] = message.retries
-                if len(self._seen) > 2 * SEEN_CALLS:
-                    # Many at once: the first key of a dictionary is found behind all deleted ones.
-                    for oldest in [*islice(self._seen, SEEN_CALLS)]:
-                        del self._seen[oldest]
+                if len(self._seen) > SEEN_CALLS:
+                    self._seen.popitem(last=False)
             if self._ordered and b"__type__" in message.raw and message.eta is None:
                 self._signed[tag.caller] = tag.sequence
 

@@ -21,6 +21,7 @@ import signal
 import sys
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
@@ -54,7 +55,7 @@ class Interrupts:
         self._numbers = itertools.count(1)
         self._running: dict[str, Stop] = {}
         self._struck: set[int] = set()  # threads in which an exception may be on its way
-        self._cancelled: dict[str, None] = {}
+        self._cancelled: OrderedDict[str, None] = OrderedDict()  # oldest first
         self._main = 0  # the run in the main thread; 0: none
         self._why: tuple[int, Why] = (0, KeyboardInterrupt)  # the run to stop there
         self._boundary: CodeType | None = None
@@ -72,7 +73,7 @@ class Interrupts:
         with self._lock:
             self._cancelled[call_id] = None
             if len(self._cancelled) > REMEMBERED:
-                del self._cancelled[next(iter(self._cancelled))]
+                self._cancelled.popitem(last=False)
             stop = self._running.get(call_id)
         if stop is not None:
             self._stop(stop, KeyboardInterrupt)
