@@ -110,7 +110,7 @@ class Tick(NamedTuple):
 
 #: Parts of other scripts.
 _INCLUDED = frozenset(
-    {"drop_steps", "group_mark", "journal", "let_go", "post_results", "rouse", "when_full"}
+    {"drop_steps", "group_mark", "journal", "let_go", "post_results", "push", "rouse", "when_full"}
 )
 
 

@@ -2,6 +2,7 @@
 -- KEYS 1 journal (LIST, oldest first)   ARGV 1 '1' forget what came before: the state holds it
 --      2.. entries
 -- Returns the number of entries.
+--@include push
 if ARGV[1] == '1' then redis.call('UNLINK', KEYS[1]) end
-for i = 2, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end
+push('RPUSH', KEYS[1], ARGV, 2)
 return redis.call('LLEN', KEYS[1])

@@ -8,6 +8,7 @@
 --         {-3, last} calls before the first message were not accepted, or are lost
 -- Idempotent: messages up to the last accepted sequence are skipped.
 -- A passive actor is asked a process for, by what rouse reads from its meta.
+--@include push
 --@include rouse
 local meta = redis.call('HMGET', KEYS[2], 'st', 'cause', 'init_failed')
 if not meta[1] then return {-1} end
@@ -21,10 +22,7 @@ end
 if last >= first + count - 1 then return {0, redis.call('LLEN', KEYS[1])} end
 if meta[1] == 'dead' or meta[1] == 'buried' then return {-2, meta[2] or '', meta[3] or ''} end
 if last < after then return {-3, last} end
-local length
-for i = 4 + math.max(0, last - first + 1), #ARGV, 1000 do  -- Lua's stack bounds what unpack gives
-  length = redis.call('LPUSH', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV)))
-end
+local length = push('LPUSH', KEYS[1], ARGV, 4 + math.max(0, last - first + 1))
 redis.call('HSET', KEYS[3], ARGV[1], first + count - 1)
 if meta[1] == 'passive' then rouse(KEYS[2]) end
 return {0, length}

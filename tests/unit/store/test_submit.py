@@ -14,6 +14,14 @@ def test_calls_wait_in_the_order_of_their_submission(actor: StoredActor) -> None
     assert actor.waiting == ["a", "b", "c"]
 
 
+def test_of_thousands_in_one_submission_none_is_lost_and_all_keep_their_order(
+    actor: StoredActor,
+) -> None:
+    calls = [str(number) for number in range(9_000)]  # more than Lua's stack takes
+    assert actor.submit(1, *calls) == [0, 9_000]
+    assert actor.waiting == calls
+
+
 def test_a_repeated_submission_is_accepted_once(actor: StoredActor) -> None:
     actor.submit(1, "a", "b")
     assert actor.submit(1, "a", "b") == [0, 2]
