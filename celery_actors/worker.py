@@ -38,7 +38,7 @@ from .executor import Callee, Executor
 from .host_process import HostProcess
 from .inflight import InFlight
 from .mailbox import Mailbox
-from .methods import EVERY_ACTOR, TERMINATE, own_options
+from .methods import TERMINATE, own_options
 from .node_face import run_face
 from .options import RetryOn
 from .runners import AsyncRunner, ThreadRunner
@@ -210,7 +210,7 @@ class _Hosted:
 
     def find(self, method: str) -> Callee | None:
         """Return what a message's method name stands for."""
-        if method in EVERY_ACTOR:
+        if method in self._own:
             return Callee(self._own[method], routing.task_name(self.label, method))
         if method not in self.traits.methods:
             return None

@@ -31,6 +31,8 @@ FLOOR = {
     "nodes lost": 0.1, "fenced": 0.03, "moved on": 0.01, "rolled back": 0.02,
     "submitted again": 0.01, "claimed again": 0.005,
 }  # fmt: skip
+#: What schedules of one mode must have seen besides.
+FLOOR_OF_MODE: dict[Mode, dict[str, float]] = {"resting": {"rested": 0.5}}
 #: Of the calls, how many must have succeeded.
 SUCCESSES = 0.7
 
@@ -51,10 +53,11 @@ class Campaign:
         """What happened too rarely; empty for a campaign that proves something."""
         if self.schedules < 100:
             return []
-        seen = {name: self.counts[name] / self.schedules for name in FLOOR}
+        floor = FLOOR | FLOOR_OF_MODE.get(self.mode, {})
+        seen = {name: self.counts[name] / self.schedules for name in floor}
         found = [
             f"{name}: {seen[name]:.3f} a schedule, at least {least} wanted"
-            for name, least in FLOOR.items()
+            for name, least in floor.items()
             if seen[name] < least
         ]
         if self.counts["successes"] < SUCCESSES * self.counts["calls"]:

@@ -52,6 +52,8 @@ def test_a_campaign_in_which_too_little_happens_proves_nothing() -> None:
 
     assert "only 0 of 5000 calls succeeded" in quiet.too_little
     assert "fenced: 0.000 a schedule, at least 0.03 wanted" in quiet.too_little
+    awake = Campaign("resting", schedules=1000)
+    assert "rested: 0.000 a schedule, at least 0.5 wanted" in awake.too_little
 
 
 # -- one round trip at a time ------------------------------------------------------------------

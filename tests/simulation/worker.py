@@ -306,12 +306,10 @@ class Worker(Role):
 
     def _rest(self) -> Steps[None]:
         """Become passive where no call has come for a while."""
-        if self._window or self._parked:
-            self._look_idle()
-            return
-        mine, record = self.assignment, ActorRecord(self.assignment.actor_id, self.assignment.meta)
+        mine, has_calls = self.assignment, bool(self._window or self._parked)
+        record = ActorRecord(mine.actor_id, mine.meta)
         words = (self.port.store, record, self.node.name, mine.epoch, mine.owner)
-        if (yield from self.port.steps(lambda: passivate(*words))):
+        if not has_calls and (yield from self.port.steps(lambda: passivate(*words))):
             self.stopping = True
         else:
             self._look_idle()

@@ -19,6 +19,8 @@ def test_a_process_that_is_told_to_stop_while_it_looks_around_waits_for_no_call(
     mailbox: Any = SimpleNamespace(peeking=False, backlog=False, peek=lambda: peeks.append("peek"))
     runtime: Any = SimpleNamespace(results=SimpleNamespace(blocking=None))
 
-    Told(runtime, mailbox, SimpleNamespace(), host).run()  # type: ignore[arg-type]
+    executor: Any = None
+
+    Told(runtime, mailbox, executor, host).run()
 
     assert peeks == []
