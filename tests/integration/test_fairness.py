@@ -114,7 +114,7 @@ def test_what_waits_in_one_queue_starts_in_order(with_gpus: Cluster, tmp_path: P
 
 def test_what_nobody_waits_for_any_more_is_saved_for_nobody(with_gpus: Cluster):
     blocker = Holder.options(num_gpus=1, num_cpus=0).remote()
-    ca.get(blocker.given.remote(), timeout=20)
+    held = ca.get(blocker.given.remote(), timeout=20)["ids"]
     large = Holder.options(**ALL).remote()
     with with_gpus.client() as client:
         wait_until(lambda: list(client.scan_iter("ca:saving:*")), "the node saves for it")
@@ -123,7 +123,8 @@ def test_what_nobody_waits_for_any_more_is_saved_for_nobody(with_gpus: Cluster):
 
     ca.kill(large)
 
-    assert ca.get(small, timeout=20)["ids"] == [1]
+    # What is free is told once a second: workers of the test before may have held the first ones.
+    assert ca.get(small, timeout=20)["ids"] == [min({0, 1, 2, 3} - {*held})]
     ca.kill(blocker)
 
 
