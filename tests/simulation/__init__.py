@@ -10,7 +10,8 @@ What is real
 What is played
     The loops around it: what ``ActorLoop`` and ``DurableLoop`` do (``worker``), what ``Supervisor``
     does (``node``), drivers, callers and who cancels, kills and reads (``clients``). A *role* is a
-    generator that yields whatever it waits for. User code is a list of the calls that took effect.
+    generator that yields whatever it waits for. User code is a list of the calls that took effect,
+    which durable actors keep with the product's own code (``kept``).
 What happens
     ``world`` draws who goes on, from the seed alone, and what goes wrong: a request is lost, and
     may arrive late, when its sender has long asked again; an answer is lost; whoever waits is
@@ -23,6 +24,7 @@ What must be true
     begins once it is withdrawn. An actor has one owner per epoch, epochs grow, only the owner's
     words count, and no owner that lives is released. Results are those of a sequential model; a
     durable actor's state is the list of its successes, and what those have sent is accepted once.
+    After each commit it is recovered from what the store has, its journal replayed.
     A schedule that does not come to its end has lost a wake-up or an answer. At the end nothing is
     left in the store. ``campaign`` asks besides that enough went wrong, and enough went well.
 Mutants
@@ -38,8 +40,6 @@ a new promise is a check in ``history``, with a mutant that breaks it; a new fau
 everything, a role only at what its process could know.
 
 What it does not prove: a store is rolled back only where no call is set aside, and no recovery is
-under way in that moment. Actors whose calls overlap, reminders, functions on shared queues,
-placement groups and the journal of durable actors are not played. A release that does not compare
-which calls out of line have begun is not found by 1,000 schedules, since beginnings wait for the
-store: that check is still to be written.
+under way in that moment. Actors whose calls overlap, reminders, functions on shared queues and
+placement groups are not played.
 """

@@ -32,7 +32,9 @@ FLOOR = {
     "submitted again": 0.01, "claimed again": 0.005,
 }  # fmt: skip
 #: What schedules of one mode must have seen besides.
-FLOOR_OF_MODE: dict[Mode, dict[str, float]] = {"resting": {"rested": 0.5}}
+FLOOR_OF_MODE: dict[Mode, dict[str, float]] = {
+    "resting": {"rested": 0.5}, "journal": {"rested": 0.2},
+}  # fmt: skip
 #: Of the calls, how many must have succeeded.
 SUCCESSES = 0.7
 

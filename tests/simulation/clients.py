@@ -11,17 +11,16 @@ from typing import Any
 import msgspec
 
 from celery_actors import directory, routing, tokens
-from celery_actors.config import KeyRing
 from celery_actors.errors import TaskCancelledError
 from celery_actors.messages import MessageTemplate, encode_body
 from celery_actors.need import Need
 from celery_actors.node.recovery import end_session
 from celery_actors.records import error_record
-from celery_actors.serialization import Sealer
 from celery_actors.store import Answer, Scripts
 from celery_actors.streams import Stream
 
 from .history import Call, Violation
+from .kept import SEALER
 from .network import Steps
 from .worker import TTL
 from .world import Role, World
@@ -29,7 +28,6 @@ from .world import Role, World
 __all__ = ["Actor", "Caller", "Canceller", "Driver", "Killer", "Reader"]
 
 DRIVER = "driver"
-_SEALER = Sealer(KeyRing((b"\x01" * 32,)))
 
 
 @dataclass
@@ -121,12 +119,12 @@ class Driver(Client):
             actor_id=actor.actor_id,
             queue=actor.keys.queue,
             name_field=routing.name_field("default", actor.actor_id),
-            spec=_SEALER.seal(((), {}), context, "spec", "the arguments"),
+            spec=SEALER.seal(((), {}), context, "spec", "the arguments"),
             need=Need(),
             job=DRIVER,
             detached=False,
             fields={"class": "Counter", "namespace": "default", "concurrent": 0,
-                    "durable": "state" if self.world.history.durable else "",
+                    "durable": self.world.history.durable,
                     "max_restarts": actor.max_restarts, "max_task_retries": 0},
             tie=actor.tie,
         )  # fmt: skip

@@ -13,6 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
+from .kept import Durable
 from .network import Words
 
 __all__ = ["Call", "History", "Timeline", "Violation"]
@@ -55,7 +56,7 @@ class History:
     """One schedule."""
 
     at_most_once: bool
-    durable: bool
+    durable: Durable
     calls: dict[str, Call] = field(default_factory=dict)
     now: Timeline = field(default_factory=Timeline)
     rolled_back: bool = False
@@ -68,7 +69,7 @@ class History:
     cancelled: dict[str, int] = field(default_factory=dict)  # marked, by call: owners until then
     doomed: set[str] = field(default_factory=set)  # actors that somebody ended
     seized: set[str] = field(default_factory=set)  # node runs that others have taken over
-    state: Callable[[str], bytes | None] = lambda _key: None  # reads what an actor has kept
+    state: Callable[[str], list[str] | None] = lambda _actor: None  # what an actor has kept
     lives: Callable[[str], bool] = lambda _owner: False  # has this owner a healthy process?
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -174,9 +175,9 @@ class History:
 
     def _check_growth(self, key: str) -> None:
         """Check that a state only grows: it is the list of the calls that took effect."""
-        raw = self.state(key)
-        if raw is not None:
-            actor, state = _actor_of(key), json.loads(raw)
+        actor = _actor_of(key)
+        state = self.state(actor)
+        if state is not None:
             before = self.now.states.get(actor, [])
             if state[: len(before)] != before:
                 raise Violation(f"{actor} had kept {before}, and now {state}")

@@ -142,6 +142,15 @@ MUTANTS = (
         "a late birth brings the first state back", "born",
         " and redis.call('HGET', KEYS[1], 'ap') == ARGV[2]", "", "state",
     ),
+    # -- a journal -----------------------------------------------------------------------------
+    Mutant("a state leaves its calls in the journal", "commit_state",
+           "if ARGV[1] == '1' then redis.call('UNLINK', KEYS[1]) end", "", "journal"),
+    Mutant(
+        "a repeated commit notes its calls twice", "commit_state",
+        "if new or name == 'submit' or name == 'submit_shared' then", "if true then", "journal",
+    ),
+    Mutant("the state of an end leaves its calls in the journal", "born",
+           "redis.call('UNLINK', KEYS[3])", "", "journal"),
     # -- cancelling ----------------------------------------------------------------------------
     Mutant(
         "a running call is withdrawn", "cancel",
@@ -158,6 +167,10 @@ MUTANTS = (
     # -- recovering ----------------------------------------------------------------------------
     Mutant(
         "a release does not compare what was fetched", "release", "meta[6] ~= ARGV[15] or ", ""
+    ),
+    Mutant(
+        "a release does not compare what has begun", "release",
+        "if table.concat(begun, ' ') ~= ARGV[17] then return -11 end", "",
     ),
     Mutant("the wake-up is lost", "release", "redis.call('LPUSH', KEYS[5], ARGV[8])", ""),
     Mutant(

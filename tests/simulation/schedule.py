@@ -6,23 +6,27 @@ import json
 import traceback
 from collections import Counter
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from celery_actors import routing
 
 from .clients import Actor, Caller, Canceller, Client, Driver, Killer, Reader
 from .history import Call, History, Timeline, Violation
+from .kept import Durable, Memory
 from .network import Server, simulated
 from .node import Node
 from .world import LEASE_SECONDS, World
 
 __all__ = ["CHANNELS", "MODES", "Mode", "Outcome", "run"]
 
-Mode = Literal["once", "again", "state", "resting"]
+Mode = Literal["once", "again", "state", "resting", "journal"]
 #: ``once``: ordinary calls, which run at most once. ``again``: calls with ``max_task_retries=-1``.
 #: ``state``: those of durable actors, whose state, results and sent calls commit together.
 #: ``resting``: of durable actors, too, which become passive wherever no call waits.
-MODES: tuple[Mode, ...] = ("once", "again", "state", "resting")
+#: ``journal``: of such that keep their calls, and their state now and then.
+MODES: tuple[Mode, ...] = ("once", "again", "state", "resting", "journal")
+_DURABLE: dict[Mode, Durable] = {"state": "state", "resting": "state", "journal": "journal"}
 _CALLERS = ("alice", "bob", "carol")
 _NODES = 40
 #: What the simulation listens to.
@@ -66,13 +70,13 @@ class Schedule:
     """One schedule."""
 
     def __init__(self, server: Server, seed: int, mode: Mode, *, trace: bool) -> None:
-        durable = mode in {"state", "resting"}
+        durable = _DURABLE.get(mode, "")
         self.history = History(at_most_once=mode == "once", durable=durable)
         self.world = world = World(server, seed, self.history, trace=trace)
         draw = world.draw
         limits = draw.choices((-1, 0, 1, 3), (6, 1, 1, 1), k=draw.choice((1, 1, 2)))
         self.actors = [Actor(f"actor-{n}", limit) for n, limit in enumerate(limits)]
-        world.resting = mode == "resting"
+        world.resting = mode == "resting" or (mode == "journal" and draw.random() < 0.5)
         if durable:
             world.sink = Actor("sink", -1)
         self._hosts = draw.choice((1, 2, 2, 3))
@@ -83,8 +87,19 @@ class Schedule:
         calls = self._add_clients(0 if mode == "once" else -1)
         self.history.calls = {call.call_id: call for call in calls}
         self.history.lives = self._lives
-        self.history.state = lambda key: server.call("GET", key)
+        self.history.state = self._kept
         world.on_push = self._on_push
+
+    def _kept(self, actor_id: str) -> list[str] | None:
+        """Return the calls that would have taken effect if an actor was recovered now."""
+        store = SimpleNamespace(run=self.world.server.call)
+        keys = routing.ActorKeys(routing.actor_queue("default", actor_id), actor_id)
+        stored = store.run("GET", keys.state)
+        if stored is None:
+            return None
+        memory = Memory(store, keys, self.history.durable)
+        memory.kept.load(stored)
+        return memory.calls
 
     # -- what there is ------------------------------------------------------------------------
 
@@ -223,6 +238,8 @@ class Schedule:
         if kind == "stopped":
             node.stop()
             return
+        if draw.random() < 0.5:  # calls out of line begin not all at once, but while others look
+            world.delay(LEASE_SECONDS)
         now = world.clock.now = world.clock.now + LEASE_SECONDS
         for role in (node, *(node.workers if kind == "paused" else ())):
             role.frozen = now + draw.choice((10, 30, 100)) * world.second
@@ -270,13 +287,13 @@ class Schedule:
 
     def _look(self) -> None:
         """Check what durable actors have kept and sent, before they end."""
-        history, server = self.history, self.world.server
+        history = self.history
         if not history.durable:
             return
         for actor in (*self.actors, self.world.sink):
-            stored = server.call("GET", actor.keys.state)
-            if stored is not None:
-                history.check_state(actor.actor_id, json.loads(stored))
+            kept = self._kept(actor.actor_id)
+            if kept is not None:
+                history.check_state(actor.actor_id, kept)
         if not history.rolled_back:
             history.check_sent(self.world.sent)
 

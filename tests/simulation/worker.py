@@ -12,6 +12,7 @@ from celery_actors import routing
 from celery_actors.actor_loop import Aside
 from celery_actors.assignment import Assignment
 from celery_actors.directory import ActorRecord, answer_to, passivate
+from celery_actors.durable_state import News
 from celery_actors.errors import (
     ClusterUnreachableError,
     FencedError,
@@ -24,6 +25,7 @@ from celery_actors.methods import TERMINATE
 from celery_actors.records import error_record
 from celery_actors.store import Answer, Durable, Step, Store, StoreError
 
+from .kept import Memory
 from .network import WAKE_FD, Line, Steps, twin
 from .world import Role
 
@@ -40,11 +42,10 @@ AHEAD = 4
 
 
 class Parked(NamedTuple):
-    """A call out of line, and when it may start."""
+    """A call out of line."""
 
     position: int
     message: Message
-    due: float
 
 
 class Worker(Role):
@@ -63,8 +64,7 @@ class Worker(Role):
         self._answers: list[Answer] = []
         self._parked: dict[str, deque[Parked]] = {}
         self._inherited = 0
-        self._state: list[str] = []  # durable: the calls that took effect
-        self._stored: list[str] | None = None
+        self._memory: Memory | None = None  # durable: what its calls have done
         self._steps: list[Step] = []  # what they have sent, not committed yet
         self._sent = 0
         self._rests_at = 0.0  # when it becomes passive, if no call has come by then
@@ -125,6 +125,7 @@ class Worker(Role):
                 yield from self._turn()
             if not self._mailbox.peeking:
                 yield from self._commit()
+            yield from self._close()
         except (FencedError, ClusterUnreachableError, StoreError) as error:
             self.world.say(self.name, f"ends: {error}")
         except StoreRolledBackError as error:
@@ -138,15 +139,30 @@ class Worker(Role):
         """Tell the cluster that the actor lives; False where another process has its place."""
         mine, store, steps = self.assignment, self.port.store, self.port.steps
         fields: dict[str, Any] = {"st": "alive", "pid": 1, "node": self.node.name}
-        fence = (mine.epoch, mine.owner)
-        if not self.world.history.durable:
-            return (yield from steps(lambda: store.scripts.mark(mine.keys.meta, *fence, fields)))
+        durable = self.world.history.durable
+        if not durable:
+            words = (mine.keys.meta, mine.epoch, mine.owner, fields)
+            return (yield from steps(lambda: store.scripts.mark(*words)))
+        every = self.world.draw.choice((1, 2, 3, 5))
+        memory = self._memory = Memory(store, mine.keys, durable, every)
         stored = yield from steps(lambda: store.get(mine.keys.state))
-        self._state = self._stored = json.loads(stored) if stored is not None else []
-        names = (mine.keys.meta, mine.keys.state, mine.keys.journal)
-        first = b"[]" if stored is None else b""
-        words = (names, first, mine.position, *fence)
-        return (yield from steps(lambda: store.scripts.born(*words, fields)))
+        if stored is not None:
+            yield from steps(lambda: memory.kept.load(stored))
+        return (yield from self._store(memory.kept.first(), mine.position, fields))
+
+    def _store(self, news: News, position: int, fields: dict[str, Any]) -> Steps[bool]:
+        """Store a state beside any commit."""
+        mine, scripts = self.assignment, self.port.store.scripts
+        keys = (mine.keys.meta, mine.keys.state, mine.keys.journal)
+        words = (keys, news.state, position, mine.epoch, mine.owner, fields)
+        return (yield from self.port.steps(lambda: scripts.born(*words)))
+
+    def _close(self) -> Steps[None]:
+        """Store the state where only calls are: the process ends in order."""
+        if self._memory is not None:
+            news = self._memory.kept.last()
+            if news.state:
+                yield from self._store(news, self._mailbox.position, {"st": "alive"})
 
     def _open(self) -> None:
         mine = self.assignment
@@ -207,12 +223,11 @@ class Worker(Role):
 
     def _durable(self) -> Durable | None:
         """Return what a durable actor commits with its answers."""
-        if not self.world.history.durable:
+        if self._memory is None:
             return None
-        steps, self._steps = self._steps, []
-        state = b"" if self._state == self._stored else json.dumps(self._state).encode()
-        self._stored = self._state
-        return Durable(self.assignment.keys.state, state, steps)
+        news, steps = self._memory.kept.news(), self._steps
+        self._steps = []
+        return Durable(self.assignment.keys.state, news.state, [*news.steps, *steps])
 
     # -- calls --------------------------------------------------------------------------------
 
@@ -223,7 +238,7 @@ class Worker(Role):
             mark = routing.cancelled_key(message.call_id)
             if (yield from self.port.steps(lambda: self.port.store.run("EXISTS", mark))):
                 self.cancelled.add(message.call_id)
-        line, due = self._line_of(message)
+        line = self._line_of(message)
         if line is None:
             self.progress = self._mailbox.position + len(self._answers) + 1
             answer = yield from self._execute(message)
@@ -234,20 +249,17 @@ class Worker(Role):
         position = self._mailbox.position
         yield from self._mail(lambda mailbox: mailbox.park())
         self.world.history.counts["parked"] += 1
-        self._parked.setdefault(line, deque()).append(Parked(position, message, due))
-        self.world.wake_at(self, due)
+        self._parked.setdefault(line, deque()).append(Parked(position, message))
+        self.world.wake_when_due(self, message.call_id)
 
-    def _line_of(self, message: Message) -> tuple[str | None, float]:
-        """Return the line in which a call must wait, None to run it now, and when it is due."""
+    def _line_of(self, message: Message) -> str | None:
+        """Return the line in which a call must wait; None to run it now."""
         if message.method == TERMINATE:
-            return ("last" if self._parked else None), 0.0
-        caller = message.tag.caller
-        due = 0.0
-        if message.args[0]:
-            due = self.world.ready_at(message.call_id, message.args[0])
-        held = caller in self._parked
-        late = due > self.world.clock.now and message.call_id not in self.cancelled
-        return (caller if held or late else None), due
+            return "last" if self._parked else None
+        caller, call_id = message.tag.caller, message.call_id
+        self.world.hold_back(call_id, message.args[0])
+        late = not self.world.is_due(call_id) and call_id not in self.cancelled
+        return caller if late or caller in self._parked else None
 
     def _execute(self, message: Message) -> Steps[Answer | None]:
         """Run a call; return its answer, or None where the process ends with it."""
@@ -268,14 +280,23 @@ class Worker(Role):
             yield None
         if self.world.draw.random() < 0.3:  # it takes long: what is finished is committed
             yield from self._commit()
-        if call_id in self.cancelled:
+        stopped = call_id in self.cancelled
+        if self._memory is not None:
+            number = self._memory.run(message)
+            if stopped:
+                yield from self._roll_back(self._memory)
+            else:
+                self._memory.note()
+                self._send(message)
+        if stopped:
             return _refusal(message, "was cancelled while it ran")
-        if history.durable:
-            self._state = [*self._state, call_id]
-            number = len(self._state)
-            self._send(message)
         record = {"status": "SUCCESS", "result": [owner, number], "task_id": call_id}
         return answer_to(message, json.dumps(record).encode())
+
+    def _roll_back(self, memory: Memory) -> Steps[None]:
+        """Have the state that the call before has left."""
+        yield from self._commit()
+        yield from self.port.steps(memory.kept.roll_back)
 
     def _send(self, message: Message) -> None:
         """Send what a call sends: it goes with the commit."""
@@ -309,10 +330,12 @@ class Worker(Role):
         mine, has_calls = self.assignment, bool(self._window or self._parked)
         record = ActorRecord(mine.actor_id, mine.meta)
         words = (self.port.store, record, self.node.name, mine.epoch, mine.owner)
-        if not has_calls and (yield from self.port.steps(lambda: passivate(*words))):
-            self.stopping = True
-        else:
-            self._look_idle()
+        if not has_calls:
+            yield from self._close()
+            if (yield from self.port.steps(lambda: passivate(*words))):
+                self.stopping = True
+                return
+        self._look_idle()
 
     def _look_idle(self) -> None:
         """Look later whether there is something to do."""
@@ -324,7 +347,8 @@ class Worker(Role):
     def _may_start(self, line: str, call: Parked) -> bool:
         if line == "last":
             return len(self._parked) == 1
-        return call.message.call_id in self.cancelled or self.world.clock.now >= call.due
+        call_id = call.message.call_id
+        return call_id in self.cancelled or self.world.is_due(call_id)
 
     def _run_parked(self, call: Parked) -> Steps[None]:
         aside = self._aside

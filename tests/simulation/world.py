@@ -60,8 +60,10 @@ WEATHERS = (
 )
 
 
-#: Steps in which something goes wrong more often than in others: what is lost there matters.
-_WORTH_LOSING = frozenset({"born", "claim", "commit", "commit_state", "release", "submit", "take"})
+#: How much more often something goes wrong in these steps: what is lost there matters.
+_WORTH_LOSING = {
+    "born": 3, "claim": 2, "commit": 3, "commit_state": 12, "release": 3, "submit": 3, "take": 3,
+}  # fmt: skip
 
 
 class Role:
@@ -156,6 +158,7 @@ class World:
         self.second = draw.choice((0.001, 0.01, 0.03))  # of each step
         self._slow = draw.choice((0.0, 0.1, 0.3))  # answers that are under way for a while
         self._lateness = draw.choice((0.01, 0.05, 0.3))  # how soon late requests arrive
+        self._aside = False  # a call out of line has just been settled
         self.weather = draw.choices(WEATHERS, [weather.often for weather in WEATHERS])[0]
         self.faults = draw.choice(self.weather.faults)  # that may still happen
         server.call("FLUSHDB")
@@ -187,6 +190,7 @@ class World:
         name = ""
         if words[0] == b"EVALSHA":
             name = self.server.names[words[1]]
+            self._aside = name == "commit_state" and words[3 + int(words[2])] == b"take"
             if name == "tick" and reply[0] == 1:
                 self.leases[words[3 + int(words[2])].decode()] = self.clock.now + LEASE_SECONDS
         if self.trace is not None:
@@ -247,9 +251,24 @@ class World:
         """Wake a role at a moment."""
         self._alarms.append((when, role))
 
-    def ready_at(self, call_id: str, seconds: float) -> float:
-        """Return when the argument of a call is ready: so long after somebody asked first."""
-        return self._due.setdefault(call_id, self.clock.now + seconds)
+    def wake_when_due(self, role: Role, call_id: str) -> None:
+        """Wake a role when the argument of a call is ready."""
+        self.wake_at(role, self._due.get(call_id, 0.0))
+
+    def hold_back(self, call_id: str, seconds: float) -> None:
+        """Let the argument of a call be ready so long after somebody asked for it first."""
+        if seconds:
+            self._due.setdefault(call_id, self.clock.now + seconds)
+
+    def is_due(self, call_id: str) -> bool:
+        """Tell whether the argument of a call is ready, or it needs none."""
+        return self.clock.now >= self._due.get(call_id, 0.0)
+
+    def delay(self, seconds: float) -> None:
+        """Let arguments that are not ready yet be so later, by so much, and whatever is awaited."""
+        now = self.clock.now
+        self._due = {name: when + seconds * (when > now) for name, when in self._due.items()}
+        self._alarms = [(when + seconds, role) for when, role in self._alarms]
 
     def _idle(self) -> None:
         """Nobody can act before some moment: let it come."""
@@ -271,7 +290,10 @@ class World:
             if self.steps > LIMIT:
                 raise Violation(f"it is not over after {LIMIT} steps")
             self._pass_time(self.second)
-            if self._late and draw.random() < self._lateness:
+            # What arrives late does most harm behind a call out of line, which moves no position.
+            likely = 0.5 if self._aside else self._lateness
+            self._aside = False
+            if self._late and draw.random() < likely:
                 words = self._late.pop(draw.randrange(len(self._late)))
                 history.counts["late requests"] += 1
                 self.say("network", "a request arrives late")
@@ -325,7 +347,7 @@ class World:
         line = role.waits
         assert isinstance(line, Line)
         name = self.server.names.get(line.asked[0][1], "") if line.asked else ""
-        likely = self.weather.losses * (3 if name in _WORTH_LOSING else 0.6)
+        likely = self.weather.losses * _WORTH_LOSING.get(name, 0.6)
         if not self.faults or self.draw.random() >= likely:
             return ""
         kinds = ["lost", "unheard"] + ["crash before", "crash after"] * role.mortal
