@@ -8,6 +8,8 @@ SECONDS ?= 600
 # The version that examples/neural_net_gpu.py was tested with. It is large, and so not among the pins.
 TORCH ?= torch==2.13.0
 JOBS ?= 1
+# Test runs side by side: most tests wait most of the time. A module's tests stay together.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 PINS := requirements/dev.txt requirements/examples.txt
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -26,7 +28,7 @@ demo: env ## Run the main job: the classic actor programs on real input
 	@$(BIN)/python -m examples.demo
 
 test: env ## Run every test (ARGS="-k order" picks some)
-	$(BIN)/python -m pytest tests/unit tests/simulation tests/integration tests/acceptance $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope tests/unit tests/simulation tests/integration tests/acceptance $(ARGS)
 
 coverage: env ## Run every test and measure branches in every process: at least 95 %
 	export PYTHONPATH="$(CURDIR)" && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest tests/unit tests/integration tests/acceptance $(ARGS) && $(BIN)/coverage combine --quiet && $(BIN)/coverage report

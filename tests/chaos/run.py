@@ -40,7 +40,7 @@ class Setting:
     seed: int
     program: str  # the store's server
     nodes: int = 3
-    actors: int = 48
+    actors: int = 50
     callers: int = 10
     window: int = 16  # calls that a caller has under way at once
     pause: float = 0.03  # seconds between two calls of one caller
