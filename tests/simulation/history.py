@@ -166,7 +166,7 @@ class History:
                 name, *sizes = steps.pop(0), int(steps.pop(0))
                 step_keys = [steps.pop(0).decode() for _ in range(sizes[0])]
                 step_words = tuple(steps.pop(0) for _ in range(int(steps.pop(0))))
-                if name == b"submit":
+                if name == b"submit" and answer:
                     self._submit(step_keys, step_words, answer)
 
     def _born(self, keys: list[str], words: Words, reply: int) -> None:
