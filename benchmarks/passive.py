@@ -92,7 +92,7 @@ class Records:
         state = ActorState(Basket, actor_id, "a basket", self.runtime.sealer)
         stored = state.sign(state.take(Basket(f"customer-{number}")).data, [])
         fields = {"st": "alive", "pid": 4_000_000, "node": NODE, "cid": 100_000}
-        scripts.born((keys.meta, keys.state), stored, claim.epoch, owner, fields)
+        scripts.born((keys.meta, keys.state, keys.journal), stored, 0, claim.epoch, owner, fields)
         ref = actor.add.remote("apple")
         self.runtime.calls.settle()
         scripts.commit(claim.queue, keys.meta, claim.epoch, owner, 0, 60, [("", b"", "")])
