@@ -86,7 +86,9 @@ def test_get_of_nothing_needs_no_cluster(alone: None) -> None:
     assert celery_actors.get([]) == []
 
 
-@pytest.mark.parametrize("refs", [7, "id", None, (), {}, {1}, (x for x in "ab")], ids=str)
+@pytest.mark.parametrize(
+    "refs", [7, "id", None, (), {}, {1}, (x for x in "ab")], ids=lambda refs: type(refs).__name__
+)
 def test_get_takes_a_reference_or_a_list(refs: Any) -> None:
     with pytest.raises(ValueError, match=r"an ObjectRef or a list of them, not \w+$"):
         celery_actors.get(refs)

@@ -52,7 +52,9 @@ def square(x: int, power: int = 2) -> int:
 # -- the decorator ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", [3, "f", None, object(), [square]], ids=str)
+@pytest.mark.parametrize(
+    "target", [3, "f", None, object(), [square]], ids=lambda target: type(target).__name__
+)
 def test_only_classes_and_functions_become_remote(target: Any) -> None:
     with pytest.raises(TypeError, match="either a function or a class, not to"):
         made(target)

@@ -41,7 +41,9 @@ def run_async(sink: Fixed, function: Callable[..., Any], *args: Any) -> list[Any
     return sink._values
 
 
-@pytest.mark.parametrize("value", [(1, 2), [1, 2], {1: 0, 2: 0}, iter([1, 2])], ids=str)
+@pytest.mark.parametrize(
+    "value", [(1, 2), [1, 2], {1: 0, 2: 0}, iter([1, 2])], ids=lambda value: type(value).__name__
+)
 def test_any_iterable_gives_its_values(value: Any) -> None:
     assert run(fixed(2), lambda: value) == [1, 2]
 
