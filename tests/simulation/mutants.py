@@ -141,6 +141,10 @@ MUTANTS = (
         "if new or name == 'submit' or name == 'submit_shared' then", "if false then", "state", 1,
     ),
     Mutant(
+        "what a call sends goes behind its commit", "commit_state",
+        "if new or name == 'submit' or name == 'submit_shared' then", "if not new then", "state", 1,
+    ),
+    Mutant(
         "a late birth brings the first state back", "born",
         " and redis.call('HGET', KEYS[1], 'ap') == ARGV[2]", "", "state", 182,
     ),
@@ -204,6 +208,7 @@ MUTANTS = (
         "redis.call('HSET', KEYS[9], ARGV[10], KEYS[1])", "", "once", 380,
     ),
     Mutant("a burial leaves keys", "bury", "redis.call('DEL', KEYS[3], ", "redis.call('DEL', "),
+    Mutant("a token leaks", "drop", "redis.call('SREM', base .. ':t', token)", "", "once", 3),
     Mutant(
         "the last handle ends nothing", "drop",
         "redis.call('LPUSH', queue, meta[2])", "", "once", 3,
