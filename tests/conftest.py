@@ -41,6 +41,13 @@ def pytest_unconfigure() -> None:
     _TEMPORARY.cleanup()
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder with a short name: the path of a Unix socket in it has 107 bytes at most."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(scope="session")
 def valkey_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Valkey server on a Unix socket, which lasts as long as the test run."""

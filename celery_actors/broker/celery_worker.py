@@ -179,6 +179,14 @@ class _Worker(Worker):
         """Leave out the check for root: it guards pickle, which these workers never accept."""
         self.quiet = quiet
 
+    def setup_logging(self, **_options: Any) -> bool:
+        """Leave logging as the process has set it up, and with it the environment.
+
+        Celery writes what it has chosen into ``os.environ``. In a thread that corrupts the
+        environment of a program which the user's code starts in the same moment: ``EFAULT``.
+        """
+        return True
+
     def install_platform_tweaks(self, worker: Any) -> None:
         """Leave the signals to the main thread."""
 

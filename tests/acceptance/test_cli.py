@@ -170,10 +170,10 @@ def test_status_describes_nodes_and_actors(server: Server):
 
 
 def test_auto_and_status_reach_the_newest_local_cluster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     # A folder of our own, so that no other cluster of this user is newer.
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     monkeypatch.delenv("CELERY_ACTORS_ADDRESS", raising=False)
     with ca.init(num_cpus=1, namespace="met") as context:
         met = Counter.options(name="met").remote(4)

@@ -88,10 +88,10 @@ def test_a_store_that_does_not_answer_is_wrong_and_keeps_its_password():
 
 @pytest.mark.parametrize("lasts", [False, True])
 def test_an_embedded_store_says_one_quiet_line_at_most(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasts: bool
+    short_path: Path, monkeypatch: pytest.MonkeyPatch, lasts: bool
 ):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    with ca.init(num_cpus=1, storage=tmp_path / "kept" if lasts else None):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
+    with ca.init(num_cpus=1, storage=short_path / "kept" if lasts else None):
         socket = newest_address().socket_path
         assert socket is not None
         log = (socket.parent / "log").read_text()

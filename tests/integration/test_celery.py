@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import logging
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,6 +109,27 @@ def test_inspect_answers_for_every_actor_while_a_method_runs(cluster: Cluster, g
     assert totals == {"Counter.hold": 1}
     for actor in (busy, idle):
         ca.kill(actor)
+
+
+def test_celerys_side_of_an_actor_leaves_the_environment_and_the_logging_alone(cluster: Cluster):
+    """It starts beside the first calls: programs that these start take the environment along."""
+    actor = Recorder.options(name="calm").remote()
+    app = cluster.context.app
+
+    def answers() -> bool:
+        pongs = app.control.inspect(timeout=1).ping() or {}
+        return any(name.startswith("Recorder-calm@") for name in pongs)
+
+    wait_until(answers, "Celery's side of it answers", 20)
+    environ, level = ca.get(actor.__ray_call__.remote(_surroundings), timeout=10)
+
+    assert [name for name in environ if name.startswith(("CELERY_LOG", "_MP_FORK"))] == []
+    assert level == "INFO"
+    ca.kill(actor)
+
+
+def _surroundings(_actor: Any) -> tuple[list[str], str]:
+    return sorted(os.environ), logging.getLevelName(logging.getLogger().level)
 
 
 def _named(pongs: dict[str, Any] | None) -> dict[str, str] | None:

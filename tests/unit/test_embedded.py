@@ -17,9 +17,9 @@ from celery_actors.errors import ClusterUnreachableError, ConfigurationError
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of local clusters of a user who has none."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     return embedded.base_folder()
 
 
