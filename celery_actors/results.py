@@ -300,9 +300,17 @@ class Results:
                 for meta in decode_metas(payload):
                     self.arrived(meta)
             else:
-                self.arrived(decode_meta(payload))
+                self._overheard(decode_meta(payload))
         except UNREADABLE as error:
             logger.warning("a message on %r is not what belongs there: %s", channel, error)
+
+    def _overheard(self, meta: Meta) -> None:
+        """Take in what came on the channel of a value that is borrowed here.
+
+        Or was until a moment ago: then it is another's, who may have had it made again, to free.
+        """
+        if meta.status in WORDS or self.held(meta.task_id) is not None:
+            self.arrived(meta)
 
     def arrived(self, meta: Meta) -> None:
         """Take in a result, or a word of another process."""

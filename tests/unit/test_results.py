@@ -10,6 +10,7 @@ from celery_actors import routing
 from celery_actors.calls import Target
 from celery_actors.runtime import Runtime
 from celery_actors.store import Store
+from celery_actors.store.wire import pack
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,18 @@ def test_a_word_that_is_no_result_keeps_no_result_from_coming(
     runtime.mux.wait(lambda: ref.ready, 10)
     assert ref.plain_json() == b"7"
     assert "is not what belongs there" in caplog.text
+
+
+def test_a_value_that_was_borrowed_here_until_a_moment_ago_is_not_freed_when_it_is_made_again(
+    runtime: Runtime, store: Store
+) -> None:
+    key = routing.result_key("another-process-1")
+    record = json.dumps({"task_id": "another-process-1", "status": "SUCCESS", "result": 7}).encode()
+    store.run("SET", key, record)
+
+    runtime.results.on_push(key.encode(), record)  # the channel is left a moment later
+    runtime.results.reclaim()
+    runtime.mux.post(pack(("PING",)))
+    runtime.mux.settle()
+
+    assert store.run("EXISTS", key) == 1
