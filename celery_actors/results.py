@@ -93,6 +93,7 @@ class Results:
         self._lock = lock
         self._seconds = seconds
         self._reply_channel = routing.reply_channel(session).encode()
+        self._call_prefix = routing.call_prefix(session)
         self._refs: dict[str, weakref.ref[ObjectRef[Any]]] = {}
         self._released: deque[tuple[str, Meta | None]] = deque()
         self._freed = 0.0  # when the last of them were freed for their age
@@ -300,17 +301,9 @@ class Results:
                 for meta in decode_metas(payload):
                     self.arrived(meta)
             else:
-                self._overheard(decode_meta(payload))
+                self.arrived(decode_meta(payload))
         except UNREADABLE as error:
             logger.warning("a message on %r is not what belongs there: %s", channel, error)
-
-    def _overheard(self, meta: Meta) -> None:
-        """Take in what came on the channel of a value that is borrowed here.
-
-        Or was until a moment ago: then it is another's, who may have had it made again, to free.
-        """
-        if meta.status in WORDS or self.held(meta.task_id) is not None:
-            self.arrived(meta)
 
     def arrived(self, meta: Meta) -> None:
         """Take in a result, or a word of another process."""
@@ -336,13 +329,16 @@ class Results:
         return bool(ref._lost) and records.blobs_of(meta) == ref._lost
 
     def _unheld(self, call_id: str, meta: Meta) -> None:
-        """Free a value that came after its reference was dropped here."""
+        """Free a value of ours that came after its reference was dropped here.
+
+        One that was borrowed here until a moment ago is its owner's, who had it made again.
+        """
         if "." in call_id and self.several.arrived(meta):
             return
-        if self._shared_pending.pop(call_id, None) is None:
-            self._released.append((call_id, meta))
-        else:
+        if self._shared_pending.pop(call_id, None) is not None:
             self._forget_values(call_id)
+        elif call_id.startswith(self._call_prefix):
+            self._released.append((call_id, meta))
 
     def _forget_values(self, call_id: str) -> None:
         """Let go of the values of a call that has ended: what has not come will not."""

@@ -7,7 +7,6 @@ input: ``call``, then ``stop``, with which it waits for what is under way and sa
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 
 import celery_actors as ca
 from celery_actors.runtime import current
-from celery_actors.store.scripts import SOURCES
+from celery_actors.store import Scripts
 
 from .cast import KINDS
 from .history import FAIL, INFO, OK, Writer
@@ -77,7 +76,7 @@ class _Caller:
         """Count from now on: whether the store refuses doubles was tried only where there are."""
         mux: Any = current().mux
         reconnect = mux._reconnect
-        digest = hashlib.sha1(SOURCES["submit"]).hexdigest().encode()
+        digest = str(Scripts.words("submit", ())[1]).encode()
 
         def counting() -> None:
             self.sent_again += sum(digest in command for command, _ in [*mux.pending])

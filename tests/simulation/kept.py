@@ -46,7 +46,6 @@ class Memory:
         self, store: Any, keys: routing.ActorKeys, durable: Durable, every: int = 1
     ) -> None:
         self.instance = Tally()
-        self.keys = keys
         self._runs = 0
         self._recorder = Recorder(_keep, {}, journaled=durable == "journal")
         # What the product's code needs of the runtime: nothing here refers to anything.
@@ -55,11 +54,13 @@ class Memory:
             holdings=SimpleNamespace(own="", ties=lambda *_: [], add=lambda _: None),
         )  # fmt: skip
         words = (runtime, self, ActorState(Tally, keys.actor_id, "the actor", SEALER), keys)
-        self.kept: Kept = KeptState(*words)
+        self.kept: Kept
         if durable == "journal":
             self.kept = KeptJournal(
                 *words, find=self._find, recorder=self._recorder, every=every, title="the actor"
             )
+        else:
+            self.kept = KeptState(*words)
 
     def _find(self, _method: str) -> Callee:
         return Callee(self.instance.add, "Tally.add")
@@ -76,11 +77,6 @@ class Memory:
     def note(self) -> None:
         """Keep what the call has done that has just run."""
         self.kept.note(self.kept.make())
-
-    @property
-    def calls(self) -> list[str]:
-        """The calls that took effect."""
-        return self.instance.calls
 
 
 def _keep(name: str, _data: bytes) -> None:

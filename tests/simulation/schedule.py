@@ -99,7 +99,7 @@ class Schedule:
             return None
         memory = Memory(store, keys, self.history.durable)
         memory.kept.load(stored)
-        return memory.calls
+        return memory.instance.calls
 
     # -- what there is ------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from celery_actors.runtime import Runtime
 from celery_actors.store import Store
 from celery_actors.store.wire import pack
 from tests.unit.store.records import StoredActor, full
+from tests.waits import wait_until
 
 
 def send(runtime: Runtime, target: Target, *args: object) -> ObjectRef[None]:
@@ -42,8 +43,8 @@ def cut(store: Store) -> None:
 def wait_processed(store: Store, runtime: Runtime) -> None:
     """Wait until the server has taken in what the runtime has sent."""
     subscription = store.subscribe("processed")
-    while store.run("PUBSUB", "NUMSUB", "processed")[1] == 0:
-        pass  # another connection's words may be taken in before these
+    # Another connection's words may be taken in before those that subscribe.
+    wait_until(lambda: store.run("PUBSUB", "NUMSUB", "processed")[1], "the subscription is there")
     runtime.mux.post(pack(("PUBLISH", "processed", "now")))
     while subscription.get_message(timeout=10) is None:
         pass
