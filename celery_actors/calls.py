@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from . import routing
+from . import recording, routing
 from .buffers import Buffers
 from .contents import collecting
 from .errors import PendingCallsLimitExceeded, RayError
@@ -170,6 +170,8 @@ class Calls:
             SerializationError: an argument cannot be pickled; nothing was sent.
             PendingCallsLimitExceeded: as many calls are under way as there may be.
         """
+        if recording.current is None:  # the call path: no closure for those who record nothing
+            return self._submit(target, template, args, kwargs)
         return step("a call", lambda: self._submit(target, template, args, kwargs))
 
     def _submit(
@@ -320,11 +322,13 @@ class Calls:
                 return
             self.before_early()
         with self._lock:
-            self._holdings.add(self._held_ties)
-            self._held_ties = []
+            if self._held_ties:
+                self._holdings.add(self._held_ties)
+                self._held_ties = []
             if self._dirty or self._holdings.added:
                 self._flush()
-            self._holdings.post_dropped()
+            if self._holdings.dropped:
+                self._holdings.post_dropped()
 
     def tick(self) -> None:
         """Send what has waited here for company."""

@@ -48,6 +48,7 @@ class ObjectRef(Generic[R_co]):
         "_table",
         "_target",
         "_watched",
+        "ready",
     )  # fmt: skip
 
     _id: str
@@ -69,6 +70,7 @@ class ObjectRef(Generic[R_co]):
         self._lineage: tuple[Target, bytes, list[Any]] | None = None
         self._parent = ""  # the call that made this one
         self._call: ObjectRef[Any] | None = None  # of one of several values: the call itself
+        self.ready = False  # the value or an error has arrived in this process
         self._meta: Meta | None = None
         self._error: Exception | None = None
         self._callbacks: list[Callable[[ObjectRef[Any]], None]] | None = None
@@ -89,11 +91,6 @@ class ObjectRef(Generic[R_co]):
     def task_id(self) -> str:
         """Return the Celery task id of the call."""
         return self._id.partition(".")[0]
-
-    @property
-    def ready(self) -> bool:
-        """True when the value or an error has arrived in this process."""
-        return self._meta is not None or self._error is not None
 
     @property
     def is_stored(self) -> bool:

@@ -49,7 +49,8 @@ def get(refs: Any, *, timeout: float | None = None, progress: bool = False) -> A
         GetTimeoutError: not everything was ready in time. ActorDiedError, WorkerCrashedError, …:
             a value that will never come. ValueError, TypeError: ``refs`` is not what it should be.
     """
-    _check_timeout(timeout)
+    if timeout is not None:
+        _check_timeout(timeout)
     if isinstance(refs, ObjectRef):
         return runtime.current().get([refs], timeout)[0]
     if isinstance(refs, ObjectRefGenerator):

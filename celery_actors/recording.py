@@ -53,15 +53,15 @@ class Recorder:
         self, call_id: str, token: tuple[int, int], past: Sequence[bytes] | None = None
     ) -> Iterator[None]:
         """Stand around one run of a call; ``past``: it ran before, and these were its steps."""
-        global _current  # noqa: PLW0603 - one actor lives in a process
-        around = (self._call_id, self.token, self._past), _current
+        global current  # noqa: PLW0603 - one actor lives in a process
+        around = (self._call_id, self.token, self._past), current
         self._call_id, self.token, self._past = call_id, token, past
-        _current = self
+        current = self
         self.begin()
         try:
             yield
         finally:
-            (self._call_id, self.token, self._past), _current = around
+            (self._call_id, self.token, self._past), current = around
 
     def begin(self) -> None:
         """Forget the steps of the run before: the call runs from its beginning."""
@@ -126,12 +126,13 @@ class Recorder:
         return value
 
 
-_current: Recorder | None = None
+#: Records what the running call takes from outside; None: nothing does.
+current: Recorder | None = None
 
 
 def step(kind: str, make: Callable[[], T]) -> T:
     """Take something from outside the running call: recorded where its actor keeps a journal."""
-    recorder = _current
+    recorder = current
     return make() if recorder is None else recorder.step(kind, make)
 
 
@@ -165,7 +166,7 @@ class Context:
             SerializationError: what it gives cannot be pickled. FencedError: another process has
                 taken over the actor.
         """
-        recorder = _current
+        recorder = current
         if recorder is None:
             return function(*args, **kwargs)
         return recorder.step("run", lambda: function(*args, **kwargs), outside=True)
@@ -180,9 +181,9 @@ class Context:
         Raises:
             RuntimeError: no call of a durable actor runs here.
         """
-        if _current is None:
+        if current is None:
             raise RuntimeError("ctx.token is for methods of durable actors, while they run")
-        return _current.token
+        return current.token
 
 
 #: What methods of durable actors use instead of the clock, the dice and the outside world.

@@ -192,7 +192,7 @@ class Results:
     def dropped(self, ref: ObjectRef[Any]) -> None:
         """Forget a reference. Called by the garbage collector: takes no lock, sends nothing."""
         weak = self._refs.get(ref._id)
-        if weak is not None and weak() in (None, ref):
+        if weak is not None and ((held := weak()) is None or held is ref):
             self._refs.pop(ref._id, None)
         if ref._owned and not ref._shared:
             if ref._meta is not None and (ref._call is None or not ref.failed):
@@ -320,7 +320,7 @@ class Results:
             ref._meta = ref._meta or meta  # known to be cancelled; its record is freed with it
         elif meta.status == "STORED":
             self.fetch(ref)
-        elif not self._is_old(ref, meta):
+        elif not ref._lost or not self._is_old(ref, meta):
             self.complete(ref, meta, None)
 
     @staticmethod
@@ -355,7 +355,7 @@ class Results:
 
     def complete(self, ref: ObjectRef[Any], meta: Meta | None, error: Exception | None) -> None:
         """Give a reference its value or its error, once, and wake who waits for it."""
-        ref._meta, ref._error = meta, error
+        ref._meta, ref._error, ref.ready = meta, error, True
         ref._target = None
         if ref._lineage is not None and (meta is None or not records.blobs_of(meta)):
             ref._lineage = None  # what is here cannot be lost
@@ -367,12 +367,14 @@ class Results:
         if callbacks:
             for callback in callbacks:
                 callback(ref)
-            self.mux.wake_followers()
+            if self.mux.followers:
+                self.mux.wake_followers()
 
     def reset(self, ref: ObjectRef[Any]) -> None:
         """Wait for a reference's value again: the one that came is lost."""
         if ref._meta is not None:
             ref._lost = records.blobs_of(ref._meta)
+        ref.ready = False
         ref._meta = ref._error = None
         ref._asked = time.monotonic()
         ref._watched = ref._owned
@@ -508,11 +510,13 @@ class Results:
                 latch(ref)
         if latch.done():
             return True
+        if self.blocking is nullcontext:
+            return self._wait_for(latch, deadline)
         with self.blocking():
             return self._wait_for(latch, deadline)
 
     def _wait_for(self, latch: Latch, deadline: float | None) -> bool:
-        watchdog = Watchdog(self.watchdog) if self.watchdog is not None else None
+        watchdog = None
         while True:
             step = time.monotonic() + SILENCE_SECONDS
             until = step if deadline is None else min(step, deadline)
@@ -521,6 +525,8 @@ class Results:
             if deadline is not None and time.monotonic() >= deadline:
                 return latch.done()
             # Look after nodes that died with nobody left to notice, and for lost pushes.
+            if watchdog is None and self.watchdog is not None:
+                watchdog = Watchdog(self.watchdog)
             if watchdog is not None:
                 watchdog.look()
             self.refetch()

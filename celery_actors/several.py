@@ -94,7 +94,7 @@ class Several:
             ref._stored = True
             self._results.fetch(ref)
         else:
-            ref._meta = meta
+            ref._meta, ref.ready = meta, True
         return generator.admit(ref, int(number))
 
     def refetch(self) -> None:

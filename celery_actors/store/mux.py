@@ -119,14 +119,16 @@ class Mux:
             remaining = 1.0 if deadline is None else deadline - time.monotonic()
             if remaining <= 0:
                 return self._glance() and done()
-            self._count_waiting(1)
+            with self._count_lock:  # a lost update would keep the background thread from reading
+                self._waiting += 1
             try:
                 if self._lead.acquire(blocking=False):
                     try:
                         self._pump_until(done, deadline)
                     finally:
                         self._lead.release()
-                        self._promote()
+                        if self.followers:
+                            self._promote()
                 else:
                     if mine is None:
                         mine = threading.Lock()
@@ -134,17 +136,14 @@ class Mux:
                     self.followers.append(mine)
                     self.follow(mine, remaining)
             finally:
-                self._count_waiting(-1)
+                with self._count_lock:
+                    self._waiting -= 1
         return True
 
     @staticmethod
     def follow(mine: threading.Lock, remaining: float) -> None:
         """Wait for whoever leads; not for long: that one may have finished between two looks."""
         mine.acquire(timeout=min(remaining, 0.05))
-
-    def _count_waiting(self, change: int) -> None:
-        with self._count_lock:  # a lost update would keep the background thread from ever reading
-            self._waiting += change
 
     def attend(self, change: int) -> None:
         """Count who waits without a thread of its own: +1 for a new callback, -1 when done."""

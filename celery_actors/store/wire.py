@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import hiredis
 import redis
@@ -59,7 +59,8 @@ _BUFFER = 64 * 1024
 
 def pack(words: tuple[Any, ...]) -> bytes:
     """Return one command in the store's protocol; words are bytes, str, int or float."""
-    return cast("bytes", hiredis.pack_command(words))
+    packed: bytes = hiredis.pack_command(words)
+    return packed
 
 
 class StoreUnreachableError(ClusterUnreachableError):
@@ -241,7 +242,9 @@ class Wire:
             StoreUnreachableError: the connection is broken, or silent for too long.
         """
         try:
-            self._check_aborted()
+            if self._aborted:
+                # Replies may still lie in the socket, behind others that were taken and lost.
+                raise ConnectionAbortedError("broken by this process")
             while True:
                 if (timeout is not None or self._polls) and not self.wait(timeout):
                     return False
@@ -260,11 +263,6 @@ class Wire:
             raise connect_error(self.address, ConnectionResetError("closed by the server"))
         self._reader.feed(self._buffer, 0, size)
         return True
-
-    def _check_aborted(self) -> None:
-        if self._aborted:
-            # Replies may still lie in the socket, behind others that were taken and lost.
-            raise ConnectionAbortedError("broken by this process")
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until something can be read; False: nothing could within ``timeout`` seconds.

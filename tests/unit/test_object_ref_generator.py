@@ -32,14 +32,14 @@ class Stored:
 
     def ref(self, number: int) -> ObjectRef[Any]:
         found: ObjectRef[Any] = ObjectRef(f"{CALL}.{number}", self.table, owned=True)
-        found._meta = Meta("SUCCESS", found.id)
+        found._meta, found.ready = Meta("SUCCESS", found.id), True
         return found
 
     def last(self, call: ObjectRef[Any], number: int) -> ObjectRef[Any] | None:
         if not call.failed:
             return None
         found: ObjectRef[Any] = ObjectRef(f"{CALL}.{number}", self.table, owned=True)
-        found._meta = call._meta
+        found._meta, found.ready = call._meta, True
         return found
 
     def count(self, _call: ObjectRef[Any]) -> int:
@@ -72,7 +72,7 @@ def generator_of(
 
 
 def end(call: ObjectRef[Any], status: str) -> None:
-    call._meta = Meta(status, call.id)
+    call._meta, call.ready = Meta(status, call.id), True
     for callback in call._callbacks or ():
         callback(call)
 
@@ -172,7 +172,7 @@ def test_a_generator_shows_its_call(call: ObjectRef[Any], stored: Stored) -> Non
 
 def test_what_a_call_has_is_counted_by_its_record(call: ObjectRef[Any]) -> None:
     assert Several.count(call) == 0
-    call._meta = Meta("SUCCESS", CALL)
+    call._meta, call.ready = Meta("SUCCESS", CALL), True
     assert Several.count(call) == 0
 
 

