@@ -24,8 +24,20 @@ ROOT = Path(__file__).parents[1]
 LOGS = ROOT / ".pytest_cache" / "flake"
 RUN_SECONDS = 3600
 
+#: Integration tests of something else than the programming model: what nodes have and give,
+#: durable actors, a store in trouble, dying nodes. Their chaos and stress runs repeat these.
+OTHERS = (
+    "crash_points", "cut_off_nodes", "devices", "devices_under_stress", "durable", "durable_nodes",
+    "fairness", "fairness_nodes", "full_store", "gpu_queues", "infeasible", "journal", "lost_nodes",
+    "node_ends", "passive", "passive_nodes", "placement_groups", "real_gpus", "reminders",
+    "resource_nodes", "resources", "rollback", "scheduling", "sentinels", "state_versions",
+    "store_away", "store_trouble", "tls", "tls_refused",
+)  # fmt: skip
 #: What the programming model promises, on the embedded server: a new file of tests joins by itself.
-SUITE = ["tests/integration", "-m", "not debian_redis and not slow and not gpu"]
+SUITE = [
+    "tests/integration", "-m", "not debian_redis and not slow and not gpu",
+    *(f"--ignore=tests/integration/test_{name}.py" for name in OTHERS),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
