@@ -116,7 +116,6 @@ def make_app(address: Address, sealer: Sealer, *, result_seconds: int) -> Celery
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_prefetch_multiplier=1,
-        task_default_queue="ca.default",
     )
     return app
 
