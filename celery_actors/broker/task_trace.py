@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 from celery import Celery, Task, group, signals, states
@@ -47,10 +46,19 @@ def load_user_app(name: str, hostname: str) -> Celery:
     app: Celery = find_app(name)
     app.loader.import_default_modules()
     app.finalize()
-    worker = SimpleNamespace(app=app, hostname=hostname, pool_cls=TaskPool)
-    signals.worker_init.send(sender=worker)
+    signals.worker_init.send(sender=_Sender(app, hostname))
     signals.worker_process_init.send(sender=None)
     return app
+
+
+class _Sender:
+    """Who sends ``worker_init``: what receivers look at in a worker."""
+
+    pool_cls = TaskPool
+
+    def __init__(self, app: Celery, hostname: str) -> None:
+        self.app = app
+        self.hostname = hostname
 
 
 class TaskTrace:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import subprocess
 import sys
@@ -95,7 +95,7 @@ def test_a_chain_whose_first_call_fails_fails_as_a_whole(found: Deployment, coun
 
 
 def test_celerys_json_types_go_both_ways(counter: Any):
-    moment = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+    moment = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
     assert counter.describe.delay(moment).get(timeout=20) == ["datetime", moment]
     name = uuid.uuid4()
     assert counter.describe.delay([name]).get(timeout=20) == ["list", [name]]
