@@ -24,6 +24,7 @@ from typing import Any
 from . import code, routing, runtime
 from .actor_loop import SEEN_CALLS
 from .assignment import PROGRESS_BYTES, TAG, Assignment, NodeSettings
+from .broker.app import on_broker_of
 from .broker.celery_worker import CeleryWorker
 from .broker.task_trace import load_user_app
 from .current_call import CurrentCall, WorkerFacts, current_call
@@ -373,9 +374,11 @@ class HostProcess:
         mine = self.assignment
         if mine.lent and not self.settings.task_events:
             return
-        queue = mine.queue
+        queue, app = mine.queue, self.settings.app
+        if self.settings.user_app:
+            app = on_broker_of(self.find_app(), app)
         self._celery = CeleryWorker(
-            self.settings.app, routing.worker_name(mine.label, self.settings.host), [queue],
+            app, routing.worker_name(mine.label, self.settings.host), [queue],
             task_events=self.settings.task_events, on_shutdown=self.drain,
         )  # fmt: skip
         self._celery.start()

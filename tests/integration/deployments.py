@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from tests.integration.rabbitmq import rabbitmq
 from tests.integration.support import ROOT, Node, Server, node_on, redis_server
 from tests.waits import wait_until
 
@@ -26,6 +27,7 @@ class Deployment:
     node: Node
     shop: ModuleType
     notes_path: Path
+    variables: dict[str, str]
 
     def notes(self) -> list[str]:
         """Return what the project's processes have noted so far."""
@@ -54,19 +56,22 @@ def stock_worker(project: str, *words: str, variables: dict[str, str]) -> Iterat
 
 
 @contextlib.contextmanager
-def deployment() -> Iterator[Deployment]:
-    """Run a server, a stock worker and a node with ``-A``; import the project here."""
+def deployment(broker: str = "redis") -> Iterator[Deployment]:
+    """Run a broker, a stock worker and a node with ``-A``; import the project here."""
     with redis_server() as server, contextlib.ExitStack() as stack:
         path = server.folder / "notes"
-        variables = {"SHOP_STORE": celery_url(server), "SHOP_NOTES": str(path)}
+        variables = {"SHOP_STORE": celery_url(server), "SHOP_NOTES": str(path), "SHOP_BROKER": ""}
+        if broker == "rabbitmq":
+            variables["SHOP_BROKER"] = stack.enter_context(rabbitmq())
         everything = {**server.environment(), **variables}
         stack.enter_context(stock_worker(PROJECT, variables=everything))
         node = stack.enter_context(node_on(server, "-A", PROJECT, variables=variables))
-        before = {name: os.environ.get(name) for name in ("SHOP_STORE", "CELERY_ACTORS_KEYS")}
-        os.environ |= {"SHOP_STORE": variables["SHOP_STORE"], "CELERY_ACTORS_KEYS": server.key}
+        own = {**variables, "SHOP_NOTES": "", "CELERY_ACTORS_KEYS": server.key}
+        before = {name: os.environ.get(name) for name in own}
+        os.environ |= own
         try:
             shop = importlib.import_module(PROJECT)
-            yield Deployment(server, node, shop, path)
+            yield Deployment(server, node, shop, path, variables)
             shop.actors.shutdown()
             shop.app.close()
         finally:

@@ -20,10 +20,10 @@ from tests.integration.support import ROOT, redis_server
 from tests.waits import wait_until
 
 
-@pytest.fixture(scope="module")
-def found() -> Iterator[Deployment]:
+@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+def found(request: pytest.FixtureRequest) -> Iterator[Deployment]:
     """A deployment that the tests of this module share."""
-    with deployment() as running:
+    with deployment(request.param) as running:
         yield running
 
 
@@ -168,7 +168,7 @@ def test_beat_calls_a_named_actor(found: Deployment):
     actor = found.shop.Counter.options(name="beaten").remote()
     command = [sys.executable, "-m", "celery", "-A", PROJECT, "beat", "-l", "ERROR",
                "-s", str(found.server.folder / "beat"), "--pidfile="]  # fmt: skip
-    variables = {**found.server.environment(), "SHOP_STORE": celery_url(found.server)}
+    variables = {**found.server.environment(), **found.variables}
     with subprocess.Popen(command, env=variables, cwd=ROOT, stdout=subprocess.DEVNULL) as beat:
         try:
             wait_until(lambda: found.shop.actors.get(actor.add.remote(0)) >= 3, "three beats", 30)

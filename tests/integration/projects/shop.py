@@ -12,7 +12,7 @@ from celery_actors import Actors
 
 app = Celery("shop")
 app.conf.update(
-    broker_url=os.environ["SHOP_STORE"],
+    broker_url=os.environ.get("SHOP_BROKER") or os.environ["SHOP_STORE"],
     result_backend=os.environ["SHOP_STORE"],
     broker_connection_retry_on_startup=True,
     beat_schedule={
