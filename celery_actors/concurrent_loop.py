@@ -298,13 +298,13 @@ class ConcurrentLoop:
         """Begin a call: its arguments; None where it ended before it began."""
         try:
             return self._start(call)
-        except Exception:  # noqa: BLE001 - a runner's thread or task shows it to nobody
-            self.broken()
+        except Exception as error:  # noqa: BLE001 - a runner's thread or task shows it to nobody
+            self.broken(error)
             return None
 
-    def broken(self) -> None:
-        """End the process for the exception at hand: the call would never end, nor be answered."""
-        logger.error("a call could not be executed; this process ends", exc_info=True)
+    def broken(self, error: BaseException) -> None:
+        """End the process: a call would never end, nor be answered."""
+        logger.error("a call could not be executed; this process ends", exc_info=error)
         self._host.crash(SystemExit(1))
 
     def _start(self, call: Call) -> Started | None:

@@ -45,8 +45,8 @@ class ThreadRunner:
             )
         except SystemExit as request:
             loop.crash(request)
-        except BaseException:  # noqa: BLE001 - a pool's thread shows it to nobody
-            loop.broken()
+        except BaseException as error:  # noqa: BLE001 - a pool's thread shows it to nobody
+            loop.broken(error)
         finally:
             loop.end(call, outcome)
 
@@ -117,8 +117,8 @@ class AsyncRunner:
                 outcome = await self._outcome(call, started)
             except SystemExit as request:
                 self._loop.crash(request)
-            except BaseException:  # noqa: BLE001 - a task shows it to nobody
-                self._loop.broken()
+            except BaseException as error:  # noqa: BLE001 - a task shows it to nobody
+                self._loop.broken(error)
             finally:
                 self._loop.end(call, outcome)
 
