@@ -15,6 +15,7 @@ from .cluster_context import ClusterContext
 from .config import Address, resolve_keys
 from .driver import Driver
 from .errors import ConfigurationError, NotInitializedError
+from .function import RemoteFunction
 from .init_arguments import address_of
 from .inline import InlineActor, InlineCluster
 from .remote import make
@@ -83,6 +84,7 @@ class Actors:
         self._driver: Driver | None = None
         self._pid = 0
         self._inline: InlineCluster | None = None
+        self._functions: list[RemoteFunction[Any]] = []  # that the app does not know yet
         self._lock = threading.RLock()
 
     def init_app(self, app: Any) -> None:
@@ -96,6 +98,7 @@ class Actors:
                 "these Actors have a Celery app already: make Actors() for each app"
             )
         self.app = app
+        self._register()
 
     # -- declaring -------------------------------------------------------------------------
 
@@ -106,10 +109,27 @@ class Actors:
             TypeError, ValueError: as ``celery_actors.remote``.
         """
         if len(targets) == 1 and not options:
-            return make(targets[0], {}, self.runtime)
+            return self._made(make(targets[0], {}, self.runtime))
         if targets or not options:
             raise TypeError("use @actors.remote bare, or with named options: @actors.remote(…)")
-        return lambda target: make(target, options, self.runtime)
+        return lambda target: self._made(make(target, options, self.runtime))
+
+    def _made(self, target: Any) -> Any:
+        """Let the app's own workers know a function, as soon as there is an app."""
+        if isinstance(target, RemoteFunction):
+            self._functions.append(target)
+            self._register()
+        return target
+
+    def _register(self) -> None:
+        if self.app is None or not hasattr(self.app, "finalize"):
+            return
+        functions, self._functions = self._functions, []
+        if functions:
+            from .stock_worker import register
+
+            for each in functions:
+                register(self.app, each.task_name, each.__celery_actors_wrapped__, self.runtime)
 
     # -- using -----------------------------------------------------------------------------
 

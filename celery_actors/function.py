@@ -72,6 +72,11 @@ class RemoteFunction(CeleryVerbs, Generic[F_co]):
         self.__celery_actors_wrapped__ = function
         functools.update_wrapper(self, function)
 
+    @property
+    def task_name(self) -> str:
+        """The name of the Celery task that its calls are."""
+        return routing.task_name(None, self._name)
+
     def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
         """Refuse: a remote function runs in a worker."""
         raise TypeError(
