@@ -38,6 +38,7 @@ class NodeSettings:
     cache: Path = Path()  # unpacked packages of runtime environments; removed with the node
     app: Any = None  # the Celery app, made before the fork
     user_app: str = ""  # the user's own, by the name that `-A` takes
+    otel: bool = False  # workers make spans of their calls
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
-from . import records, routing
+from . import records, routing, tracing
 from .directory import answer_to
 from .errors import (
     DeadLetterError,
@@ -278,6 +278,8 @@ class Executor:
         """Return the outcome of a call that raised."""
         if self.watcher is not None:
             self.watcher.ended(error, raised=True)
+        if tracing.current is not None:
+            tracing.current.failed(message.call_id, error)
         if self.is_cancelled(message):
             self.interrupts.forget(message.call_id)
             cancelled = TaskCancelledError(f"{label} was cancelled while it ran")

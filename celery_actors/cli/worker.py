@@ -28,6 +28,7 @@ MEMORY_SHARE = 0.7
 @click.option("-A", "--app", default="", help="Your Celery app: its tasks run here, too.")
 @click.option("-n", "--hostname", help="This node's name; default: the machine's.")
 @click.option("-E", "--task-events", is_flag=True, help="Send an event for every call.")
+@click.option("--otel", is_flag=True, envvar="CELERY_ACTORS_OTEL", help="Make OpenTelemetry spans.")
 @click.option("--preload", multiple=True, metavar="MODULE", help="Import before forking workers.")
 @key_file_option
 @click.option("--insecure", is_flag=True, help="Run without a key, on loopback only.")
@@ -37,7 +38,7 @@ MEMORY_SHARE = 0.7
 def worker(
     address: str | None, num_cpus: float | None, num_gpus: int | None, memory: int | None,
     resources: str, labels: str, app: str, hostname: str | None, task_events: bool,
-    preload: tuple[str, ...], key_file: str | None, insecure: bool, result_seconds: int,
+    otel: bool, preload: tuple[str, ...], key_file: str | None, insecure: bool, result_seconds: int,
     lifeline_fd: int | None, ready_fd: int | None,
 ) -> None:  # fmt: skip
     """Run a node of a cluster until SIGTERM or Ctrl-C.
@@ -56,6 +57,8 @@ def worker(
         check_resources("--resources", custom)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"--resources: {error}") from None
+    if otel:
+        _check_otel()
     found = find_address(address)
     ring = resolve_keys(found, key_file=key_file, insecure=insecure)
     if lifeline_fd is None:
@@ -74,9 +77,17 @@ def worker(
     sys.exit(
         run_node(
             found, ring, options, host=hostname, preload=preload, task_events=task_events,
-            result_seconds=result_seconds, user_app=app,
+            result_seconds=result_seconds, user_app=app, otel=otel,
         )
     )  # fmt: skip
+
+
+def _check_otel() -> None:
+    """Import what makes spans, once for all workers; they are forked from this process."""
+    try:
+        from .. import otel  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(f"--otel: {error}") from None
 
 
 def _labels(text: str) -> dict[str, str]:
