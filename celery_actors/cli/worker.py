@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -29,6 +30,8 @@ MEMORY_SHARE = 0.7
 @click.option("-n", "--hostname", help="This node's name; default: the machine's.")
 @click.option("-E", "--task-events", is_flag=True, help="Send an event for every call.")
 @click.option("--otel", is_flag=True, envvar="CELERY_ACTORS_OTEL", help="Make OpenTelemetry spans.")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics and /healthz.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="… on this address.")
 @click.option("--preload", multiple=True, metavar="MODULE", help="Import before forking workers.")
 @key_file_option
 @click.option("--insecure", is_flag=True, help="Run without a key, on loopback only.")
@@ -38,7 +41,7 @@ MEMORY_SHARE = 0.7
 def worker(
     address: str | None, num_cpus: float | None, num_gpus: int | None, memory: int | None,
     resources: str, labels: str, app: str, hostname: str | None, task_events: bool,
-    otel: bool, preload: tuple[str, ...], key_file: str | None, insecure: bool, result_seconds: int,
+    otel: bool, metrics_port: int | None, metrics_host: str, preload: tuple[str, ...], key_file: str | None, insecure: bool, result_seconds: int,
     lifeline_fd: int | None, ready_fd: int | None,
 ) -> None:  # fmt: skip
     """Run a node of a cluster until SIGTERM or Ctrl-C.
@@ -58,7 +61,9 @@ def worker(
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"--resources: {error}") from None
     if otel:
-        _check_otel()
+        _need("otel", "otel")
+    if metrics_port is not None:
+        _need("node.metrics", "metrics-port")
     found = find_address(address)
     ring = resolve_keys(found, key_file=key_file, insecure=insecure)
     if lifeline_fd is None:
@@ -78,16 +83,17 @@ def worker(
         run_node(
             found, ring, options, host=hostname, preload=preload, task_events=task_events,
             result_seconds=result_seconds, user_app=app, otel=otel,
+            metrics=None if metrics_port is None else (metrics_host, metrics_port),
         )
     )  # fmt: skip
 
 
-def _check_otel() -> None:
-    """Import what makes spans, once for all workers; they are forked from this process."""
+def _need(module: str, option: str) -> None:
+    """Import what an option needs, before anything starts; the workers' forks share it."""
     try:
-        from .. import otel  # noqa: F401
+        importlib.import_module(f"celery_actors.{module}")
     except ImportError as error:
-        raise ConfigurationError(f"--otel: {error}") from None
+        raise ConfigurationError(f"--{option}: {error}") from None
 
 
 def _labels(text: str) -> dict[str, str]:

@@ -12,11 +12,14 @@ from ..assignment import NodeSettings
 from ..config import Address, KeyRing
 from ..network import own_ip
 from ..packages import package_cache
+from .metrics_server import listening
 from .shared_folder import open_folder
-from .supervisor import Supervisor, SupervisorOptions
+from .supervisor import LEASE_MS, Supervisor, SupervisorOptions
 from .zygote import set_title, start_zygote
 
 __all__ = ["run_node"]
+
+logger = logging.getLogger(__name__)
 
 
 def run_node(
@@ -30,14 +33,25 @@ def run_node(
     result_seconds: int,
     user_app: str = "",
     otel: bool = False,
+    metrics: tuple[str, int] | None = None,
 ) -> int:
-    """Run a node until it is told to stop; return the exit status."""
+    """Run a node until it is told to stop; return the exit status.
+
+    ``metrics``: the host and port that serve them.
+
+    Raises:
+        ConfigurationError: nobody can listen there.
+    """
     crash_points.install()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     host = host or socket.gethostname()
     set_title("ca-node")
     node_id = f"{host}-{secrets.token_hex(4)}"
-    with package_cache() as cache, open_folder(node_id) as shared:
+    with (
+        listening(metrics) as server,
+        package_cache() as cache,
+        open_folder(node_id) as shared,
+    ):
         settings = NodeSettings(
             address,
             ring,
@@ -51,4 +65,10 @@ def run_node(
             otel=otel,
         )
         zygote = start_zygote(settings, preload)
-        return Supervisor(settings, options, zygote, shared).run()
+        supervisor = Supervisor(settings, options, zygote, shared)
+        if server is not None:  # its threads come after the fork
+            from .metrics import Metrics
+
+            server.serve(Metrics(settings, supervisor.window, supervisor.tally, LEASE_MS / 1000))
+            logger.info("metrics at http://%s:%d/metrics", *server.server_address[:2])
+        return supervisor.run()

@@ -30,6 +30,7 @@ from ..store import Scripts, Store, StoreError, Tick, silence_of
 from .bells import Bells
 from .buffer_server import BufferServer
 from .draining import Draining
+from .facts import Facts, Tally, Window, facts_of
 from .intake import Intake, sent_by_others
 from .output import Output
 from .presence import Presence, view_of
@@ -103,6 +104,7 @@ class Supervisor:
         self._bells = Bells(
             settings.address, self._incarnation, self._on_words, self._watch, self._unwatch
         )
+        self.window, self.tally = Window(self._facts), Tally()
         self._draining: Draining | None = None
         self._abandoned = False
         self._renewed = self._steady_since = time.monotonic()
@@ -118,6 +120,7 @@ class Supervisor:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         self._watch(wake_read, lambda: self._empty(wake_read))
         self._watch(self._zygote, self._on_zygote)
+        self._watch(self.window, self.window.answer)
         if self._options.lifeline is not None:
             self._watch(self._options.lifeline, self._on_driver_gone)
         Scripts.load(self._store.run)
@@ -271,6 +274,12 @@ class Supervisor:
     def _free(self) -> dict[str, int]:
         return self._intake.free()
 
+    def _facts(self) -> Facts:
+        """Return what watchers may know; the node's face is no worker of theirs."""
+        workers = [facts_of(worker) for worker in self._workers.values() if not worker.is_face]
+        draining = self._draining is not None
+        return Facts(self._renewed, draining, *self._intake.shows(), workers)
+
     def _end_in(self, books: Ledger) -> bool:
         """End what runs on a reservation that is over; tell whether something still does."""
         inside = [worker for worker in self._workers.values() if worker.books is books]
@@ -311,6 +320,7 @@ class Supervisor:
         worker = launch(self._zygote, assignment, grant, self._publish)
         worker.trust(self._trusted)
         self._workers[assignment.worker_id] = worker
+        self.tally.begins(facts_of(worker))
         self._watch(worker.control, lambda: self._on_word(worker))
         for output in worker.outputs:
             self._watch(output, self._output_callback(output))
@@ -395,6 +405,7 @@ class Supervisor:
             cause, position, bool(worker.init_failed), worker.frozen, bool(worker.left), tries,
             bool(worker.rolled_back), worker.seen, drained,
         )  # fmt: skip
+        self.tally.ends(facts_of(worker), position, frozen=bool(worker.frozen))
         os.close(worker.progress)
         if worker.grant is not None:
             worker.hand_back(worker.grant.ledger)

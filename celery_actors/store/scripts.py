@@ -200,6 +200,12 @@ class Scripts:
             for i in range(0, len(flat), 4)
         ]
 
+    def mailboxes(self, keys: Sequence[routing.ActorKeys]) -> list[tuple[int, int]]:
+        """Return of each mailbox how many calls are not settled, and how many have been so far."""
+        names = [name for each in keys for name in (each.queue, each.meta, each.parked)]
+        flat = self._eval("mailboxes", names)
+        return [(int(flat[i]), int(flat[i + 1])) for i in range(0, len(flat), 2)]
+
     def pass_on(self, keys: Sequence[str], *words: Word) -> int:
         """Move what waits under one need behind what waits under another."""
         return int(self._eval("pass_on", keys, *words))
