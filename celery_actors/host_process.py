@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from . import code, routing, runtime, tracing
+from . import code, logs, routing, runtime, tracing
 from .actor_loop import SEEN_CALLS
 from .assignment import PROGRESS_BYTES, TAG, Assignment, NodeSettings
 from .broker.celery_worker import CeleryWorker
@@ -294,12 +294,15 @@ class HostProcess:
             tagged.tag = lambda: f"{self._job}:{self._label}"
             setattr(sys, name, tagged)
         faulthandler.enable(file=2)
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        settings = self.settings
+        logs.set_up(
+            settings.log_format, self.assignment.shown_as(settings.host),
+            logs.secrets_of(settings.address, settings.ring), marked=True,
+        )  # fmt: skip
         logging.getLogger("celery").setLevel(logging.WARNING)
         signal.signal(signal.SIGTERM, lambda *_: self.drain())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the node, which drains us
-        settings = self.settings
         make = partial(
             Runtime, settings.address, settings.ring, job=self._job or None,
             session=self.assignment.session,

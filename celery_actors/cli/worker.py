@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
+import socket
 import sys
 
 import click
 
+from .. import logs
 from ..config import resolve_keys
 from ..errors import ConfigurationError
 from .reach import address_option, find_address, key_file_option
@@ -32,6 +35,7 @@ MEMORY_SHARE = 0.7
 @click.option("--otel", is_flag=True, envvar="CELERY_ACTORS_OTEL", help="Make OpenTelemetry spans.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics and /healthz.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="… on this address.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Of logs.")
 @click.option("--preload", multiple=True, metavar="MODULE", help="Import before forking workers.")
 @key_file_option
 @click.option("--insecure", is_flag=True, help="Run without a key, on loopback only.")
@@ -41,7 +45,7 @@ MEMORY_SHARE = 0.7
 def worker(
     address: str | None, num_cpus: float | None, num_gpus: int | None, memory: int | None,
     resources: str, labels: str, app: str, hostname: str | None, task_events: bool,
-    otel: bool, metrics_port: int | None, metrics_host: str, preload: tuple[str, ...], key_file: str | None, insecure: bool, result_seconds: int,
+    otel: bool, metrics_port: int | None, metrics_host: str, log_format: logs.LogFormat, preload: tuple[str, ...], key_file: str | None, insecure: bool, result_seconds: int,
     lifeline_fd: int | None, ready_fd: int | None,
 ) -> None:  # fmt: skip
     """Run a node of a cluster until SIGTERM or Ctrl-C.
@@ -67,7 +71,7 @@ def worker(
     found = find_address(address)
     ring = resolve_keys(found, key_file=key_file, insecure=insecure)
     if lifeline_fd is None:
-        click.echo(f"node on {found.public} (server {Store.probe(found)})", err=True)
+        _say(f"node on {found.public} (server {Store.probe(found)})", log_format, hostname)
     for fd in (lifeline_fd, ready_fd):
         if fd is not None:
             os.set_inheritable(fd, False)
@@ -83,9 +87,19 @@ def worker(
         run_node(
             found, ring, options, host=hostname, preload=preload, task_events=task_events,
             result_seconds=result_seconds, user_app=app, otel=otel,
+            log_format=log_format,
             metrics=None if metrics_port is None else (metrics_host, metrics_port),
         )
     )  # fmt: skip
+
+
+def _say(text: str, log_format: logs.LogFormat, hostname: str | None) -> None:
+    """Tell where the node is: a line of the log where every line is to be JSON."""
+    if log_format == "text":
+        click.echo(text, err=True)
+        return
+    logs.set_up(log_format, {"node": hostname or socket.gethostname()}, ())
+    logging.getLogger(__name__).info(text)
 
 
 def _need(module: str, option: str) -> None:

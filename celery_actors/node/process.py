@@ -15,6 +15,7 @@ from typing import Any
 
 from ..assignment import PROGRESS_BYTES, Assignment, LogBatch
 from ..placement import Grant, Ledger
+from .console import Console
 from .output import Output
 from .zygote import ZygoteLink
 
@@ -160,6 +161,7 @@ def launch(
     assignment: Assignment,
     grant: Grant | None,
     publish: Callable[[str, LogBatch], None],
+    console: Console,
 ) -> WorkerProcess:
     """Ask the fork server for a worker."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -169,8 +171,8 @@ def launch(
     os.ftruncate(progress, PROGRESS_BYTES)
     job, label = assignment.meta.get("job", ""), assignment.meta.get("class", "")
     outputs = [
-        Output(out_read, 1, label, job, publish),
-        Output(err_read, 2, label, job, publish),
+        Output(out_read, 1, label, job, publish, console),
+        Output(err_read, 2, label, job, publish, console),
     ]
     zygote.spawn(assignment, [theirs.fileno(), out_write, err_write, progress])
     theirs.close()

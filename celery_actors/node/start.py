@@ -7,7 +7,7 @@ import secrets
 import socket
 from collections.abc import Sequence
 
-from .. import crash_points
+from .. import crash_points, logs
 from ..assignment import NodeSettings
 from ..config import Address, KeyRing
 from ..network import own_ip
@@ -34,6 +34,7 @@ def run_node(
     user_app: str = "",
     otel: bool = False,
     metrics: tuple[str, int] | None = None,
+    log_format: logs.LogFormat = "text",
 ) -> int:
     """Run a node until it is told to stop; return the exit status.
 
@@ -43,8 +44,8 @@ def run_node(
         ConfigurationError: nobody can listen there.
     """
     crash_points.install()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     host = host or socket.gethostname()
+    logs.set_up(log_format, {"node": host}, logs.secrets_of(address, ring))
     set_title("ca-node")
     node_id = f"{host}-{secrets.token_hex(4)}"
     with (
@@ -63,6 +64,7 @@ def run_node(
             cache,
             user_app=user_app,
             otel=otel,
+            log_format=log_format,
         )
         zygote = start_zygote(settings, preload)
         supervisor = Supervisor(settings, options, zygote, shared)

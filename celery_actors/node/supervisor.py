@@ -23,12 +23,14 @@ from .. import directory, routing, store_check
 from ..assignment import Assignment, LogBatch, NodeSettings
 from ..errors import GROUP_REMOVED, ClusterUnreachableError
 from ..gpu import Devices
+from ..logs import secrets_of
 from ..placement import Grant, Ledger
 from ..registry import SESSION_MS
 from ..shared_memory import SharedFolder
 from ..store import Scripts, Store, StoreError, Tick, silence_of
 from .bells import Bells
 from .buffer_server import BufferServer
+from .console import console_of
 from .draining import Draining
 from .facts import Facts, Tally, Window, facts_of
 from .intake import Intake, sent_by_others
@@ -105,6 +107,8 @@ class Supervisor:
             settings.address, self._incarnation, self._on_words, self._watch, self._unwatch
         )
         self.window, self.tally = Window(self._facts), Tally()
+        secrets = secrets_of(settings.address, settings.ring)
+        self._console = console_of(settings.log_format, settings.host, secrets)
         self._draining: Draining | None = None
         self._abandoned = False
         self._renewed = self._steady_since = time.monotonic()
@@ -317,7 +321,7 @@ class Supervisor:
     # -- workers ---------------------------------------------------------------------------
 
     def _start(self, assignment: Assignment, grant: Grant | None) -> None:
-        worker = launch(self._zygote, assignment, grant, self._publish)
+        worker = launch(self._zygote, assignment, grant, self._publish, self._console)
         worker.trust(self._trusted)
         self._workers[assignment.worker_id] = worker
         self.tally.begins(facts_of(worker))
