@@ -86,9 +86,7 @@ def provider_from_environment() -> None:
 class _Spans:
     """The spans of this process, by call."""
 
-    def __init__(
-        self, provider: trace.TracerProvider | None, prepare: Callable[[], None]
-    ) -> None:
+    def __init__(self, provider: trace.TracerProvider | None, prepare: Callable[[], None]) -> None:
         version = _version()
         self._tracer = trace.get_tracer("celery_actors", version, provider, schema_url=_SCHEMA)
         self._prepare: Callable[[], None] | None = prepare  # before the first span
@@ -143,9 +141,10 @@ class _Spans:
 
     def end(self, call_id: str, *, succeeded: bool) -> None:
         """End the span of a call."""
-        span, token = self._open.pop(call_id, (None, None))
-        if span is None:
+        found = self._open.pop(call_id, None)
+        if found is None:
             return
+        span, token = found
         try:
             context.detach(token)
             span.set_attribute("celery.state", "SUCCESS" if succeeded else "FAILURE")

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from . import environment, registry, routing, runtime
+from . import environment, profiling, registry, routing, runtime
 from .assignment import LogBatch
 from .cluster_context import ClusterContext
 from .config import Address, KeyRing, resolve_keys
@@ -40,6 +40,7 @@ __all__ = [
     "init",
     "is_initialized",
     "shutdown",
+    "timeline",
 ]
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class _Session:
         self.local = local
         self.output = DriverOutput() if log_to_driver else None
         self.context: ClusterContext | None = None
+        self.recorder: profiling.Recorder | None = None
         self.runtime: Runtime | None = None
         self._renewed = 0.0
         self._missing: dict[str, float] = {}  # nodes without a lease, and since when
@@ -219,7 +221,7 @@ def init(
             return _join(found, ring, None, namespace, log_to_driver, result_seconds, env)
         words = _node_words(num_cpus, num_gpus, resources, memory, labels)
         words += ["--result-seconds", str(result_seconds)]
-        words += ["--task-events"] if task_events else []
+        words += ["--task-events"] if task_events or profiling.wanted() else []
         with _progress("starting a local cluster"):
             local = start_local(words, storage=storage)
         try:
@@ -308,6 +310,8 @@ def _join(
     )
     runtime.set_current(context)
     _session = session
+    if profiling.wanted():
+        session.recorder = profiling.Recorder(session.context.app)
     return session.context
 
 
@@ -333,6 +337,8 @@ def shutdown() -> None:
             logger.debug("the store did not answer any more: %s", error)
         finally:
             runtime.set_current(None)
+            if session.recorder is not None:
+                session.recorder.close()
             if session.context is not None:
                 session.context.close_app()
             try:
@@ -342,6 +348,24 @@ def shutdown() -> None:
                     session.output.close()
                 if session.local is not None:
                     session.local.stop()
+
+
+def timeline(filename: str | os.PathLike[str] | None = None) -> list[dict[str, Any]] | None:
+    """Return the calls since ``init`` as events for Perfetto, or write them to a file, as JSON.
+
+    Recorded where ``CELERY_ACTORS_PROFILING=1`` (or ``RAY_PROFILING=1``) was set before ``init``.
+    ``celery_actors timeline`` records any cluster, for a while.
+
+    Raises:
+        RayError: it was not.
+    """
+    session = _session
+    if session is None or session.recorder is None:
+        raise RayError(
+            f"no timeline has been recorded: set {profiling.VARIABLES[0]}=1 before init(), or "
+            "run `celery_actors timeline -o trace.json` beside the program"
+        )
+    return session.recorder.timeline(filename)
 
 
 def is_initialized() -> bool:

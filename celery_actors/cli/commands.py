@@ -13,6 +13,7 @@ COMMANDS = {
     "worker": "worker:worker",
     "status": "status:status",
     "drain": "drain:drain",
+    "timeline": "timeline:timeline",
     "keygen": "keygen:keygen",
     "doctor": "doctor:doctor",
 }

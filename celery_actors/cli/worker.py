@@ -45,7 +45,8 @@ MEMORY_SHARE = 0.7
 def worker(
     address: str | None, num_cpus: float | None, num_gpus: int | None, memory: int | None,
     resources: str, labels: str, app: str, hostname: str | None, task_events: bool,
-    otel: bool, metrics_port: int | None, metrics_host: str, log_format: logs.LogFormat, preload: tuple[str, ...], key_file: str | None, insecure: bool, result_seconds: int,
+    otel: bool, metrics_port: int | None, metrics_host: str, log_format: logs.LogFormat,
+    preload: tuple[str, ...], key_file: str | None, insecure: bool, result_seconds: int,
     lifeline_fd: int | None, ready_fd: int | None,
 ) -> None:  # fmt: skip
     """Run a node of a cluster until SIGTERM or Ctrl-C.

@@ -40,7 +40,9 @@ class Facts:
     draining: bool
     total: Mapping[str, int]
     free: Mapping[str, int]
-    sent: Sequence[str]  # label and JSON of each need under which anybody may send, registered or not
+    sent: Sequence[
+        str
+    ]  # label and JSON of each need under which anybody may send, registered or not
     workers: Sequence[WorkerFacts]
 
 
