@@ -278,8 +278,6 @@ class Executor:
         """Return the outcome of a call that raised."""
         if self.watcher is not None:
             self.watcher.ended(error, raised=True)
-        if tracing.current is not None:
-            tracing.current.failed(message.call_id, error)
         if self.is_cancelled(message):
             self.interrupts.forget(message.call_id)
             cancelled = TaskCancelledError(f"{label} was cancelled while it ran")
@@ -287,6 +285,8 @@ class Executor:
             return outcome._replace(stopped=True)
         if isinstance(error, TaskTimeoutError) and not error.args:
             error.args = (f"{label} ran longer than its timeout of {message.timelimit[1]} s",)
+        if tracing.current is not None:
+            tracing.current.failed(message.call_id, error)
         record = records.failure_record(
             error, message.call_id, self._runtime.sealer, label, self._place,
             self._runtime.holdings,
@@ -300,6 +300,8 @@ class Executor:
     def refuse(self, message: Message, error: Exception, label: str) -> Outcome:
         """Return the outcome of a call that did not start."""
         if isinstance(error, RayError) and not hasattr(error, "cause"):
+            if tracing.current is not None:
+                tracing.current.failed(message.call_id, error)
             record = records.error_record(error, message.call_id)
             return Outcome(answer_to(message, record), remains_of(message), False)
         return self.fail(message, error, label)

@@ -148,18 +148,9 @@ class _Spans:
         try:
             context.detach(token)
             span.set_attribute("celery.state", "SUCCESS" if succeeded else "FAILURE")
-            if not succeeded and span.is_recording():
-                self._mark(span)
             span.end()
         except Exception:
             logger.exception("the span of %s is lost", call_id)
-
-    @staticmethod
-    def _mark(span: Span) -> None:
-        """Say that a call failed which raised nothing here: it was revoked or refused."""
-        status = getattr(span, "status", None)
-        if status is None or status.status_code is StatusCode.UNSET:
-            span.set_status(Status(StatusCode.ERROR, "it did not run: see its result"))
 
     def close(self) -> None:
         """End the spans of calls that end with the process."""

@@ -18,7 +18,7 @@ Sent = Callable[[str], Mapping[str, str]]
 
 
 class Tracer(Protocol):
-    """Makes the spans of one process. Nothing that it does may fail a call."""
+    """Makes the spans of one process. What a worker asks of it raises nothing."""
 
     def sending(self, task: str, queue: str) -> AbstractContextManager[Sent]:
         """Stand around the sending of one call."""
@@ -27,7 +27,7 @@ class Tracer(Protocol):
         """A call begins, in this thread or asyncio task."""
 
     def failed(self, call_id: str, error: BaseException) -> None:
-        """The running call raised, and that is its result."""
+        """The call came to this error: what it raised, or why it did not run."""
 
     def end(self, call_id: str, *, succeeded: bool) -> None:
         """A call ended, in the thread or task in which it began."""

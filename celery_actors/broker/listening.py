@@ -42,6 +42,8 @@ class EventListener:
         #: Workers that send events because we have asked them to, and stop with us.
         self.turned_on: set[str] = set()
         self.listens = threading.Event()
+        #: Hears after each round how many workers have answered: these send events now.
+        self.on_round: Callable[[int], None] = lambda _workers: None
 
     def stop(self) -> None:
         """Let ``run`` end; callable from any thread and signal handler."""
@@ -104,6 +106,7 @@ class EventListener:
                 for worker, word in reply.items():
                     if "already" not in str(word.get("ok", "already")):
                         self.turned_on.add(worker)
+            self.on_round(len(replies or ()))
             self._ask_again.wait(ASK_SECONDS)
 
 

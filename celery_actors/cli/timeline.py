@@ -43,6 +43,7 @@ def timeline(address: str | None, output: Path, seconds: float | None) -> None:
     listener = EventListener(app, recorded.take)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: listener.stop())
+    listener.on_round = _Rounds().tell
     with output.open("w") as file:  # before anything is recorded: a bad path fails early
         click.echo(
             f"recording {found.public}"
@@ -56,3 +57,14 @@ def timeline(address: str | None, output: Path, seconds: float | None) -> None:
         json.dump({"traceEvents": trace, "displayTimeUnit": "ms"}, file)
     calls = sum(event["ph"] == "X" for event in trace)
     click.echo(f"{calls} calls in {output}: open it at https://ui.perfetto.dev", err=True)
+
+
+class _Rounds:
+    """Tells how many workers send events, where that has changed."""
+
+    told = -1
+
+    def tell(self, workers: int) -> None:
+        if workers != self.told:
+            self.told = workers
+            click.echo(f"{workers} workers send events", err=True)
