@@ -141,7 +141,7 @@ class Metrics(Collector):
         settled, restarts, frozen = self._tally.totals()
         functions = settled.pop("", 0)
         for name, about, counts in (
-            ("calls_settled", "Calls of actors whose results are stored.", settled),
+            ("calls_settled", "Calls that actors here have ended with a result.", settled),
             ("actor_restarts", "Processes of actors that have started again.", restarts),
             ("actors_frozen", "Durable actors that have come to stand still.", frozen),
         ):
