@@ -10,8 +10,8 @@ import msgspec
 
 from . import routing
 from .config import Address, KeyRing
-from .logs import LogFormat
 from .need import Need
+from .watching import Watching
 
 __all__ = ["PROGRESS_BYTES", "TAG", "Assignment", "LogBatch", "NodeSettings"]
 
@@ -39,8 +39,7 @@ class NodeSettings:
     cache: Path = Path()  # unpacked packages of runtime environments; removed with the node
     app: Any = None  # the Celery app, made before the fork
     user_app: str = ""  # the user's own, by the name that `-A` takes
-    log_format: LogFormat = "text"
-    otel: bool = False  # workers make spans of their calls
+    watching: Watching = field(default_factory=Watching)
 
 
 @dataclass(frozen=True, slots=True)

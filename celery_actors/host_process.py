@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from . import code, logs, routing, runtime, tracing
+from . import code, log_format, routing, runtime, tracing
 from .actor_loop import SEEN_CALLS
 from .assignment import PROGRESS_BYTES, TAG, Assignment, NodeSettings
 from .broker.celery_worker import CeleryWorker
@@ -295,9 +295,9 @@ class HostProcess:
             setattr(sys, name, tagged)
         faulthandler.enable(file=2)
         settings = self.settings
-        logs.set_up(
-            settings.log_format, self.assignment.shown_as(settings.host),
-            logs.secrets_of(settings.address, settings.ring), marked=True,
+        log_format.set_up(
+            settings.watching.log_format, self.assignment.shown_as(settings.host),
+            log_format.secrets_of(settings.address, settings.ring), marked=True,
         )  # fmt: skip
         logging.getLogger("celery").setLevel(logging.WARNING)
         signal.signal(signal.SIGTERM, lambda *_: self.drain())
@@ -318,7 +318,7 @@ class HostProcess:
             self.runtime.capacity.captured = self.assignment.need.group[0]
         self.runtime.is_cancelled = self.interrupts.is_cancelled
         runtime.set_current(self.runtime)
-        if settings.otel:
+        if settings.watching.otel:
             from .otel import instrument_worker
 
             instrument_worker()

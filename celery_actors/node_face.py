@@ -11,7 +11,7 @@ import signal
 import socket
 from typing import Any
 
-from . import logs, routing
+from . import log_format, routing
 from .assignment import Assignment, NodeSettings
 from .broker.celery_worker import CeleryWorker
 
@@ -36,9 +36,9 @@ def run_face(settings: NodeSettings, assignment: Assignment, control: socket.soc
     signal.signal(signal.SIGTERM, end)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGINT, lambda *_: None)
-    logs.set_up(
-        settings.log_format, assignment.shown_as(settings.host),
-        logs.secrets_of(settings.address, settings.ring), marked=True,
+    log_format.set_up(
+        settings.watching.log_format, assignment.shown_as(settings.host),
+        log_format.secrets_of(settings.address, settings.ring), marked=True,
     )  # fmt: skip
     name = routing.worker_name(assignment.label, settings.host)
     celery = CeleryWorker(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import os
@@ -11,10 +10,12 @@ import sys
 
 import click
 
-from .. import logs
+from .. import log_format
 from ..config import resolve_keys
 from ..errors import ConfigurationError
+from ..watching import Watching
 from .reach import address_option, find_address, key_file_option
+from .watching_options import watching_options
 
 __all__ = ["worker"]
 
@@ -32,10 +33,7 @@ MEMORY_SHARE = 0.7
 @click.option("-A", "--app", default="", help="Your Celery app: its tasks run here, too.")
 @click.option("-n", "--hostname", help="This node's name; default: the machine's.")
 @click.option("-E", "--task-events", is_flag=True, help="Send an event for every call.")
-@click.option("--otel", is_flag=True, envvar="CELERY_ACTORS_OTEL", help="Make OpenTelemetry spans.")
-@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics and /healthz.")
-@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="… on this address.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Of logs.")
+@watching_options
 @click.option("--preload", multiple=True, metavar="MODULE", help="Import before forking workers.")
 @key_file_option
 @click.option("--insecure", is_flag=True, help="Run without a key, on loopback only.")
@@ -45,9 +43,8 @@ MEMORY_SHARE = 0.7
 def worker(
     address: str | None, num_cpus: float | None, num_gpus: int | None, memory: int | None,
     resources: str, labels: str, app: str, hostname: str | None, task_events: bool,
-    otel: bool, metrics_port: int | None, metrics_host: str, log_format: logs.LogFormat,
     preload: tuple[str, ...], key_file: str | None, insecure: bool, result_seconds: int,
-    lifeline_fd: int | None, ready_fd: int | None,
+    lifeline_fd: int | None, ready_fd: int | None, watching: Watching,
 ) -> None:  # fmt: skip
     """Run a node of a cluster until SIGTERM or Ctrl-C.
 
@@ -65,14 +62,10 @@ def worker(
         check_resources("--resources", custom)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"--resources: {error}") from None
-    if otel:
-        _need("otel", "otel")
-    if metrics_port is not None:
-        _need("node.metrics", "metrics-port")
     found = find_address(address)
     ring = resolve_keys(found, key_file=key_file, insecure=insecure)
     if lifeline_fd is None:
-        _say(f"node on {found.public} (server {Store.probe(found)})", log_format, hostname)
+        _say(f"node on {found.public} (server {Store.probe(found)})", watching, hostname)
     for fd in (lifeline_fd, ready_fd):
         if fd is not None:
             os.set_inheritable(fd, False)
@@ -87,28 +80,18 @@ def worker(
     sys.exit(
         run_node(
             found, ring, options, host=hostname, preload=preload, task_events=task_events,
-            result_seconds=result_seconds, user_app=app, otel=otel,
-            log_format=log_format,
-            metrics=None if metrics_port is None else (metrics_host, metrics_port),
+            result_seconds=result_seconds, user_app=app, watching=watching,
         )
     )  # fmt: skip
 
 
-def _say(text: str, log_format: logs.LogFormat, hostname: str | None) -> None:
+def _say(text: str, watching: Watching, hostname: str | None) -> None:
     """Tell where the node is: a line of the log where every line is to be JSON."""
-    if log_format == "text":
+    if watching.log_format == "text":
         click.echo(text, err=True)
         return
-    logs.set_up(log_format, {"node": hostname or socket.gethostname()}, ())
+    log_format.set_up("json", {"node": hostname or socket.gethostname()}, ())
     logging.getLogger(__name__).info(text)
-
-
-def _need(module: str, option: str) -> None:
-    """Import what an option needs, before anything starts; the workers' forks share it."""
-    try:
-        importlib.import_module(f"celery_actors.{module}")
-    except ImportError as error:
-        raise ConfigurationError(f"--{option}: {error}") from None
 
 
 def _labels(text: str) -> dict[str, str]:

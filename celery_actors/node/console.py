@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ..logs import LOG_MARK, LogFormat, json_line, text_of, without
+from ..log_format import LOG_MARK, json_line, text_of, without
+from ..watching import LogFormat
 
 __all__ = ["Console", "console_of"]
 

@@ -7,11 +7,12 @@ import secrets
 import socket
 from collections.abc import Sequence
 
-from .. import crash_points, logs
+from .. import crash_points, log_format
 from ..assignment import NodeSettings
 from ..config import Address, KeyRing
 from ..network import own_ip
 from ..packages import package_cache
+from ..watching import Watching
 from .metrics_server import listening
 from .shared_folder import open_folder
 from .supervisor import LEASE_MS, Supervisor, SupervisorOptions
@@ -31,25 +32,21 @@ def run_node(
     preload: Sequence[str],
     task_events: bool,
     result_seconds: int,
-    user_app: str = "",
-    otel: bool = False,
-    metrics: tuple[str, int] | None = None,
-    log_format: logs.LogFormat = "text",
+    user_app: str,
+    watching: Watching,
 ) -> int:
     """Run a node until it is told to stop; return the exit status.
 
-    ``metrics``: the host and port that serve them.
-
     Raises:
-        ConfigurationError: nobody can listen there.
+        ConfigurationError: its metrics cannot be served where they are to be.
     """
     crash_points.install()
     host = host or socket.gethostname()
-    logs.set_up(log_format, {"node": host}, logs.secrets_of(address, ring))
+    log_format.set_up(watching.log_format, {"node": host}, log_format.secrets_of(address, ring))
     set_title("ca-node")
     node_id = f"{host}-{secrets.token_hex(4)}"
     with (
-        listening(metrics) as server,
+        listening(watching.metrics) as server,
         package_cache() as cache,
         open_folder(node_id) as shared,
     ):
@@ -63,8 +60,7 @@ def run_node(
             own_ip(address),
             cache,
             user_app=user_app,
-            otel=otel,
-            log_format=log_format,
+            watching=watching,
         )
         zygote = start_zygote(settings, preload)
         supervisor = Supervisor(settings, options, zygote, shared)

@@ -23,7 +23,7 @@ from .. import directory, routing, store_check
 from ..assignment import Assignment, LogBatch, NodeSettings
 from ..errors import GROUP_REMOVED, ClusterUnreachableError
 from ..gpu import Devices
-from ..logs import secrets_of
+from ..log_format import secrets_of
 from ..placement import Grant, Ledger
 from ..registry import SESSION_MS
 from ..shared_memory import SharedFolder
@@ -108,7 +108,7 @@ class Supervisor:
         )
         self.window, self.tally = Window(self._facts), Tally()
         secrets = secrets_of(settings.address, settings.ring)
-        self._console = console_of(settings.log_format, settings.host, secrets)
+        self._console = console_of(settings.watching.log_format, settings.host, secrets)
         self._draining: Draining | None = None
         self._abandoned = False
         self._renewed = self._steady_since = time.monotonic()

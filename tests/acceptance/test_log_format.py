@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import celery_actors as ca
-from celery_actors.logs import LOG_MARK
+from celery_actors.log_format import LOG_MARK
 from celery_actors.node.console import console_of
 from tests.integration.support import Server, node_on, run_script, wait_until
 

@@ -15,15 +15,15 @@ import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote
 
 from .config import Address, KeyRing
 from .current_call import current_call
+from .watching import LogFormat
 
-__all__ = ["LOG_MARK", "LogFormat", "json_line", "secrets_of", "set_up", "text_of", "without"]
+__all__ = ["LOG_MARK", "json_line", "secrets_of", "set_up", "text_of", "without"]
 
-LogFormat = Literal["text", "json"]
 #: Begins a line on a worker's standard error that is a record of its log, as JSON.
 LOG_MARK = "\x1elog:"
 _TEXT = "%(levelname)s %(name)s: %(message)s"
