@@ -52,21 +52,27 @@ def log_of(store: Store, name: str, namespace: str | None = None) -> Log:
         NotFoundError: there is neither; or several.
     """
     try:
-        node = lookup.find_node(store, name)
-    except NotFoundError:
         return {lookup.find_actor(store, name, namespace).keys.log: _BEGIN}
-    here = (actor for actor in directory.actors(store) if actor.incarnation == node.node_id)
-    keys = [routing.node_log_key(node.node_id), *(actor.keys.log for actor in here)]
+    except NotFoundError as no_actor:
+        try:
+            node = lookup.find_node(store, name)
+        except NotFoundError as no_node:
+            raise NotFoundError(f"{no_actor}; and {no_node}") from None
+    return _log_of_node(store, node.node_id)
+
+
+def _log_of_node(store: Store, node_id: str) -> Log:
+    here = (actor for actor in directory.actors(store) if actor.incarnation == node_id)
+    keys = [routing.node_log_key(node_id), *(actor.keys.log for actor in here)]
     return dict.fromkeys(keys, _BEGIN)
 
 
 def tail(store: Store, actor_id: str, lines: int = 100) -> list[str]:
     """Return the last lines that an actor has printed, oldest first; none where it is unknown."""
-    try:
-        log = log_of(store, actor_id)
-    except NotFoundError:
+    record = lookup.record_of(store, actor_id)
+    if record is None:
         return []
-    return [line.text for line in last_lines(store, log, lines)]
+    return [line.text for line in last_lines(store, {record.keys.log: _BEGIN}, lines)]
 
 
 def last_lines(store: Store, log: Log, count: int) -> list[LogLine]:

@@ -1,4 +1,4 @@
-"""What an operator means by a name or an id: an actor, a node, its log."""
+"""What an operator means by a name or an id: an actor, dead or alive, or a node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .errors import NotFoundError
 from .registry import NodeRecord
 from .store import Store
 
-__all__ = ["find_actor", "find_node", "title_of"]
+__all__ = ["find_actor", "find_node", "record_of", "title_of"]
 
 #: Characters of an id that say which one is meant, where no other begins with them.
 _SHORTEST = 4
@@ -19,35 +19,38 @@ def title_of(record: ActorRecord) -> str:
     return record.title.removeprefix("actor ")
 
 
-def find_actor(
-    store: Store, name: str, namespace: str | None = None, *, dead: bool = True
-) -> ActorRecord:
+def record_of(store: Store, actor_id: str) -> ActorRecord | None:
+    """Return the record of an actor by its whole id, also of one that died of late."""
+    living = directory.find(store, actor_id)
+    if living is not None:
+        return living
+    found = (record for record in directory.buried(store) if record.actor_id == actor_id)
+    return next(found, None)
+
+
+def find_actor(store: Store, name: str, namespace: str | None = None) -> ActorRecord:
     """Return the actor of this name, or whose id this is or begins with.
 
-    The living go first, then the dead that are remembered, newest first.
+    The living go first, then the dead that are remembered, the newest of them.
 
     Raises:
         NotFoundError: there is none, or there are several; says which.
     """
-    living = directory.actors(store)
-    for where in (living, directory.buried(store) if dead else []):
-        wanted = [record for record in where if _matches(record, name, namespace)]
-        if where is not living:
-            wanted = wanted[:1]  # names are taken again and again
-        if len(wanted) > 1:
-            said = ", ".join(
-                f"{title_of(record)} {record.actor_id} in {record.meta.get('namespace')}"
-                for record in wanted
-            )
-            raise NotFoundError(
-                f"{name!r} may be several actors: {said}. Give an id, or --namespace"
-            )
-        if wanted:
-            return wanted[0]
-    inside = f" in the namespace {namespace!r}" if namespace else ""
-    raise NotFoundError(
-        f"no actor has the name or the id {name!r}{inside}. `celery_actors list actors` shows all"
-    )
+    living = [each for each in directory.actors(store) if _matches(each, name, namespace)]
+    if len(living) > 1:
+        said = ", ".join(
+            f"{title_of(each)} {each.actor_id} in {each.meta.get('namespace')}" for each in living
+        )
+        raise NotFoundError(f"{name!r} may be several actors: {said}. Give an id, or --namespace")
+    dead = (each for each in directory.buried(store) if _matches(each, name, namespace))
+    found = living[0] if living else next(dead, None)
+    if found is None:
+        inside = f" in the namespace {namespace!r}" if namespace else ""
+        raise NotFoundError(
+            f"no actor has the name or the id {name!r}{inside}: `celery_actors list actors` shows "
+            "all that there are"
+        )
+    return found
 
 
 def _matches(record: ActorRecord, name: str, namespace: str | None) -> bool:
