@@ -60,14 +60,16 @@ def _in_line(store: Store, queue: str, limit: int) -> Iterator[dict[str, Any]]:
 
 def _of_actor(store: Store, record: directory.ActorRecord, limit: int) -> Iterator[dict[str, Any]]:
     keys, about = record.keys, {"actor_id": record.actor_id, "actor": title_of(record)}
-    parked = store.hash(keys.parked)
+    parked = sorted(store.texts("HKEYS", keys.parked), key=int)
+    messages = store.run("HMGET", keys.parked, *parked) if parked else []
     overlap = record.meta.get("concurrent") == "1"
     marked = set(store.texts("SMEMBERS", keys.begun))
     # Where no restart could repeat a call, none is marked: calls that overlap run all at once.
     all_run = overlap and record.meta.get("max_restarts", "0") == "0"
-    for place in sorted(parked, key=int):
-        state = "RUNNING" if all_run or place in marked else "WAITING"
-        yield {**_call(parked[place].encode(), state, keys.queue, 0), **about}
+    for position, raw in zip(parked, messages, strict=True):
+        if raw is not None:  # it has ended meanwhile
+            state = "RUNNING" if all_run or position in marked else "WAITING"
+            yield {**_call(raw, state, keys.queue, 0), **about}
     begun = 0 if overlap or record.state != "ALIVE" else _begun(record.meta)
     for place, raw in enumerate(_oldest(store, keys.queue, limit), 1):
         state = "RUNNING" if place <= begun else "WAITING"
@@ -96,13 +98,15 @@ def _oldest(store: Store, queue: str, limit: int) -> Iterable[bytes]:
 
 def _call(raw: bytes, state: str, queue: str, place: int) -> dict[str, Any]:
     """Return what a list says of a call; ``place`` 1 is the next, 0 is out of line."""
+    call: dict[str, Any] = {
+        "call_id": "", "task": "", "state": state, "queue": queue, "place": place, "actor_id": "",
+        "actor": "", "caller": "", "retries": 0,
+    }  # fmt: skip
     try:
         message = outline(raw)
     except DeadLetterError as error:
-        return {"call_id": "", "task": f"unreadable: {error}", "state": state, "queue": queue,
-                "place": place, "actor_id": "", "actor": "", "caller": "", "retries": 0}  # fmt: skip
+        return {**call, "task": f"unreadable: {error}"}
     return {
-        "call_id": message.call_id, "task": message.options.name or message.task, "state": state,
-        "queue": queue, "place": place, "actor_id": "", "actor": "",
+        **call, "call_id": message.call_id, "task": message.options.name or message.task,
         "caller": message.tag.caller, "retries": message.retries,
     }  # fmt: skip
