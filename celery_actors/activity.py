@@ -56,6 +56,7 @@ def plain(seen: Activity) -> dict[str, Any]:
 def shown(seen: Activity, address: str) -> Group:
     """Return what was seen for a terminal."""
     from rich.console import Group
+    from rich.padding import Padding
     from rich.text import Text
 
     states: dict[str, int] = {}
@@ -87,9 +88,8 @@ def shown(seen: Activity, address: str) -> Group:
         ("queue", "waiting", "what"),
         ((each["queue"], str(each["length"]), each["what"]) for each in seen.queues[:_SHOWN]),
     )
-    return Group(
-        Text(head), Text(), nodes, Text(), actors, *([Text(), queues] if seen.queues else [])
-    )
+    parts = [nodes, actors, *([queues] if seen.queues else [])]
+    return Group(Text(head), *(Padding(part, (1, 0, 0, 0)) for part in parts))
 
 
 def _share(node: Mapping[str, Any], name: str) -> str:

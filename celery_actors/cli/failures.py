@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import IO, Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from ..errors import ClusterUnreachableError, ConfigurationError, RayError, StoreError
 
-__all__ = ["EXPECTED", "STATUSES", "Failure", "Misuse", "Unreachable", "failure_of"]
+__all__ = ["EXPECTED", "STATUSES", "Failure", "Misuse", "Unreachable", "failure_of", "told"]
 
 STATUSES = (
     "Exit status: 0 done, 1 what was asked about failed or is not there, 2 wrong options or "
@@ -39,6 +42,21 @@ class Unreachable(Failure):
     """The store does not answer, or refuses."""
 
     exit_code = 3
+
+
+@contextlib.contextmanager
+def told(ctx: click.Context) -> Iterator[None]:
+    """Run a command: an error that it may end with is one line and an exit status.
+
+    Raises:
+        Failure: that error.
+    """
+    try:
+        yield
+    except NoArgsIsHelpError:
+        raise  # click shows the help
+    except EXPECTED as error:
+        raise failure_of(error, ctx) from error
 
 
 def failure_of(error: Exception, ctx: click.Context) -> Failure:

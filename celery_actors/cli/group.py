@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
-from click.exceptions import NoArgsIsHelpError
 
 from .commands import COMMANDS
-from .failures import EXPECTED, STATUSES, failure_of
+from .failures import STATUSES, told
 
 __all__ = ["Commands", "actors", "main"]
 
@@ -37,17 +36,13 @@ class Commands(click.Group):
         return found
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an expected error is one line and an exit status.
+        """Run a command.
 
         Raises:
-            Failure: that error.
+            Failure: it ends with an error that it may end with.
         """
-        try:
+        with told(ctx):
             return super().invoke(ctx)
-        except NoArgsIsHelpError:
-            raise  # click shows the help
-        except EXPECTED as error:
-            raise failure_of(error, ctx) from error
 
 
 @click.group(
