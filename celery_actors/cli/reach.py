@@ -20,7 +20,7 @@ __all__ = [
 
 #: Seconds for a connection, and for its first answer. A wrong address must be told within three
 #: seconds, and Python has to start, too.
-ANSWER_SECONDS = 1.2
+ANSWER_SECONDS = 1.0
 #: Seconds for one answer of a store that has answered before.
 PATIENCE_SECONDS = 10.0
 

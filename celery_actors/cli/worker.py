@@ -98,10 +98,6 @@ def worker(
 
     It starts a process for each actor and each running function, as far as its resources go.
     """
-    from .. import gpu
-    from ..machine import available_memory
-    from ..node.start import run_node
-    from ..node.supervisor import SupervisorOptions
     from ..resource_options import check_resources
 
     try:
@@ -118,6 +114,11 @@ def worker(
     ring = resolve_keys(found, key_file=key_file, insecure=insecure)
     if lifeline_fd is None:
         click.echo(f"node on {found.public} (server {checked(found)})", err=True)
+    from .. import gpu
+    from ..machine import available_memory
+    from ..node.start import run_node
+    from ..node.supervisor import SupervisorOptions
+
     for fd in (lifeline_fd, ready_fd):
         if fd is not None:
             os.set_inheritable(fd, False)

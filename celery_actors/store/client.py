@@ -70,6 +70,8 @@ class Store:
                 f"the store at {self.address.public} is full: {error} Drop results that nobody "
                 "needs, or give the server more memory"
             ) from None
+        except redis.InvalidResponse as error:
+            raise connect_error(self.address, error) from None
         except redis.RedisError as error:
             raise StoreError(f"{self.address.public}: {error}") from None
 
