@@ -129,6 +129,8 @@ class Supervisor:
         if self._options.lifeline is not None:
             self._watch(self._options.lifeline, self._on_driver_gone)
         Scripts.load(self._store.run)
+        # Not before: the fork server and the workers have output of their own.
+        logging.getLogger().addHandler(self._printed.own)
         store_check.warn(self._store, embedded=self._options.lifeline is not None)
         self._bells.tick()
         self._tick(first=True)
@@ -257,6 +259,8 @@ class Supervisor:
         for actor_id in heard.kills:
             self._kill_actor(actor_id)
         self._judge(heard, now)
+        with contextlib.suppress(StoreError):  # a full store keeps no lines, and its node lives
+            self._printed.flush_own()
         self._look()
         present = self._present()
         self._reconcile.bury(heard.dying)
@@ -429,6 +433,7 @@ class Supervisor:
             with contextlib.suppress(*_STORE_TROUBLE):
                 self._store.run("UNLINK", routing.lease_key(self._incarnation))
                 node_lost(self._store, self._incarnation, self._ttl)
+        logging.getLogger().removeHandler(self._printed.own)
         if self._buffers is not None:
             self._buffers.stop()
         self._zygote.sock.close()
