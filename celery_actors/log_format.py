@@ -113,24 +113,25 @@ class _Handler(logging.StreamHandler[Any]):
 
 
 def set_up(
-    form: LogFormat, about: Mapping[str, str], secrets: Sequence[str], *, marked: bool = False
-) -> None:
+    form: LogFormat, about: Mapping[str, str], secrets: Sequence[str], *, marked: bool = False,
+    level: str = "",
+) -> None:  # fmt: skip
     """Set the root logger of a node up, or of one of its workers (``marked``).
 
-    ``about``: what every JSON line says of the process.
+    ``about``: what every JSON line says of the process. ``level``: "" as it is.
     """
     root = logging.getLogger()
+    if level:
+        root.setLevel(level)
     if form == "text":
         if not root.handlers:
             handler = logging.StreamHandler()
             handler.setFormatter(TextFormatter(secrets))
             root.addHandler(handler)
-        root.setLevel(logging.INFO)
         return
     handler = _Handler()
     handler.setFormatter(JsonFormatter(about, secrets, LOG_MARK if marked else ""))
     root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
     logging.captureWarnings(True)
     sys.excepthook = _unhandled
     threading.excepthook = lambda args: _unhandled(

@@ -21,20 +21,23 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 class Console(Protocol):
     """Where lines of a node's workers come out."""
 
-    def sift(self, lines: list[str]) -> list[str]:
-        """Return the lines that their driver is to see; take out what is for the node alone."""
+    def take(
+        self, label: str, pid: int, stream: int, lines: list[str], *, alone: bool
+    ) -> list[str]:  # fmt: skip
+        """Take lines of a worker; show those that no driver is there for (``alone``).
 
-    def show(self, label: str, pid: int, stream: int, lines: list[str]) -> None:
-        """Show lines that no driver is there for."""
+        Returns them as a driver is to see them.
+        """
 
 
 class _Text:
-    def sift(self, lines: list[str]) -> list[str]:
+    def take(
+        self, label: str, pid: int, _stream: int, lines: list[str], *, alone: bool
+    ) -> list[str]:  # fmt: skip
+        if alone:
+            for line in lines:
+                sys.stderr.write(f"({label} pid={pid}) {line}\n")
         return lines
-
-    def show(self, label: str, pid: int, _stream: int, lines: list[str]) -> None:
-        for line in lines:
-            sys.stderr.write(f"({label} pid={pid}) {line}\n")
 
 
 class _Json:
@@ -44,26 +47,26 @@ class _Json:
         self._host = host
         self._secrets = secrets
 
-    def sift(self, lines: list[str]) -> list[str]:
-        found: list[str] = []
+    def take(
+        self, label: str, pid: int, stream: int, lines: list[str], *, alone: bool
+    ) -> list[str]:  # fmt: skip
+        seen: list[str] = []
         for line in lines:
             printed, record = self._parts(line)
             if printed or record is None:
-                found.append(printed)
+                seen.append(printed)
+                if alone:
+                    self._wrap(label, pid, stream, printed)
             if record is not None:
-                found += text_of(record)
-        return found
+                seen += text_of(record)
+        return seen
 
-    def show(self, label: str, pid: int, stream: int, lines: list[str]) -> None:
-        for line in lines:
-            printed, record = self._parts(line)
-            if printed or record is None:
-                now = datetime.now(UTC).isoformat(timespec="microseconds")
-                self._write(json_line({
-                    "time": now, "level": "INFO", "logger": _STREAMS[stream],
-                    "message": without(printed, self._secrets), "node": self._host,
-                    "worker": label, "pid": pid,
-                }))  # fmt: skip
+    def _wrap(self, label: str, pid: int, stream: int, printed: str) -> None:
+        self._write(json_line({
+            "time": datetime.now(UTC).isoformat(timespec="microseconds"), "level": "INFO",
+            "logger": _STREAMS[stream], "message": without(printed, self._secrets),
+            "node": self._host, "worker": label, "pid": pid,
+        }))  # fmt: skip
 
     def _parts(self, line: str) -> tuple[str, dict[str, Any] | None]:
         """Return what was printed on a line, and the record behind it, which is written.

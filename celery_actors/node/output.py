@@ -71,11 +71,9 @@ class Output:
         if not lines:
             return
         text = [line.decode("utf-8", "replace") for line in lines]
-        if self._job:
-            seen = self._console.sift(text)
-            self._publish(self._job, LogBatch(self._label, self.pid, self._stream, seen))
-        else:
-            self._console.show(self._label, self.pid, self._stream, text)
+        alone = not self._job
+        seen = self._console.take(self._label, self.pid, self._stream, text, alone=alone)
+        self._publish(self._job, LogBatch(self._label, self.pid, self._stream, seen))
 
     def close(self) -> None:
         """Close the pipe."""

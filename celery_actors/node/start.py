@@ -34,6 +34,7 @@ def run_node(
     result_seconds: int,
     user_app: str,
     watching: Watching,
+    level: str,
 ) -> int:
     """Run a node until it is told to stop; return the exit status.
 
@@ -42,7 +43,8 @@ def run_node(
     """
     crash_points.install()
     host = host or socket.gethostname()
-    log_format.set_up(watching.log_format, {"node": host}, log_format.secrets_of(address, ring))
+    hidden = log_format.secrets_of(address, ring)
+    log_format.set_up(watching.log_format, {"node": host}, hidden, level=level)
     set_title("ca-node")
     node_id = f"{host}-{secrets.token_hex(4)}"
     with (

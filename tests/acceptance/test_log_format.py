@@ -115,13 +115,15 @@ def test_what_looks_like_a_record_and_is_none_is_wrapped(
 ):
     console = console_of("json", "here", ["secret"])
     forged = [f"{LOG_MARK}no json, secret", f"{LOG_MARK}[1]", f'before{LOG_MARK}{{"message": "m"}}']
-    console.show("C", 7, 2, forged)
+    seen = console.take("C", 7, 2, ["said", *forged], alone=True)
 
     found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [line.get("logger") for line in found] == ["stderr", "stderr", None, "stderr"]
-    assert found[0]["message"] == f"{LOG_MARK}no json, ***"
-    assert found[2] == {"message": "m"}
-    assert console.sift(["said", *forged[2:]]) == ["said", "before", " : m"]
+    said, first, _second, record, before = found
+    assert [line["logger"] for line in (said, first, before)] == ["stderr"] * 3
+    assert (said["message"], said["worker"], said["pid"]) == ("said", "C", 7)
+    assert first["message"] == f"{LOG_MARK}no json, ***"
+    assert record == {"message": "m"}
+    assert seen == ["said", *forged[:2], "before", " : m"]
 
 
 def test_text_is_the_format_where_nothing_else_is_asked_for(server: Server):
