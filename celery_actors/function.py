@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +20,7 @@ from .need import Need
 from .options import FunctionOptions, function_options
 from .signatures import Signature, name_of
 from .typed import function_call
+from .verbs import CeleryVerbs, Place
 
 __all__ = ["RemoteFunction"]
 
@@ -46,10 +47,13 @@ class _Prepared:
     places: dict[str, tuple[Target, MessageTemplate]] = field(default_factory=dict)
 
 
-class RemoteFunction(Generic[F_co]):
+class RemoteFunction(CeleryVerbs, Generic[F_co]):
     """A function whose calls run in worker processes."""
 
-    def __init__(self, function: Callable[..., Any], options: FunctionOptions) -> None:
+    def __init__(
+        self, function: Callable[..., Any], options: FunctionOptions,
+        bind: runtime.Binding | None = None,
+    ) -> None:  # fmt: skip
         name = name_of(function)
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise ValueError(
@@ -63,6 +67,7 @@ class RemoteFunction(Generic[F_co]):
         self._bounds = self._signature.positional_bounds()
         self._returns = returns_of(options.num_returns, stream=is_stream(function))
         self._prepared: _Prepared | None = None
+        self._bind = bind
         self.__celery_actors_wrapped__ = function
         functools.update_wrapper(self, function)
 
@@ -81,7 +86,7 @@ class RemoteFunction(Generic[F_co]):
         """
         if "max_calls" in given:
             raise ValueError("max_calls belongs to the function: give it to @remote")
-        return RemoteFunction(self._function, function_options(self._options, given))
+        return RemoteFunction(self._function, function_options(self._options, given), self._bind)
 
     @function_call
     def remote(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -94,7 +99,7 @@ class RemoteFunction(Generic[F_co]):
             TypeError: the arguments do not fit. SerializationError: one cannot be pickled.
             InsufficientResourcesError: no living node could ever run it.
         """
-        prepared, context = self._prepared, runtime.current()
+        prepared, context = self._prepared, (self._bind or runtime.current)()
         if prepared is None or prepared.context is not context or prepared.job != context.job:
             prepared = self._prepare(context)
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
@@ -105,6 +110,24 @@ class RemoteFunction(Generic[F_co]):
     def _remote(self, args: Any = (), kwargs: Any = None, **options: Any) -> Any:
         chosen: Any = self.options(**options)
         return chosen.remote(*args, **(kwargs or {}))
+
+    def _place_for_celery(self) -> Place:
+        context = (self._bind or runtime.current)()
+        if is_stream(self._function) or self._returns != 1:
+            raise ValueError(
+                f"{self._name} gives several values, and Celery has no place for them: use "
+                ".remote()"
+            )
+        prepared = self._prepare(context)
+        target, _template = prepared.settled or self._place(prepared)
+        # What a message of ours carries, too: the code's content hash, without a caller.
+        tag = ["", 0, context.job, prepared.digest, self._options.max_retries]
+        return Place(
+            context, self._name, routing.task_name(None, self._name), target.queue, {"ca": tag}
+        )
+
+    def _check_for_celery(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        self._signature.check(f"{self._name}()", args, kwargs)
 
     def _prepare(self, context: runtime.Runtime) -> _Prepared:
         with collecting() as things:
@@ -153,7 +176,7 @@ class RemoteFunction(Generic[F_co]):
         # unpickled before its defaults are, and must not be looked at then.
         if reference := import_reference(self):
             return reference
-        return _bare, (), {**self.__dict__, "_prepared": None}
+        return _bare, (), {**self.__dict__, "_prepared": None, "_bind": None}
 
     def __repr__(self) -> str:
         return f"RemoteFunction({self._name})"
