@@ -15,7 +15,7 @@ import pytest
 import celery_actors as ca
 from tests.acceptance.commands import closed_port, run_cli
 from tests.integration.actors import Counter
-from tests.integration.support import ROOT, Server, node_on, redis_server
+from tests.integration.support import ROOT, Server, node_on
 
 
 @ca.remote
@@ -27,15 +27,14 @@ class Speaker:
             print(line)  # noqa: T201 - what it is for
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Server]:
-    """A server, a node called desk and this driver, in the namespace shop, for the whole module."""
+@pytest.fixture
+def shared(server: Server) -> Iterator[Server]:
+    """A server, a node called desk and this driver, in the namespace shop."""
     with (
-        redis_server() as found,
-        node_on(found, name="desk", cpus=3),
-        ca.init(found.url, keys=found.key, namespace="shop", log_to_driver=False),
+        node_on(server, name="desk", cpus=2),
+        ca.init(server.url, keys=server.key, namespace="shop", log_to_driver=False),
     ):
-        yield found
+        yield server
 
 
 @pytest.mark.debian_redis
