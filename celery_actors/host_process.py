@@ -370,6 +370,7 @@ class HostProcess:
             position=mine.position, ttl=self.settings.result_seconds, wake_fd=self._wake_read,
             mark=self._marks() and not overlapping, lease_lasts=self.lease_lasts,
             peek_seconds=10 if mine.resident else 1, only_rings=overlapping,
+            on_thief=lambda: self.tell(thief=True),
         )  # fmt: skip
 
     def _marks(self) -> bool:
@@ -401,6 +402,7 @@ class HostProcess:
         self._celery = CeleryWorker(
             app, routing.worker_name(mine.label, self.settings.host), [queue],
             task_events=self.settings.task_events, on_shutdown=self.drain,
+            cancel=self.interrupts.cancel,
         )  # fmt: skip
         self._celery.start()
 
