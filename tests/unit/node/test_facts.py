@@ -19,6 +19,8 @@ FACTS = Facts(1.0, False, {"CPU": 10_000}, {"CPU": 0}, (), [])
 
 def test_calls_are_counted_from_where_the_process_found_its_mailbox() -> None:
     tally = Tally()
+    tally.begins(WORKER)
+    tally.begins(FUNCTIONS)
     tally.settled(WORKER, 103)
     tally.settled(WORKER, 103)
     tally.settled(WORKER, 101)  # an older look
@@ -30,8 +32,10 @@ def test_calls_are_counted_from_where_the_process_found_its_mailbox() -> None:
 
 def test_what_a_process_did_last_is_counted_at_its_end_but_for_the_call_that_ended_it() -> None:
     tally = Tally()
+    tally.begins(WORKER)
     tally.settled(WORKER, 103)
     tally.ends(replace(WORKER, busy=True), 106, frozen=False)
+    tally.settled(WORKER, 105)  # by one who looked before that
     again = replace(WORKER, worker_id="a-2", first=106, restarts=1)
     tally.begins(again)
     tally.ends(again, 0, frozen=True)  # it has begun no call
