@@ -192,6 +192,20 @@ def test_a_task_with_a_rate_limit_is_refused_in_words(found: Deployment):
         result.get(timeout=20)
 
 
+def test_remote_control_on_the_projects_broker_sees_nodes_and_actors(found: Deployment):
+    actor = found.shop.Counter.options(name="seen").remote()
+    found.shop.actors.get(actor.add.remote(), timeout=20)
+    inspect = found.shop.app.control.inspect(timeout=1)
+
+    def names() -> set[str]:
+        return {name.partition("@")[0] for name in inspect.ping() or {}}
+
+    wait_until(lambda: {"node", "Counter-seen"} <= names(), "the node and the actor answer", 30)
+    queues = inspect.active_queues()["Counter-seen@test"]
+    assert [queue["name"] for queue in queues] == [ca.actor_queue("default", "seen")]
+    found.shop.actors.kill(actor)
+
+
 def test_two_deployments_in_one_process_do_not_meet(found: Deployment, counter: Any):
     with redis_server() as server:
         app = Celery("other", broker=celery_url(server), backend=celery_url(server))
@@ -243,7 +257,8 @@ def test_a_stray_worker_on_an_actors_queue_takes_no_other_call_along(found: Depl
 def test_a_stock_worker_serves_functions_from_a_shared_queue(tmp_path: Path):
     """There is no node: Celery's own worker runs what callers of ours have sent."""
     with redis_server() as server:
-        variables = {**server.environment(), "SHOP_STORE": celery_url(server), "SHOP_STOCK": "1"}
+        own = {"SHOP_STORE": celery_url(server), "SHOP_BROKER": "", "SHOP_STOCK": "1"}
+        variables = {**server.environment(), **own}
         with stock_worker(PROJECT, "-Q", "ca.tasks.cpu1", variables=variables):
             done = run_script(tmp_path, CALLS_FUNCTIONS, variables)
     assert done.returncode == 0, done.stderr
