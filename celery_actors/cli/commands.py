@@ -15,4 +15,5 @@ COMMANDS = {
     "drain": "drain:drain",
     "keygen": "keygen:keygen",
     "doctor": "doctor:doctor",
+    "load-scripts": "load_scripts:load_scripts",
 }

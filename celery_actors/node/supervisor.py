@@ -26,7 +26,8 @@ from ..gpu import Devices
 from ..placement import Grant, Ledger
 from ..registry import SESSION_MS
 from ..shared_memory import SharedFolder
-from ..store import Scripts, Store, StoreError, Tick, silence_of
+from ..store import Scripts, ScriptsMissingError, Store, StoreError, Tick, silence_of
+from ..store.wire import patiently
 from .bells import Bells
 from .buffer_server import BufferServer
 from .draining import Draining
@@ -53,6 +54,8 @@ TICK_SECONDS = 1.0
 MARGIN_SECONDS = 1.0
 #: Seconds for which running calls may go on after SIGTERM.
 STOP_SECONDS = 30.0
+#: Seconds in which `load-scripts` may start beside a node that must not load them itself.
+LOADER_SECONDS = 15.0
 _STORE_TROUBLE = (ClusterUnreachableError, StoreError)
 
 
@@ -120,7 +123,7 @@ class Supervisor:
         self._watch(self._zygote, self._on_zygote)
         if self._options.lifeline is not None:
             self._watch(self._options.lifeline, self._on_driver_gone)
-        Scripts.load(self._store.run)
+        patiently(lambda: Scripts.load(self._store.run), LOADER_SECONDS, (ScriptsMissingError,))
         store_check.warn(self._store, embedded=self._options.lifeline is not None)
         self._bells.tick()
         self._tick(first=True)

@@ -13,10 +13,23 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, NamedTuple
 
-from .. import routing
-from .wire import pack
+import redis
 
-__all__ = ["Answer", "Claim", "Durable", "Fence", "Scripts", "Seen", "Step", "Tick", "Waiting"]
+from .. import routing
+from .wire import StoreError, StoreUnreachableError, pack
+
+__all__ = [
+    "Answer",
+    "Claim",
+    "Durable",
+    "Fence",
+    "Scripts",
+    "ScriptsMissingError",
+    "Seen",
+    "Step",
+    "Tick",
+    "Waiting",
+]
 
 Word = bytes | str | int | float
 Run = Callable[..., Any]
@@ -139,6 +152,13 @@ SOURCES = _load()
 _SHA = {name: hashlib.sha1(source).hexdigest() for name, source in SOURCES.items()}  # noqa: S324 - Redis names scripts by SHA-1
 
 
+class ScriptsMissingError(StoreUnreachableError):
+    """Raised when a server lacks scripts that this user may not load.
+
+    Whoever keeps them loaded may do so at any moment, so it is tried again as a lost server is.
+    """
+
+
 class Scripts:
     """The atomic steps of the protocol."""
 
@@ -153,10 +173,26 @@ class Scripts:
         return ("EVALSHA", _SHA[name], len(keys), *keys, *words)
 
     @staticmethod
-    def load(run: Run) -> None:
-        """Make every script known to the server."""
-        for source in SOURCES.values():
-            run("SCRIPT", "LOAD", source)
+    def load(run: Run) -> int:
+        """Make every script known to the server; return how many it lacked.
+
+        Raises:
+            ScriptsMissingError: it lacks some, and this user may not load them.
+        """
+        known = run("SCRIPT", "EXISTS", *_SHA.values())
+        missing = [name for name, there in zip(_SHA, known, strict=True) if not there]
+        try:
+            for name in missing:
+                run("SCRIPT", "LOAD", SOURCES[name])
+        except (StoreError, redis.exceptions.NoPermissionError) as error:
+            if "no permissions" not in str(error):  # the words of every server since Redis 6
+                raise
+            raise ScriptsMissingError(
+                f"the store lacks {len(missing)} of this version's scripts, and this user may not "
+                "load them: run `celery_actors load-scripts` as a user who may (SCRIPT LOAD), with "
+                "--watch to have it done again whenever the server restarts"
+            ) from None
+        return len(missing)
 
     def __init__(self, run: Run) -> None:
         self._run = run
