@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from .broker.scripts import SOURCES
 from .errors import ClusterUnreachableError
 from .store import Scripts, Store
 
@@ -19,12 +20,12 @@ LOOK_SECONDS = 1.0
 
 
 def load(store: Store) -> int:
-    """Load the scripts of this version that the store lacks; return how many.
+    """Load what the store lacks of our scripts and kombu's; return how many.
 
     Raises:
         ScriptsMissingError: the user may not. StoreUnreachableError: no answer.
     """
-    return Scripts.load(store.run)
+    return Scripts.load(store.run, SOURCES)
 
 
 def keep_loaded(store: Store, stop: threading.Event, say: Callable[[str], None]) -> None:

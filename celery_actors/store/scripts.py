@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 import redis
+from redis.lock import Lock
 
 from .. import routing
 from .wire import StoreError, StoreUnreachableError, pack
@@ -148,8 +149,15 @@ def _load() -> dict[str, bytes]:
     return {name: whole(name).encode() for name in sources if name not in _INCLUDED}
 
 
+def _digest(source: bytes) -> str:
+    return hashlib.sha1(source).hexdigest()  # noqa: S324 - Redis names scripts by SHA-1
+
+
 SOURCES = _load()
-_SHA = {name: hashlib.sha1(source).hexdigest() for name, source in SOURCES.items()}  # noqa: S324 - Redis names scripts by SHA-1
+_SHA = {name: _digest(source) for name, source in SOURCES.items()}
+#: With this one the Celery side of a worker gives kombu's lock back; redis-py would load it by
+#: itself, where its user may.
+_LOCK = Lock.LUA_RELEASE_SCRIPT.encode()
 
 
 class ScriptsMissingError(StoreUnreachableError):
@@ -173,17 +181,18 @@ class Scripts:
         return ("EVALSHA", _SHA[name], len(keys), *keys, *words)
 
     @staticmethod
-    def load(run: Run) -> int:
-        """Make every script known to the server; return how many it lacked.
+    def load(run: Run, more: Iterable[bytes] = ()) -> int:
+        """Make every script, and others, known to the server; return how many it lacked.
 
         Raises:
             ScriptsMissingError: it lacks some, and this user may not load them.
         """
-        known = run("SCRIPT", "EXISTS", *_SHA.values())
-        missing = [name for name, there in zip(_SHA, known, strict=True) if not there]
+        sources = [*SOURCES.values(), _LOCK, *more]
+        known = run("SCRIPT", "EXISTS", *map(_digest, sources))
+        missing = [source for source, there in zip(sources, known, strict=True) if not there]
         try:
-            for name in missing:
-                run("SCRIPT", "LOAD", SOURCES[name])
+            for source in missing:
+                run("SCRIPT", "LOAD", source)
         except (StoreError, redis.exceptions.NoPermissionError) as error:
             if "no permissions" not in str(error):  # the words of every server since Redis 6
                 raise
