@@ -1,4 +1,4 @@
-"""The scripts of kombu's own: its bindings of queues. It loads them by itself where its user may."""
+"""The scripts of kombu itself: its bindings of queues. It loads them where its user may."""
 
 from __future__ import annotations
 
