@@ -123,7 +123,8 @@ def redis_server(
             yield server
         if with_acl and server.process.poll() is None:
             with contextlib.closing(server.client()) as client:
-                assert not acl.refused(client)
+                left = acl.refused(client)
+            assert not left, "the ACL gives everything that is needed"
     finally:
         server.kill()
         shutil.rmtree(folder)
