@@ -16,7 +16,9 @@ HERE = Path(__file__).resolve().parent
 CHART = HERE.parent / "helm" / "celery-actors"
 HEAD = "# Written by deploy/kubernetes/render.py: change the chart, not this file.\n"
 #: What only a Helm release has.
-_MARKS = re.compile(r"^ *(helm\.sh/chart|app\.kubernetes\.io/managed-by): .*\n|^# Source: .*\n", re.M)
+_MARKS = re.compile(
+    r"^ *(helm\.sh/chart|app\.kubernetes\.io/managed-by): .*\n|^# Source: .*\n", re.MULTILINE
+)
 #: By file: the words for `helm template`.
 TARGETS = {
     "base/cluster.yaml": [],

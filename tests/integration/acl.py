@@ -23,8 +23,9 @@ from tests.waits import wait_until
 FILE = Path(__file__).parents[2] / "deploy" / "users.acl"
 #: Whether every server of the tests has these users.
 IN_FORCE = os.environ.get("CELERY_ACTORS_TEST_ACL") == "1"
-#: What a node asks and does without (`celery_actors.store_check`): the settings tell passwords.
-_TOLERATED = frozenset({"config|get", "client|setinfo"})
+#: What is tried and done without: the settings, which tell passwords (`celery_actors.store_check`),
+#: what client this is, and the scripts of a server that has just lost them.
+_TOLERATED = frozenset({"config|get", "client|setinfo", "script|load"})
 
 
 def password(user: str) -> str:
@@ -43,6 +44,20 @@ def write_users(folder: Path) -> Path:
     assert replaced == len(rules) - 1, "every user but `default` has a password to change"
     path.write_text(text + "\n")
     return path
+
+
+def write_settings(folder: Path) -> list[str]:
+    """Write `deploy/redis.conf` for a server that keeps its data and its users here.
+
+    Returns the words behind the server's name.
+    """
+    text = (FILE.parent / "redis.conf").read_text()
+    for name, place in (("dir", folder), ("aclfile", write_users(folder))):
+        text, replaced = re.subn(rf"^{name} .*$", f"{name} {place}", text, flags=re.MULTILINE)
+        assert replaced == 1
+    path = folder / "redis.conf"
+    path.write_text(text)
+    return [str(path)]
 
 
 def as_user(url: str, user: str) -> str:

@@ -124,7 +124,7 @@ def redis_server(
         if with_acl and server.process.poll() is None:
             with contextlib.closing(server.client()) as client:
                 left = acl.refused(client)
-            assert not left, "the ACL gives everything that is needed"
+            assert not left, f"the ACL gives everything that is needed; refused: {left}"
     finally:
         server.kill()
         shutil.rmtree(folder)
