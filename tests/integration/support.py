@@ -69,7 +69,8 @@ class Server:
     folder: Path
     url: str
     key: str
-    admin_url: str = ""  # of who may look and harm, where that is another user
+    #: Of who may look and harm, where that is another user.
+    admin_url: str = field(default="", kw_only=True)
 
     def environment(self) -> dict[str, str]:
         """Return the environment in which nodes and drivers find the signing key."""
@@ -193,7 +194,8 @@ class Cluster:
     kind: str
     context: ca.ClusterContext
     pids: list[int] = field(default_factory=list)
-    admin_url: str = ""  # of who may look and harm, where that is another user
+    #: Of who may look and harm, where that is another user.
+    admin_url: str = field(default="", kw_only=True)
 
     @property
     def address(self) -> str:
@@ -241,7 +243,9 @@ def running(
             with node_on(server, *words, cpus=cpus) as node:
                 context = ca.init(server.url, keys=server.key)
                 try:
-                    yield Cluster(kind, context, family(node.process.pid), server.admin_url)
+                    yield Cluster(
+                        kind, context, family(node.process.pid), admin_url=server.admin_url
+                    )
                 finally:
                     ca.shutdown()
                 wait_empty(
