@@ -84,7 +84,8 @@ class Cluster:
 
     def start_store(self, host: Host) -> subprocess.Popen[bytes]:
         """Run the server with the settings and the users of `deploy/`."""
-        words = [embedded_server(), *acl.write_settings(self.folder), "--bind", host.address]
+        settings = acl.write_settings(self.folder, acl.write_users(self.folder))
+        words = [embedded_server(), settings, "--bind", host.address]
         return self._start(host, words, self.environment)
 
     def start_driver(self, host: Host, store: Host) -> subprocess.Popen[bytes]:

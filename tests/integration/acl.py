@@ -46,18 +46,15 @@ def write_users(folder: Path) -> Path:
     return path
 
 
-def write_settings(folder: Path) -> list[str]:
-    """Write `deploy/redis.conf` for a server that keeps its data and its users here.
-
-    Returns the words behind the server's name.
-    """
+def write_settings(folder: Path, users: Path, port: str = "6379") -> str:
+    """Write `deploy/redis.conf` for a server that keeps its data here; return its path."""
     text = (FILE.parent / "redis.conf").read_text()
-    for name, place in (("dir", folder), ("aclfile", write_users(folder))):
+    for name, place in (("dir", folder), ("aclfile", users), ("port", port)):
         text, replaced = re.subn(rf"^{name} .*$", f"{name} {place}", text, flags=re.MULTILINE)
         assert replaced == 1
     path = folder / "redis.conf"
     path.write_text(text)
-    return [str(path)]
+    return str(path)
 
 
 def as_user(url: str, user: str) -> str:
