@@ -15,6 +15,7 @@ import yaml
 from tests.integration.acl import write_settings
 from tests.integration.stores import free_port
 from tests.integration.support import ROOT, embedded_server
+from tests.waits import wait_until
 
 DEPLOY = ROOT / "deploy"
 
@@ -97,8 +98,16 @@ class Containers:
             return write_settings(self.folder, self.secrets / "users.acl", self.ports["6379"])
         return self.ports.get(word, word).replace("0.0.0.0", "127.0.0.1")
 
+    def wait_healthy(self, name: str) -> None:
+        """Wait until the health check of a service's image passes."""
+        process = self.running[name]
+        wait_until(
+            lambda: process.poll() is not None or self.is_healthy(name), f"{name} is healthy", 40
+        )
+        assert process.poll() is None, self.logs()
+
     def is_healthy(self, stage: str) -> bool:
-        """Run the health check that the image has for a service."""
+        """Run the health check of a stage of the Dockerfile."""
         found, inside = "", ""
         for word, rest in instructions():
             if word == "FROM":

@@ -32,7 +32,7 @@ def test_its_services_are_a_cluster_that_outlives_its_store_and_drains(container
     wait_until(lambda: "Ready to accept" in containers.log("valkey").read_text(), "the store runs")
     containers.start("scripts")
     node = containers.start("node")
-    wait_until(lambda: containers.is_healthy("node"), "the node is healthy", 30)
+    containers.wait_healthy("node")
 
     address, key = (containers.node[f"CELERY_ACTORS_{word}"] for word in ("ADDRESS", "KEYS"))
     with ca.init(address, keys=key):
@@ -60,7 +60,7 @@ def test_its_flower_asks_who_is_there(containers: Containers):
     wait_until(lambda: "Ready to accept" in containers.log("valkey").read_text(), "the store runs")
     containers.start("scripts")
     flower = containers.start("flower")
-    wait_until(lambda: containers.is_healthy("flower"), "Flower is healthy", 30)
+    containers.wait_healthy("flower")
 
     page = urllib.request.Request(f"http://127.0.0.1:{containers.ports['5555']}/workers")
     with pytest.raises(urllib.error.HTTPError, match="401"):
