@@ -87,6 +87,11 @@ def test_what_is_in_two_files_has_one_version():
     assert {package: found for package, found in versions.items() if len(found) > 1} == {}
 
 
+def run_quietly(words: list[str | Path]) -> None:
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_wheel_built_from_what_is_copied_has_everything(tmp_path: Path):
     sources, wheels, place = (tmp_path / name for name in ("src", "wheels", "venv"))
     for source in copied():
@@ -94,14 +99,13 @@ def test_the_wheel_built_from_what_is_copied_has_everything(tmp_path: Path):
         target.parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
         copy(ROOT / source, target)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    quiet = {"check": True, "capture_output": True}
-    wheel = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels)]
-    subprocess.run([*wheel, str(sources)], **quiet)  # type: ignore[call-overload]
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], **quiet)  # type: ignore[call-overload]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    run_quietly([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", wheels, sources])
+    run_quietly([sys.executable, "-m", "venv", "--without-pip", place])
     python = place / "bin" / "python"
-    install = [*pip, "--python", str(python), "install", "--no-deps", "--no-index"]
-    subprocess.run([*install, *map(str, wheels.glob("*.whl"))], **quiet)  # type: ignore[call-overload]
+    run_quietly(
+        [*pip, "--python", python, "install", "--no-deps", "--no-index", *wheels.glob("*.whl")]
+    )
     (packages,) = place.glob("lib/python*/site-packages")
     (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
 
