@@ -281,21 +281,21 @@ def _join(
         on_log=session.on_log, on_tick=session.tick, result_seconds=result_seconds,
     )  # fmt: skip
     context.namespace = namespace or f"anonymous-{context.session}"
-    try:
-        environment.adopt(context, env)
-    except BaseException:
-        context.close()
-        raise
-    context.results.watchdog = session.watchdog
-    session.runtime = context
     path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109 - a string is what is sent
     record = json.dumps({"path": path, "namespace": context.namespace})
     known = ("SET", routing.session_key(context.session), record)
     begins = Scripts.pack(
         "renew_session", [routing.SESSIONS], context.session, registry.SESSION_MS, "1"
     )
-    context.store.run(*known)
-    context.store.scripts.begin_session(routing.SESSIONS, context.session, registry.SESSION_MS)
+    try:
+        environment.adopt(context, env)
+        context.store.run(*known)
+        context.store.scripts.begin_session(routing.SESSIONS, context.session, registry.SESSION_MS)
+    except BaseException:
+        context.close()
+        raise
+    context.results.watchdog = session.watchdog
+    session.runtime = context
 
     def begin_again() -> None:
         context.mux.post(pack(known))
