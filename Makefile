@@ -61,7 +61,8 @@ clean: ## Remove the environment, the caches and the build results
 	rm -rf $(VENV) .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist htmlcov && find . -name __pycache__ -prune -exec rm -rf {} +
 
 lock: ## Compile requirements/*.txt again (needs uv; ARGS="--upgrade" renews the pins)
-	@$(LOCK) $(ARGS) pyproject.toml -o requirements/base.txt && $(LOCK) $(ARGS) pyproject.toml requirements/dev.in -c requirements/base.txt -o requirements/dev.txt && $(LOCK) $(ARGS) requirements/examples.in -c requirements/dev.txt -o requirements/examples.txt
+	@$(LOCK) $(ARGS) pyproject.toml -o requirements/base.txt && $(LOCK) $(ARGS) pyproject.toml requirements/dev.in -c requirements/base.txt -o requirements/dev.txt && $(LOCK) $(ARGS) requirements/examples.in -c requirements/dev.txt -o requirements/examples.txt \
+	&& for part in build flower metrics; do $(LOCK) $(ARGS) requirements/$$part.in -c requirements/dev.txt -o requirements/$$part.txt || exit 1; done
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")' && $(PYTHON) -m venv $(VENV)

@@ -72,12 +72,12 @@ class Driver:
         context.namespace = namespace or f"anonymous-{context.session}"
         try:
             environment.adopt(context, env or {})
+            self._introduce(context)
         except BaseException:
             context.close()
             raise
         context.results.watchdog = self.watchdog
         self._runtime = context
-        self._introduce(context)
         node_id = local.node_id if local else next(iter(context.store.hash(routing.NODES)), "")
         self.context = ClusterContext(
             address.shared_form, context.namespace, node_id, context.session, context,

@@ -24,6 +24,7 @@ COMMANDS = {
     "keygen": "keygen:keygen",
     "doctor": "doctor:doctor",
     "completion": "completion:completion",
+    "load-scripts": "load_scripts:load_scripts",
 }
 
 #: What ``list`` can list.

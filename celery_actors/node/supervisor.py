@@ -27,7 +27,8 @@ from ..log_format import secrets_of
 from ..placement import Grant, Ledger
 from ..registry import SESSION_MS
 from ..shared_memory import SharedFolder
-from ..store import Scripts, Store, StoreError, Tick, silence_of
+from ..store import Scripts, ScriptsMissingError, Store, StoreError, Tick, silence_of
+from ..store.wire import patiently
 from .bells import Bells
 from .beside import Beside
 from .buffer_server import BufferServer
@@ -59,6 +60,8 @@ TICK_SECONDS = 1.0
 MARGIN_SECONDS = 1.0
 #: Seconds for which running calls may go on after SIGTERM.
 STOP_SECONDS = 30.0
+#: Seconds in which `load-scripts` may start beside a node that must not load them itself.
+LOADER_SECONDS = 15.0
 _STORE_TROUBLE = (ClusterUnreachableError, StoreError)
 
 
@@ -135,7 +138,7 @@ class Supervisor:
         self._watch(self.window, self.window.answer)
         if self._options.lifeline is not None:
             self._watch(self._options.lifeline, self._on_driver_gone)
-        Scripts.load(self._store.run)
+        patiently(lambda: Scripts.load(self._store.run), LOADER_SECONDS, (ScriptsMissingError,))
         # Not before: the fork server and the workers have output of their own.
         logging.getLogger().addHandler(self._printed.own)
         store_check.warn(self._store, embedded=self._options.lifeline is not None)

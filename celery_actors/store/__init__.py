@@ -5,7 +5,18 @@ from __future__ import annotations
 from .client import Store
 from .connections import silence_of
 from .mux import WAITS, Mux
-from .scripts import Answer, Claim, Durable, Fence, Scripts, Seen, Step, Tick, Waiting
+from .scripts import (
+    Answer,
+    Claim,
+    Durable,
+    Fence,
+    Scripts,
+    ScriptsMissingError,
+    Seen,
+    Step,
+    Tick,
+    Waiting,
+)
 from .wire import StoreError, StoreFullError, StoreUnreachableError, Wire
 
 __all__ = [
@@ -16,6 +27,7 @@ __all__ = [
     "Fence",
     "Mux",
     "Scripts",
+    "ScriptsMissingError",
     "Seen",
     "Step",
     "Store",

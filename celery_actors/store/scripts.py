@@ -13,10 +13,24 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, NamedTuple
 
-from .. import routing
-from .wire import pack
+import redis
+from redis.lock import Lock
 
-__all__ = ["Answer", "Claim", "Durable", "Fence", "Scripts", "Seen", "Step", "Tick", "Waiting"]
+from .. import routing
+from .wire import StoreError, StoreUnreachableError, pack
+
+__all__ = [
+    "Answer",
+    "Claim",
+    "Durable",
+    "Fence",
+    "Scripts",
+    "ScriptsMissingError",
+    "Seen",
+    "Step",
+    "Tick",
+    "Waiting",
+]
 
 Word = bytes | str | int | float
 Run = Callable[..., Any]
@@ -135,8 +149,22 @@ def _load() -> dict[str, bytes]:
     return {name: whole(name).encode() for name in sources if name not in _INCLUDED}
 
 
+def _digest(source: bytes) -> str:
+    return hashlib.sha1(source).hexdigest()  # noqa: S324 - Redis names scripts by SHA-1
+
+
 SOURCES = _load()
-_SHA = {name: hashlib.sha1(source).hexdigest() for name, source in SOURCES.items()}  # noqa: S324 - Redis names scripts by SHA-1
+_SHA = {name: _digest(source) for name, source in SOURCES.items()}
+#: With this one the Celery side of a worker gives kombu's lock back; redis-py would load it by
+#: itself, where its user may.
+_LOCK = Lock.LUA_RELEASE_SCRIPT.encode()
+
+
+class ScriptsMissingError(StoreUnreachableError):
+    """Raised when a server lacks scripts that this user may not load.
+
+    Whoever keeps them loaded may do so at any moment, so it is tried again as a lost server is.
+    """
 
 
 class Scripts:
@@ -153,10 +181,27 @@ class Scripts:
         return ("EVALSHA", _SHA[name], len(keys), *keys, *words)
 
     @staticmethod
-    def load(run: Run) -> None:
-        """Make every script known to the server."""
-        for source in SOURCES.values():
-            run("SCRIPT", "LOAD", source)
+    def load(run: Run, more: Iterable[bytes] = ()) -> int:
+        """Make every script, and others, known to the server; return how many it lacked.
+
+        Raises:
+            ScriptsMissingError: it lacks some, and this user may not load them.
+        """
+        sources = [*SOURCES.values(), _LOCK, *more]
+        known = run("SCRIPT", "EXISTS", *map(_digest, sources))
+        missing = [source for source, there in zip(sources, known, strict=True) if not there]
+        try:
+            for source in missing:
+                run("SCRIPT", "LOAD", source)
+        except (StoreError, redis.exceptions.NoPermissionError) as error:
+            if "no permissions" not in str(error):  # the words of every server since Redis 6
+                raise
+            raise ScriptsMissingError(
+                f"the store lacks {len(missing)} of this version's scripts, and this user may not "
+                "load them: run `celery_actors load-scripts` as a user who may (SCRIPT LOAD), with "
+                "--watch to have it done again whenever the server restarts"
+            ) from None
+        return len(missing)
 
     def __init__(self, run: Run) -> None:
         self._run = run

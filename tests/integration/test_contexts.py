@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 import celery_actors as ca
+from tests.integration import acl
 from tests.integration.actors import Counter, double
 from tests.integration.gates import Gate
 from tests.integration.support import (
@@ -28,6 +29,7 @@ from tests.integration.support import (
 KEY = "ab" * 32
 
 
+@pytest.mark.skipif(acl.IN_FORCE, reason="a local cluster has no users")
 def test_the_context_is_also_a_mapping():
     with running("valkey") as cluster:
         context = cluster.context

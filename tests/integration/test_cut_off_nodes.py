@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_a_call_whose_begin_the_store_did_not_hear_of_runs_once(
 ):
     journal = tmp_path / "journal"
     with relay(server.folder / "relay.sock", server.url) as between:
-        through = Server(server.process, server.folder, between.url, server.key)
+        through = replace(server, url=between.url)
         with node_on(through, name="left") as left:
             ca.init(server.url, keys=server.key)
             try:

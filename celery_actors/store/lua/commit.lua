@@ -28,6 +28,7 @@ if ap == pos and settled > 0 then
     redis.call('LTRIM', KEYS[1], 0, -settled - 1)  -- frees: what follows passes where the store is full
   else
     stolen = 1
+--@include when_full
     for number = 0, settled - 1 do
       if is_oldest(number) then redis.call('RPOP', KEYS[1]) end
     end
