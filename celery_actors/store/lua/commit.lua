@@ -18,11 +18,12 @@ if ap ~= pos and ap ~= pos + settled then return {-11, ap} end
 local stolen = 0
 if ap == pos and settled > 0 then
   -- A stray consumer takes the oldest call, and would have the next one trimmed in its place. What
-  -- it took is settled all the same: it has run here.
+  -- it took is settled all the same: it has run here. What has no id cannot be told from others.
   local function is_oldest(number)
     local key = ARGV[7 + 3 * number]
     local oldest = redis.call('LINDEX', KEYS[1], -1)
-    return oldest and (key == '' or string.find(oldest, string.sub(key, 18), 1, true))
+    return oldest and (key == '' or string.find(oldest, string.sub(key, 18), 1, true)
+      or not string.find(oldest, '"id"', 1, true))
   end
   if is_oldest(0) then
     redis.call('LTRIM', KEYS[1], 0, -settled - 1)  -- frees: what follows passes where the store is full

@@ -11,6 +11,7 @@ from tests.unit.store.records import (
     StoredActor,
     answer,
     answers,
+    full,
     messages_on,
     results,
 )
@@ -157,3 +158,36 @@ def test_the_scripts_are_loaded_again_where_the_server_lost_them(
 ) -> None:
     store.run("SCRIPT", "FLUSH")
     assert actor.commit(0, answers(1))[0] == 0
+
+
+@pytest.fixture
+def robbed(actor: StoredActor, store: Store) -> StoredActor:
+    """An actor whose queue has calls with ids, of which it holds three."""
+    store.run("DEL", actor.keys.queue)
+    actor.submit(6, *(f'{{"id":"call-{number}"}}' for number in range(1, 6)))
+    return actor
+
+
+def test_a_call_that_a_stray_consumer_took_takes_no_other_along(
+    robbed: StoredActor, store: Store
+) -> None:
+    store.run("RPOP", robbed.keys.queue)
+    assert robbed.commit(0, answers(1))[0] == 1
+    assert robbed.waiting == [f'{{"id":"call-{number}"}}' for number in range(2, 6)]
+    assert results(store) == {"call-1": 1}
+    assert robbed.commit(1, answers(2))[0] == 0
+    assert robbed.waiting == [f'{{"id":"call-{number}"}}' for number in range(3, 6)]
+
+
+def test_of_several_calls_those_still_there_are_settled(robbed: StoredActor, store: Store) -> None:
+    store.run("RPOP", robbed.keys.queue)
+    assert robbed.commit(0, answers(1, 2, 3))[0] == 1
+    assert robbed.waiting == ['{"id":"call-4"}', '{"id":"call-5"}']
+    assert results(store) == {"call-1": 1, "call-2": 2, "call-3": 3}
+
+
+def test_a_robbed_queue_is_settled_in_a_full_store_too(robbed: StoredActor, store: Store) -> None:
+    store.run("RPOP", robbed.keys.queue)
+    with full(store):
+        assert robbed.commit(0, answers(1))[0] == 1
+    assert len(robbed.waiting) == 4
