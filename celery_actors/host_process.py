@@ -21,13 +21,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from . import code, routing, runtime
+from . import code, last_error, routing, runtime
 from .actor_loop import SEEN_CALLS
-from .assignment import PROGRESS_BYTES, TAG, Assignment, NodeSettings
+from .assignment import ERROR_OFFSET, PROGRESS_BYTES, TAG, Assignment, NodeSettings
 from .broker.celery_worker import CeleryWorker
 from .current_call import CurrentCall, WorkerFacts, current_call
 from .errors import RayError, StoreRolledBackError
 from .executor import Outcome, Prepared
+from .glimpse import failure_of
 from .interrupts import Interrupts
 from .mailbox import PATIENCE_SECONDS, Mailbox
 from .messages import call_id_of
@@ -197,10 +198,13 @@ class HostProcess:
     def end(self, prepared: Prepared, outcome: Outcome, seconds: float) -> None:  # noqa: ARG002
         """Note the end of the call."""
         struct.pack_into("<q", self._progress, 24, 0)
+        record = outcome.answer.record
+        if not outcome.succeeded:
+            record = outcome.failure
+            if failure := failure_of(record):
+                last_error.write(self._progress, ERROR_OFFSET, time.time(), failure.line)
         if self._celery is not None:
-            error = None if outcome.succeeded else "see the result"
-            result = (prepared.message.call_id, "…", "", error)
-            self._celery.end(prepared.message.task, result)
+            self._celery.end(prepared.message, record, succeeded=outcome.succeeded)
 
     def show_as(self, instance: Any) -> None:
         """Let an actor's prints carry its own repr where its class defines one, as in Ray."""
@@ -353,6 +357,7 @@ class HostProcess:
         self._celery = CeleryWorker(
             self.settings.app, routing.worker_name(mine.label, self.settings.host), [queue],
             task_events=self.settings.task_events, on_shutdown=self.drain,
+            show_arguments=self.settings.show_arguments,
         )  # fmt: skip
         self._celery.start()
 

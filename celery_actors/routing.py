@@ -227,6 +227,11 @@ def kill_key(incarnation: str) -> str:
     return f"{PREFIX}:node:{incarnation}:kills"
 
 
+def vitals_key(incarnation: str) -> str:
+    """Return the note of how a node run's actors fare: memory, processor, last errors."""
+    return f"{PREFIX}:node:{incarnation}:vitals"
+
+
 def node_channel(incarnation: str) -> str:
     """Return the channel on which a node run hears that it must look at its kills."""
     return f"{PREFIX}:node:{incarnation}:bell"

@@ -12,7 +12,7 @@ from ..config import Address
 from ..serialization import MARKER, Sealer
 from ..store import silence_of
 
-__all__ = ["SealedValue", "close_app", "make_app"]
+__all__ = ["SealedValue", "close_app", "make_app", "make_viewer"]
 
 
 class SealedValue:
@@ -105,6 +105,15 @@ def make_app(address: Address, sealer: Sealer, *, result_seconds: int) -> Celery
     """Return a Celery app on the cluster's store: for `inspect`, events and `AsyncResult`."""
     app = ClusterApp("celery_actors", set_as_current=False)
     app.sealer = sealer
+    return _configured(app, address, result_seconds=result_seconds)
+
+
+def make_viewer(address: Address) -> Celery:
+    """Return a Celery app that sees a cluster and has no key: what is signed stays closed."""
+    return _configured(Celery("celery_actors"), address, result_seconds=24 * 3600)
+
+
+def _configured(app: Celery, address: Address, *, result_seconds: int) -> Celery:
     app.conf.update(
         **_connection_settings(address),
         result_expires=result_seconds,

@@ -15,4 +15,5 @@ COMMANDS = {
     "drain": "drain:drain",
     "keygen": "keygen:keygen",
     "doctor": "doctor:doctor",
+    "flower": "flower:flower",
 }

@@ -29,6 +29,7 @@ def run_node(
     task_events: bool,
     result_seconds: int,
     user_app: str = "",
+    show_arguments: bool = True,
 ) -> int:
     """Run a node until it is told to stop; return the exit status."""
     crash_points.install()
@@ -47,6 +48,7 @@ def run_node(
             own_ip(address),
             cache,
             user_app=user_app,
+            show_arguments=show_arguments,
         )
         zygote = start_zygote(settings, preload)
         return Supervisor(settings, options, zygote, shared).run()

@@ -1,0 +1,119 @@
+"""Starts Flower against a cluster, with defaults that are safe on a machine that others can reach."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from ipaddress import ip_address
+from typing import Any
+
+from flower import command
+from flower.app import Flower
+from flower.options import options
+from flower.urls import handlers, settings
+from tornado.web import url
+
+from ..broker.app import make_viewer
+from ..config import Address
+from ..errors import ConfigurationError
+from .install import add_actors_page
+from .pages import GuardedMetrics
+
+__all__ = ["serve"]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which a worker that has gone leaves Flower's list of workers.
+PURGE_SECONDS = 60
+
+
+def serve(
+    address: Address, own: Sequence[str], *, logins: Sequence[str] = (), control: bool = False,
+    open_metrics: bool = False,
+) -> None:  # fmt: skip
+    """Serve Flower's pages and ours until SIGTERM or Ctrl-C.
+
+    Args:
+        address: the cluster's store.
+        own: options of Flower's, as ``--name=value``.
+        logins: who may see the pages, as ``name:password``.
+        control: let the pages stop workers, revoke calls and send tasks.
+        open_metrics: let anybody read ``/metrics``, also where the pages ask who is there.
+
+    Raises:
+        ConfigurationError: an option is unknown, or the pages would be open to strangers.
+    """
+    _read_options(own, logins, read_only=not control)
+    check_reach(options)
+    if control and not (options.basic_auth or options.auth):
+        raise ConfigurationError(
+            "--control lets the pages stop workers and send calls, so they must know who asks: "
+            "give FLOWER_BASIC_AUTH=name:password, --basic-auth, or Flower's --auth"
+        )
+    command.extract_settings()
+    command.setup_logging()
+    add_actors_page(address, keeps=options.purge_offline_workers)
+    if not open_metrics:
+        handlers.insert(0, url(r"/metrics", GuardedMetrics))
+    app = make_viewer(address)
+    flower = Flower(capp=app, options=options, **settings)
+    atexit.register(flower.stop)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    port = flower.start_http_server()
+    secure = "s" if "ssl_options" in settings else ""
+    prefix = f"/{options.url_prefix.strip('/')}" if options.url_prefix else ""
+    host = f"[{options.address}]" if ":" in options.address else options.address
+    where = options.unix_socket or f"http{secure}://{host}:{port}{prefix}"
+    logger.warning("Flower serves %s at %s; the Actors page is %s/actors", address.public, where,
+                   prefix)  # fmt: skip
+    try:
+        flower.start()
+    except (KeyboardInterrupt, SystemExit):
+        logger.info("Flower ends")
+
+
+def _read_options(own: Sequence[str], logins: Sequence[str], *, read_only: bool) -> None:
+    """Take in Flower's options: our defaults, then its environment, its file and its words."""
+    for word in own:
+        if not word.startswith("-") or not command.is_flower_option(word):
+            raise ConfigurationError(
+                f"{word!r} is no option of Flower's, in the form --name=value: see its "
+                "documentation, and `celery_actors flower --help` for ours"
+            )
+    options.address = "127.0.0.1"
+    options.purge_offline_workers = PURGE_SECONDS
+    command.apply_env_options()
+    command.apply_options("celery_actors flower", [*own, f"--read_only={read_only}"])
+    if logins:
+        options.basic_auth = list(logins)  # as they are: Flower's own reading splits at commas
+    for login in options.basic_auth or ():
+        name, colon, password = login.partition(":")
+        if not (name and colon and password):
+            raise ConfigurationError("a login of --basic-auth is not of the form name:password")
+
+
+def check_reach(given: Any) -> None:
+    """Refuse pages that other machines could read without a password.
+
+    Raises:
+        ConfigurationError: the pages would be open to strangers.
+    """
+    if given.unix_socket or given.basic_auth or given.auth or _is_loopback(given.address):
+        return
+    raise ConfigurationError(
+        f"Flower on {given.address or 'every address'} would show this cluster to everybody who can"
+        " reach it. Give FLOWER_BASIC_AUTH=name:password, --basic-auth, or Flower's --auth; or "
+        "leave --host out: then only this machine reaches it"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # '' is every address; a name may come to mean any
+        return False
