@@ -20,10 +20,16 @@ __all__ = ["flower"]
 )  # fmt: skip
 @click.option("--control", is_flag=True, help="Let the pages stop workers, revoke and send calls.")
 @click.option("--open-metrics", is_flag=True, help="Let anybody read /metrics.")
+@click.option(
+    "--trust-host",
+    multiple=True,
+    metavar="NAME",
+    help="Answer to this name, too, without a password: a proxy in front asks for it.",
+)
 @click.argument("others", nargs=-1, type=click.UNPROCESSED, metavar="[--FLOWER_OPTION=VALUE]...")
 def flower(
     address: str | None, host: str | None, port: int | None, basic_auth: tuple[str, ...],
-    control: bool, open_metrics: bool, others: tuple[str, ...],
+    control: bool, open_metrics: bool, trust_host: tuple[str, ...], others: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Show a cluster in Flower, with a page of its actors.
 
@@ -35,11 +41,12 @@ def flower(
         if error.name not in {"flower", "tornado", "prometheus_client"}:
             raise
         raise ConfigurationError(
-            f"Flower is not installed ({error.name} is missing): pip install 'celery-actors[flower]'"
+            f"Flower is not installed ({error.name} is missing): it comes with the extra, "
+            "pip install 'celery-actors[flower]'"
         ) from None
     given = [f"--address={host}"] if host is not None else []
     given += [f"--port={port}"] if port is not None else []
     serve(
         find_address(address), [*given, *others], logins=basic_auth, control=control,
-        open_metrics=open_metrics,
+        open_metrics=open_metrics, hosts=trust_host,
     )  # fmt: skip

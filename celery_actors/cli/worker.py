@@ -28,8 +28,12 @@ MEMORY_SHARE = 0.7
 @click.option("-A", "--app", default="", help="Your Celery app: its tasks run here, too.")
 @click.option("-n", "--hostname", help="This node's name; default: the machine's.")
 @click.option("-E", "--task-events", is_flag=True, help="Send an event for every call.")
-@click.option("--hide-arguments", is_flag=True, envvar="CELERY_ACTORS_HIDE_ARGUMENTS",
-              help="Leave arguments and results out of these events.")
+@click.option(
+    "--hide-arguments",
+    is_flag=True,
+    envvar="CELERY_ACTORS_HIDE_ARGUMENTS",
+    help="Leave arguments and results out of these events.",
+)
 @click.option("--preload", multiple=True, metavar="MODULE", help="Import before forking workers.")
 @key_file_option
 @click.option("--insecure", is_flag=True, help="Run without a key, on loopback only.")
@@ -39,8 +43,8 @@ MEMORY_SHARE = 0.7
 def worker(
     address: str | None, num_cpus: float | None, num_gpus: int | None, memory: int | None,
     resources: str, labels: str, app: str, hostname: str | None, task_events: bool,
-    hide_arguments: bool, preload: tuple[str, ...], key_file: str | None, insecure: bool, result_seconds: int,
-    lifeline_fd: int | None, ready_fd: int | None,
+    hide_arguments: bool, preload: tuple[str, ...], key_file: str | None, insecure: bool,
+    result_seconds: int, lifeline_fd: int | None, ready_fd: int | None,
 ) -> None:  # fmt: skip
     """Run a node of a cluster until SIGTERM or Ctrl-C.
 

@@ -133,7 +133,7 @@ class Board:
     def _note_ended(self, found: Mapping[str, Row], now: float) -> None:
         """Keep those that were here at the last look, with the cause of their end."""
         for actor_id, before in self._last.actors.items():
-            if actor_id in found or before["state"] == "DEAD" and actor_id in self._ended:
+            if actor_id in found or (before["state"] == "DEAD" and actor_id in self._ended):
                 continue
             record = directory.find(self._store, actor_id, before["queue"])
             self._ended[actor_id] = {

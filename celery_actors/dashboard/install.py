@@ -1,4 +1,4 @@
-"""Puts the Actors page into Flower: into the list of handlers that Flower builds its server from."""
+"""Puts the Actors page into Flower: into the list of handlers from which it builds its server."""
 
 from __future__ import annotations
 

@@ -126,12 +126,11 @@ class ActorData(_Data):
             raise web.HTTPError(404, f"no actor {actor_id} is known here any more")
         details = await _in_thread(self.board.details, row)
         events = self.application.events
-        tasks = iter_tasks(events, worker=row["worker"], limit=RECENT_CALLS, sort_by="-received")
-        self.write({
-            "actor": details,
-            "calls": [self._call(task_id, task) for task_id, task in tasks] if row["worker"] else [],
-            "worker_known": row["worker"] in events.state.workers,
-        })  # fmt: skip
+        calls = []
+        if row["worker"]:
+            words = {"worker": row["worker"], "limit": RECENT_CALLS, "sort_by": "-received"}
+            calls = [self._call(task_id, task) for task_id, task in iter_tasks(events, **words)]
+        self.write({"actor": details, "calls": calls})
 
     def _call(self, task_id: str, task: Any) -> dict[str, Any]:
         return {

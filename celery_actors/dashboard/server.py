@@ -1,4 +1,4 @@
-"""Starts Flower against a cluster, with defaults that are safe on a machine that others can reach."""
+"""Starts Flower against a cluster, with defaults that are safe where others reach the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from flower import command
 from flower.app import Flower
 from flower.options import options
 from flower.urls import handlers, settings
-from tornado.web import url
+from tornado.httputil import HTTPServerRequest
+from tornado.web import RequestHandler, url
 
 from ..broker.app import make_viewer
 from ..config import Address
@@ -32,7 +33,7 @@ PURGE_SECONDS = 60
 
 def serve(
     address: Address, own: Sequence[str], *, logins: Sequence[str] = (), control: bool = False,
-    open_metrics: bool = False,
+    open_metrics: bool = False, hosts: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Serve Flower's pages and ours until SIGTERM or Ctrl-C.
 
@@ -41,13 +42,14 @@ def serve(
         own: options of Flower's, as ``--name=value``.
         logins: who may see the pages, as ``name:password``.
         control: let the pages stop workers, revoke calls and send tasks.
+        hosts: other names by which browsers may reach pages that ask nobody who is there.
         open_metrics: let anybody read ``/metrics``, also where the pages ask who is there.
 
     Raises:
         ConfigurationError: an option is unknown, or the pages would be open to strangers.
     """
     _read_options(own, logins, read_only=not control)
-    check_reach(options)
+    _check_reach(options)
     if control and not (options.basic_auth or options.auth):
         raise ConfigurationError(
             "--control lets the pages stop workers and send calls, so they must know who asks: "
@@ -59,7 +61,8 @@ def serve(
     if not open_metrics:
         handlers.insert(0, url(r"/metrics", GuardedMetrics))
     app = make_viewer(address)
-    flower = Flower(capp=app, options=options, **settings)
+    flower = GuardedFlower(capp=app, options=options, **settings)
+    flower.names = {*flower.names, *hosts}
     atexit.register(flower.stop)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     port = flower.start_http_server()
@@ -73,6 +76,37 @@ def serve(
         flower.start()
     except (KeyboardInterrupt, SystemExit):
         logger.info("Flower ends")
+
+
+class GuardedFlower(Flower):
+    """Flower that answers only to this machine's own names, as long as it has no password.
+
+    Else a page of a stranger's could have its own name mean 127.0.0.1, and have the browser of
+    somebody on this machine read these pages for it.
+    """
+
+    names: frozenset[str] | set[str] = frozenset({"127.0.0.1", "localhost", "::1"})
+
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
+        """Return what answers a request."""
+        name = request.host_name.strip("[]").lower()
+        given = self.options
+        if given.basic_auth or given.auth or given.unix_socket or name in self.names:
+            return super().find_handler(request, **kwargs)
+        return self.get_handler_delegate(request, Stranger, {})
+
+
+class Stranger(RequestHandler):
+    """The answer to a browser that came by another name."""
+
+    def prepare(self) -> None:
+        """Say why, and what to do."""
+        self.set_status(403)
+        self.set_header("Content-Type", "text/plain; charset=UTF-8")
+        self.finish(
+            "Without a password these pages answer to 127.0.0.1 and localhost only. Start "
+            "celery_actors flower with --trust-host and this name, or with a password.\n"
+        )
 
 
 def _read_options(own: Sequence[str], logins: Sequence[str], *, read_only: bool) -> None:
@@ -95,7 +129,7 @@ def _read_options(own: Sequence[str], logins: Sequence[str], *, read_only: bool)
             raise ConfigurationError("a login of --basic-auth is not of the form name:password")
 
 
-def check_reach(given: Any) -> None:
+def _check_reach(given: Any) -> None:
     """Refuse pages that other machines could read without a password.
 
     Raises:

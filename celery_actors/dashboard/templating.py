@@ -34,5 +34,3 @@ def _with_entry(text: str) -> str:
     """Return the navigation with our entry; as it is where it has no list any more."""
     before, end, after = text.partition(_END_OF_LIST)
     return before + _ENTRY + end + after if end else text
-
-

@@ -13,7 +13,7 @@
     const error = actor.error ? `${actor.error} (${moment(actor.error_at)})` : "–";
     const found = [
       ["State", element("span", { class: "ca-state", "data-state": actor.state, text: actor.state })],
-      [actor.state === "DEAD" ? "Cause of death" : "Cause of the last end", actor.cause || "–"],
+      ...(actor.cause ? [[actor.state === "DEAD" ? "Cause of death" : "Why it last ended", actor.cause]] : []),
       ["Last error", error],
       ["Class", actor.class],
       ["Name", actor.name ? `${actor.name} in ${actor.namespace}` : "–"],
