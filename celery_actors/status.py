@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from . import directory, groups, inventory, registry
+from . import directory, groups, inventory, listing, registry, tables
 from .need import UNIT, described
 from .store import Store
 
@@ -35,35 +34,20 @@ def collect(store: Store) -> dict[str, Any]:
 
 
 def _actor(actor: directory.ActorRecord) -> dict[str, Any]:
-    return {
-        "actor_id": actor.actor_id, "class_name": actor.class_name, "state": actor.state,
-        "name": actor.meta.get("name", "").partition("\x1f")[2],
-        "namespace": actor.meta.get("namespace", ""), "node_id": actor.meta.get("node", ""),
-        "pid": int(actor.meta.get("pid", 0)), "num_restarts": int(actor.meta["restarts"]),
-        "queue": actor.meta["queue"], "needs": actor.meta.get("need", ""),
-    }  # fmt: skip
+    return {**listing.actor_row(actor), "needs": actor.meta.get("need", "")}
 
 
 def show(state: Mapping[str, Any], address: str) -> None:
     """Print it as tables."""
-    from rich.console import Console
-    from rich.table import Table
-
-    # A pipe has no width: whole lines are what a script or a pager wants.
-    console = Console(width=None if sys.stdout.isatty() else 250)
+    out = tables.console()
 
     def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         rows = list(rows)
         if rows:
-            found = Table(title=title, title_justify="left", box=None, pad_edge=False)
-            for column in columns:
-                found.add_column(column, overflow="fold")
-            for row in rows:
-                found.add_row(*row)
-            console.print(found)
+            out.print(tables.table(title, columns, rows))
 
     nodes, actors = state["nodes"], state["actors"]
-    console.print(f"{_count(nodes, 'node')}, {_count(actors, 'actor')} at {address}")
+    out.print(f"{_count(nodes, 'node')}, {_count(actors, 'actor')} at {address}")
     table(
         "Nodes",
         ("node", "state", "has", "free", "workers", "labels"),

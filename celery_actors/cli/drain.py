@@ -28,10 +28,11 @@ def drain(node: str, address: str | None, timeout: float, wait: bool) -> None:
     and so may a running call; then both are ended.
     """
     from .. import drain as draining
+    from ..lookup import find_node
     from ..store import Store
 
     store = Store(find_address(address))
-    found = draining.find_node(store, node)
+    found = find_node(store, node)
     stays = draining.what_stays(store, found.node_id)
     if stays:
         click.echo(

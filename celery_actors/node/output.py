@@ -70,9 +70,8 @@ class Output:
             return
         text = [line.decode("utf-8", "replace") for line in lines]
         batch = LogBatch(self._label, self.pid, self._stream, text)
-        if self._job:
-            self._publish(self._job, batch)
-        else:
+        self._publish(self._job, batch)
+        if not self._job:
             for line in text:
                 sys.stderr.write(f"({self._label} pid={self.pid}) {line}\n")
 

@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ..assignment import PROGRESS_BYTES, Assignment, LogBatch
@@ -159,7 +160,7 @@ def launch(
     zygote: ZygoteLink,
     assignment: Assignment,
     grant: Grant | None,
-    publish: Callable[[str, LogBatch], None],
+    publish: Callable[[Assignment, str, LogBatch], None],
 ) -> WorkerProcess:
     """Ask the fork server for a worker."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -167,10 +168,10 @@ def launch(
     err_read, err_write = os.pipe2(os.O_CLOEXEC)
     progress = os.memfd_create("ca-progress", os.MFD_CLOEXEC)
     os.ftruncate(progress, PROGRESS_BYTES)
-    job, label = assignment.meta.get("job", ""), assignment.meta.get("class", "")
+    job, label = assignment.meta.get("job", ""), assignment.meta.get("class", assignment.label)
     outputs = [
-        Output(out_read, 1, label, job, publish),
-        Output(err_read, 2, label, job, publish),
+        Output(out_read, 1, label, job, partial(publish, assignment)),
+        Output(err_read, 2, label, job, partial(publish, assignment)),
     ]
     zygote.spawn(assignment, [theirs.fileno(), out_write, err_write, progress])
     theirs.close()

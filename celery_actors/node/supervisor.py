@@ -33,6 +33,7 @@ from .draining import Draining
 from .intake import Intake, sent_by_others
 from .output import Output
 from .presence import Presence, view_of
+from .printed import Printed
 from .process import WorkerProcess, launch
 from .pulse import Pulse
 from .reconcile import Reconcile
@@ -82,6 +83,7 @@ class Supervisor:
         self._zygote = zygote
         self._buffers = BufferServer(settings, shared) if shared is not None else None
         self._store = Store(settings.address)
+        self._printed = Printed(self._store, settings.node_id, settings.host)
         self._ttl = settings.result_seconds
         self._incarnation = settings.node_id
         self._workers: dict[str, WorkerProcess] = {}
@@ -352,18 +354,19 @@ class Supervisor:
         change = grant.ledger.lend_cpus if worker.blocked else grant.ledger.take_cpus
         change(grant.allocation)
 
-    def _publish(self, job: str, batch: LogBatch) -> None:
-        batch.node = self._settings.host
+    def _publish(self, assignment: Assignment, job: str, batch: LogBatch) -> None:
         if not self._abandoned:
             with contextlib.suppress(*_STORE_TROUBLE):  # prints are not worth a crash
-                self._store.run("PUBLISH", routing.log_channel(job), msgspec.json.encode(batch))
+                self._printed.take(assignment, job, batch)
 
     def _flush_output(self, job: str) -> None:
         for worker in self._workers.values():
             for output in worker.outputs:
                 output.pump()
                 output.flush(job)
-        self._publish(job, LogBatch("", 0, 0, [], flushed=True))
+        with contextlib.suppress(*_STORE_TROUBLE):
+            done = LogBatch("", 0, 0, [], self._settings.host, flushed=True)
+            self._store.run("PUBLISH", routing.log_channel(job), msgspec.json.encode(done))
 
     def _on_zygote(self) -> None:
         word = self._zygote.receive()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import redis
@@ -14,7 +14,7 @@ from .. import routing
 from ..config import Address
 from ..errors import ObjectLostError
 from .connections import close_pool, make_pool, silence_of
-from .scripts import Scripts, fields_of, texts
+from .scripts import Scripts, entries_of, fields_of, texts
 from .wire import StoreError, StoreFullError, connect_error, patiently
 
 __all__ = ["CHUNK_BYTES", "Store"]
@@ -138,6 +138,22 @@ class Store:
     def hash(self, key: str) -> dict[str, str]:
         """Return a hash as text."""
         return fields_of(self.run("HGETALL", key))
+
+    def newest(self, key: str, count: int) -> list[tuple[str, dict[str, str]]]:
+        """Return the last entries of a stream, oldest first: (id, fields)."""
+        return entries_of(reversed(self.run("XREVRANGE", key, "+", "-", "COUNT", count)))
+
+    def later(
+        self, after: Mapping[str, str], seconds: float
+    ) -> dict[str, list[tuple[str, dict[str, str]]]]:
+        """Wait for entries of streams beyond the ids in ``after``; nothing where none comes."""
+        words = ("XREAD", "BLOCK", int(seconds * 1000), "STREAMS", *after, *after.values())
+        found = self.run(*words) or {}
+        pairs = found.items() if isinstance(found, dict) else found
+        return {
+            bytes(key).decode(): entries_of(entries[0] if isinstance(found, dict) else entries)
+            for key, entries in pairs
+        }
 
     def texts(self, *command: Any) -> list[str]:
         """Run a command that returns a list or set of names."""
