@@ -23,7 +23,7 @@ LAST_ERROR_BYTES = _HEAD.size + TEXT_BYTES
 class LastError(NamedTuple):
     """What the last failing call raised, in one line; ``when``: seconds since 1970."""
 
-    count: int
+    number: int
     when: float
     text: str
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import directory, registry, routing, vitals
+from .. import directory, logs, lookup, registry, routing, vitals
 from ..directory import ActorRecord
 from ..store import Store
 from . import rows
@@ -22,9 +22,8 @@ __all__ = ["Board", "Look"]
 #: Seconds for which one look is good.
 FRESH_SECONDS = 1.0
 #: Seconds between two looks beyond which their difference says nothing of the present rate.
-RATE_SECONDS = 15.0
-#: Ended actors whose pages still open.
-REMEMBERED = 1_000
+RATE_SECONDS = 15.0  #: Printed lines on the page of one actor.
+LINES = 100
 
 Row = dict[str, Any]
 
@@ -34,6 +33,7 @@ class Look:
     """A cluster at one moment; ``when`` on the clock of `time.monotonic`."""
 
     when: float = float("-inf")
+    context: rows.Context = field(default_factory=rows.Context)
     actors: Mapping[str, Row] = field(default_factory=dict)
     nodes: list[Row] = field(default_factory=list)
     queues: list[str] = field(default_factory=list)
@@ -53,7 +53,6 @@ class Board:
         self._clock = clock
         self._lock = threading.Lock()
         self._last = Look()
-        self._ended: dict[str, Row] = {}
 
     def look(self) -> Look:
         """Return the cluster as it was a second ago at most.
@@ -67,12 +66,19 @@ class Board:
             return self._last
 
     def actor(self, actor_id: str) -> Row | None:
-        """Return the row of an actor, also of one that ended a while ago; None where unknown."""
+        """Return the row of an actor, also of one that died of late; None where it is unknown.
+
+        Raises:
+            StoreUnreachableError: no answer. StoreError: the store refused to tell.
+        """
         look = self.look()
-        return look.actors.get(actor_id) or self._ended.get(actor_id)
+        if actor_id in look.actors:
+            return look.actors[actor_id]
+        record = lookup.record_of(self._store, actor_id)
+        return rows.actor_row(record, 0, 0, look.context) if record is not None else None
 
     def details(self, row: Row) -> Row:
-        """Return what only the page of one actor shows.
+        """Return what only the page of one actor shows, its last printed lines among it.
 
         Raises:
             StoreUnreachableError: no answer. StoreError: the store refused to tell.
@@ -83,70 +89,45 @@ class Board:
             ("SCARD", keys.tokens), ("HLEN", keys.reminders),
         ])  # fmt: skip
         names = ("state_bytes", "journal_calls", "callers", "handles", "reminders")
-        return {**row, **dict(zip(names, sizes, strict=True))}
+        lines = logs.tail(self._store, row["id"], LINES)
+        return {**row, **dict(zip(names, sizes, strict=True)), "lines": lines}
 
     # -- one look --------------------------------------------------------------------------
 
     def _look(self) -> Look:
         store, now = self._store, self._clock()
         nodes = registry.records(store)
-        listed = store.hash(routing.ACTORS)
         told = vitals.published(store, [node.node_id for node in nodes])
         context = rows.Context.of(nodes, told)
-        found = {
-            actor_id: rows.actor_row(record, waiting, parked, context)
-            for actor_id, (record, waiting, parked) in self._read(listed).items()
-        }
-        self._note_ended(found, now)
+        listed = store.hash(routing.ACTORS)
+        found = self._read({**directory.just_buried(store, self._keeps), **listed}, context)
         self._rate(found, now)
-        shown = {
-            actor_id: row
-            for actor_id, row in self._ended.items()
-            if now - row["ended"] < self._keeps and actor_id not in found
-        }
         shared = [routing.shared_queue(need) for need in store.hash(routing.NEEDS)]
-        return Look(
-            now, {**found, **shown}, [rows.node_row(node) for node in nodes],
-            sorted({*listed.values(), *shared}),
-        )  # fmt: skip
+        queues = sorted({*listed.values(), *shared})
+        return Look(now, context, found, [rows.node_row(node) for node in nodes], queues)
 
-    def _read(self, listed: Mapping[str, str]) -> dict[str, tuple[ActorRecord, int, int]]:
+    def _read(self, listed: Mapping[str, str], context: rows.Context) -> dict[str, Row]:
         """Read the records of actors, and how many calls wait in and out of line."""
-        keys = {actor_id: routing.ActorKeys(queue, actor_id) for actor_id, queue in listed.items()}
-        replies = iter(
-            self._store.batch(
-                command
-                for each in keys.values()
-                for command in (
-                    ("HMGET", each.meta, *rows.FIELDS), ("LLEN", each.queue), ("HLEN", each.parked),
-                )
+        keys = [routing.ActorKeys(queue, actor_id) for actor_id, queue in listed.items()]
+        replies = self._store.batch(
+            command
+            for each in keys
+            for command in (
+                ("HMGET", each.meta, *rows.FIELDS), ("LLEN", each.queue), ("HLEN", each.parked),
             )
         )  # fmt: skip
         found = {}
-        for actor_id in listed:
-            values, waiting, parked = next(replies), next(replies), next(replies)
-            meta = rows.meta_of(values)
-            if meta.get("st"):
-                found[actor_id] = (ActorRecord(actor_id, meta), waiting, parked)
+        for number, each in enumerate(keys):
+            values, waiting, parked = replies[3 * number : 3 * number + 3]
+            record = ActorRecord(each.actor_id, rows.meta_of(values))
+            if record.meta.get("st"):
+                found[each.actor_id] = rows.actor_row(record, waiting, parked, context)
         return found
-
-    def _note_ended(self, found: Mapping[str, Row], now: float) -> None:
-        """Keep those that were here at the last look, with the cause of their end."""
-        for actor_id, before in self._last.actors.items():
-            if actor_id in found or (before["state"] == "DEAD" and actor_id in self._ended):
-                continue
-            record = directory.find(self._store, actor_id, before["queue"])
-            self._ended[actor_id] = {
-                **before, "state": "DEAD", "ended": now, "rate": None, "queued": 0, "memory": None,
-                "cpus": None, "cause": record.meta.get("cause", "") if record is not None else "",
-            }  # fmt: skip
-            if len(self._ended) > REMEMBERED:
-                del self._ended[next(iter(self._ended))]
 
     def _rate(self, found: Mapping[str, Row], now: float) -> None:
         """Add the calls per second since the last look."""
         since = now - self._last.when
         for actor_id, row in found.items():
             before = self._last.actors.get(actor_id)
-            if before is not None and since <= RATE_SECONDS:
+            if before is not None and since <= RATE_SECONDS and row["state"] != "DEAD":
                 row["rate"] = round(max(0, row["calls"] - before["calls"]) / since, 1)

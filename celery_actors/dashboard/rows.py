@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .. import inventory, routing
@@ -25,9 +25,9 @@ FIELDS = (
 class Context:
     """What the nodes say, as the rows of their actors need it."""
 
-    hosts: Mapping[str, str]  # node run -> host
-    devices: Mapping[tuple[str, int], list[str]]  # (node run, pid) -> devices
-    vitals: NodeVitals
+    hosts: Mapping[str, str] = field(default_factory=dict)  # node run -> host
+    devices: Mapping[tuple[str, int], list[str]] = field(default_factory=dict)  # by node run, pid
+    vitals: NodeVitals = field(default_factory=NodeVitals)
 
     @classmethod
     def of(cls, nodes: Sequence[NodeRecord], told: Sequence[NodeVitals]) -> Context:
@@ -68,7 +68,7 @@ def actor_row(record: ActorRecord, waiting: int, parked: int, context: Context) 
         "namespace": meta.get("namespace", ""), "state": record.state, "node": node, "host": host,
         "pid": pid if lives else 0, "worker": routing.worker_name(label, host) if host else "",
         "devices": context.devices.get((node, pid), []) if lives else [],
-        "queue": meta.get("queue", ""), "queued": waiting + parked,
+        "queue": meta.get("queue", ""), "queued": waiting + parked if record.state != "DEAD" else 0,
         "calls": max(0, int(meta.get("ap", 0)) - parked), "rate": None,
         "restarts": int(meta.get("restarts", 0)), "max_restarts": int(meta.get("max_restarts", 0)),
         "memory": process.memory if process is not None else None,

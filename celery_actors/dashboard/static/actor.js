@@ -82,9 +82,9 @@
     if (follows) place.scrollTop = place.scrollHeight;
   }
 
-  live.start(page.dataset.url, ({ actor, calls, logs }) => {
+  live.start(page.dataset.url, ({ actor, calls }) => {
     showFacts(actor);
     showCalls(calls);
-    showLogs(logs || []);
+    showLogs(actor.lines);
   });
 })();
