@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -147,16 +148,18 @@ def require_chromium() -> tuple[str, str]:
 
 @contextlib.contextmanager
 def chromium(width: int = 1400, height: int = 900) -> Iterator[webdriver.Chrome]:
-    """Run a browser without a screen; on leaving, nothing in it may have complained."""
+    """Run a browser without a screen."""
     program, driver = require_chromium()
     options = webdriver.ChromeOptions()
     options.binary_location = program
     for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(word)
-    service = webdriver.ChromeService(driver)
-    with webdriver.Chrome(options, service) as browser:
-        browser.set_window_size(width, height)
-        yield browser
+    with tempfile.TemporaryDirectory() as folder:  # it leaves some behind in its temporary folder
+        places = dict.fromkeys(("TMPDIR", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME"), folder)
+        service = webdriver.ChromeService(driver, env={**os.environ, **places})
+        with webdriver.Chrome(options, service) as browser:
+            browser.set_window_size(width, height)
+            yield browser
 
 
 def set_screen(browser: webdriver.Chrome, width: int, *, height: int = 900) -> None:
