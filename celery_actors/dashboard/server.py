@@ -23,7 +23,7 @@ from ..errors import ConfigurationError
 from .install import add_actors_page
 from .pages import GuardedMetrics
 
-__all__ = ["serve"]
+__all__ = ["reach_problem", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,8 @@ def serve(
         ConfigurationError: an option is unknown, or the pages would be open to strangers.
     """
     _read_options(own, logins, read_only=not control)
-    _check_reach(options)
+    if problem := reach_problem(options):
+        raise ConfigurationError(problem)
     if control and not (options.basic_auth or options.auth):
         raise ConfigurationError(
             "--control lets the pages stop workers and send calls, so they must know who asks: "
@@ -129,15 +130,11 @@ def _read_options(own: Sequence[str], logins: Sequence[str], *, read_only: bool)
             raise ConfigurationError("a login of --basic-auth is not of the form name:password")
 
 
-def _check_reach(given: Any) -> None:
-    """Refuse pages that other machines could read without a password.
-
-    Raises:
-        ConfigurationError: the pages would be open to strangers.
-    """
+def reach_problem(given: Any) -> str:
+    """Return why pages with these options would be open to other machines; '' if they are not."""
     if given.unix_socket or given.basic_auth or given.auth or _is_loopback(given.address):
-        return
-    raise ConfigurationError(
+        return ""
+    return (
         f"Flower on {given.address or 'every address'} would show this cluster to everybody who can"
         " reach it. Give FLOWER_BASIC_AUTH=name:password, --basic-auth, or Flower's --auth; or "
         "leave --host out: then only this machine reaches it"

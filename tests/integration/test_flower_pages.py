@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,8 @@ from tests.integration.flower import (
 )
 from tests.integration.support import Cluster, running, wait_until
 
+#: Stands in a cell without a value.
+NOTHING = "\N{EN DASH}"
 TABLE = """
 return [...document.querySelectorAll("#ca-rows tr")].map(row =>
     Object.fromEntries([...row.cells].map(cell => [cell.dataset.label, cell.textContent])));
@@ -37,8 +40,9 @@ return [...document.querySelectorAll("#ca-rows tr")].filter(row => row.old)
 COLOURS = """
 const style = getComputedStyle(arguments[0]);
 let behind = arguments[0];
-while (getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
-return [style.color, getComputedStyle(behind).backgroundColor];
+const fill = () => getComputedStyle(behind).backgroundColor;
+while (fill() === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
+return [style.color, fill()];
 """
 WIDER = """
 return [...document.querySelectorAll("main *")]
@@ -131,7 +135,9 @@ def is_marked(browser: Chrome) -> bool:
 def luminance(colour: str) -> float:
     """Return how light a colour is, from 0 to 1, as the rules for contrast count it."""
     parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
@@ -148,13 +154,13 @@ def test_each_actor_is_a_row_of_what_is_known_of_it(
     pid = ca.get(staff["alpha"].pid.remote(), timeout=10)
     open_actors(browser, flower, staff)
 
-    wait_until(lambda: row_of(browser, "alpha")["Memory"] != "–", "its memory", 20)
+    wait_until(lambda: row_of(browser, "alpha")["Memory"] != NOTHING, "its memory", 20)
     row = row_of(browser, "alpha")
     assert (row["Class"], row["State"], row["PID"]) == ("Counter", "ALIVE", str(pid))
-    assert (row["Queue"], row["Restarts"], row["Devices"]) == ("0", "0", "–")
+    assert (row["Queue"], row["Restarts"], row["Devices"]) == ("0", "0", NOTHING)
     assert row["Memory"].endswith("MiB")
     assert row["Node"] in browser.find_element(By.ID, "ca-nodes").text
-    wait_until(lambda: row_of(browser, "<b>gamma</b>")["Last error"] != "–", "its error", 20)
+    wait_until(lambda: row_of(browser, "<b>gamma</b>")["Last error"] != NOTHING, "its error", 20)
     assert row_of(browser, "<b>gamma</b>")["Last error"] == "ValueError: no change"
     assert browser.find_element(By.ID, "ca-status").text == "Live"
 
@@ -222,7 +228,7 @@ def test_the_page_of_an_actor_shows_its_calls_its_lines_and_why_it_died(
     browser: Chrome, flower: Flower
 ) -> None:
     actor = Counter.options(name="watched").remote()
-    ca.get(actor.__ray_call__.remote(lambda _self: print("<b>printed</b>")), timeout=10)
+    ca.get(actor.__ray_call__.remote(_say), timeout=10)
     ca.get(actor.add.remote(7), timeout=10)
     row = wait_until(lambda: flower.actor("watched"), "the actor")
     browser.get(f"{flower.url}/actor/{row['id']}")
@@ -243,6 +249,10 @@ def test_the_page_of_an_actor_shows_its_calls_its_lines_and_why_it_died(
     browser.find_element(By.LINK_TEXT, row["worker"]).click()
     wait_until(lambda: "/worker/Counter-watched" in browser.current_url, "its worker in Flower")
     browser.get_log("browser")  # which knows no such worker any more: 404
+
+
+def _say(_actor: Any) -> None:
+    sys.stdout.write("<b>printed</b>\n")
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
