@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .messages import decode_meta
 from .serialization import SEALED
 from .unreadable import UNREADABLE
 
@@ -42,6 +41,11 @@ class _Failed(msgspec.Struct):
     traceback: str | None = None
 
 
+class _Stored(msgspec.Struct):
+    result: msgspec.Raw
+
+
+_decode_stored = msgspec.json.Decoder(_Stored).decode
 _decode_failed = msgspec.json.Decoder(_Failed).decode
 _decode_any = msgspec.json.Decoder().decode
 
@@ -61,7 +65,7 @@ def plain_result(record: bytes) -> Any:
     Raises:
         ValueError: the value is signed, and stays closed. UNREADABLE: this is no record.
     """
-    raw = bytes(decode_meta(record).result)
+    raw = bytes(_decode_stored(record).result)
     if raw.startswith(SEALED):
         raise ValueError("the value is signed")
     return _decode_any(raw)

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import msgspec
 from celery.utils.time import utcoffset
 
-from ..errors import DeadLetterError, UntrustedPayloadError
 from ..glimpse import Failure, failure_of, plain_result
-from ..messages import Message, decode_body, decode_envelope
+from ..messages import Message, arguments_in
 from ..unreadable import UNREADABLE
 
 __all__ = ["HIDDEN", "CallNote", "encode_events", "note_of"]
@@ -95,12 +94,14 @@ def _arguments(raw: bytes) -> tuple[str, str]:
     if not raw:
         return HIDDEN, HIDDEN
     try:
-        message = decode_body(raw, decode_envelope(raw))
-    except (DeadLetterError, UntrustedPayloadError):
+        args, kwargs = arguments_in(raw)
+    except (*UNREADABLE, ValueError):
         return HIDDEN, HIDDEN
-    args = tuple(_readable(value) for value in message.args)
-    kwargs = {name: _readable(value) for name, value in message.kwargs.items()}
-    return _shortened(repr(args), TEXT_CHARACTERS), _shortened(repr(kwargs), TEXT_CHARACTERS)
+    positional = _shortened(repr(tuple(map(_readable, args))), TEXT_CHARACTERS)
+    if not kwargs:
+        return positional, "{}"
+    named = {name: _readable(value) for name, value in kwargs.items()}
+    return positional, _shortened(repr(named), TEXT_CHARACTERS)
 
 
 class _Closed:

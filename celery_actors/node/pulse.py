@@ -1,13 +1,12 @@
 """Looks at the processes of a node's actors now and then, and says how they fare.
 
-Two small files of ``/proc`` are read per actor; where there is no ``/proc``, nothing is said.
+One small file of ``/proc`` is read per actor; where there is no ``/proc``, nothing is said.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from .. import last_error, vitals
 from ..assignment import ERROR_OFFSET
@@ -73,11 +72,15 @@ class Pulse:
 
 def _seen(pid: int) -> tuple[int, float] | None:
     """Return the resident bytes of a process and the seconds of processor time it has used."""
-    folder = Path("/proc") / str(pid)
     try:
-        memory = int((folder / "statm").read_bytes().split()[1]) * _PAGE_BYTES
-        # The name of the program, in parentheses, may hold blanks.
-        fields = (folder / "stat").read_bytes().rpartition(b")")[2].split()
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
     except OSError:  # it has just ended
         return None
-    return memory, (int(fields[11]) + int(fields[12])) / _TICKS
+    try:
+        # The name of the program, in parentheses, may hold blanks; fields count from behind it.
+        fields = os.read(file, 4096).rpartition(b")")[2].split()
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+    return int(fields[21]) * _PAGE_BYTES, (int(fields[11]) + int(fields[12])) / _TICKS

@@ -54,7 +54,7 @@
     const cells = [link, call.state, args, call.exception || call.result || "–", moment(call.received), runtime];
     const titles = ["Call", "State", "Arguments", "Result", "Received", "Runtime"];
     return element("tr", { role: "row" }, ...cells.map((value, index) =>
-      element("td", { role: "cell", "data-label": titles[index], class: "ca-wrap" }, value)));
+      element("td", { role: "cell", "data-label": titles[index] }, value)));
   }
 
   let shownCalls = "";
