@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +91,15 @@ class Board:
         names = ("state_bytes", "journal_calls", "callers", "handles", "reminders")
         lines = logs.tail(self._store, row["id"], LINES)
         return {**row, **dict(zip(names, sizes, strict=True)), "lines": lines}
+
+    def lengths(self, queues: Sequence[str]) -> dict[str, int]:
+        """Return how many calls are in queues, at this moment.
+
+        Raises:
+            StoreUnreachableError: no answer. StoreError: the store refused to tell.
+        """
+        found = self._store.batch(("LLEN", queue) for queue in queues)
+        return dict(zip(queues, found, strict=True))
 
     # -- one look --------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ They ask who is there as Flower's own do, and read the store in a thread: Flower
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flower.api.tasks import GetQueueLengths
@@ -16,6 +16,7 @@ from flower.views.broker import BrokerView
 from flower.views.monitor import Metrics
 from tornado import web
 
+from .. import routing
 from ..errors import ClusterUnreachableError
 from ..store import StoreError
 from .board import Board
@@ -140,6 +141,23 @@ class ActorData(_Data):
         }  # fmt: skip
 
 
+class _Lengths:
+    """Stands where Flower keeps its client of the broker: our queues are looked up in our store."""
+
+    def __init__(self, board: Board, others: Any) -> None:
+        self._board = board
+        self._others = others
+
+    async def queues(self, names: Iterable[str]) -> list[dict[str, Any]]:
+        """Return name and length of each queue, by name."""
+        others = [name for name in names if not routing.is_ours(name)]
+        lengths = await _in_thread(self._board.lengths, [*filter(routing.is_ours, names)])
+        found = [{"name": name, "messages": length} for name, length in lengths.items()]
+        if others:
+            found += await self._others.queues(others)
+        return sorted(found, key=lambda queue: str(queue["name"]))
+
+
 class _EveryQueue(BaseHandler):
     """Flower asks its workers once, at its start; this adds the queues that exist at present."""
 
@@ -154,6 +172,10 @@ class _EveryQueue(BaseHandler):
     def get_active_queue_names(self) -> list[str]:
         """Return the names of the queues."""
         return sorted({*super().get_active_queue_names(), *self.queues})
+
+    def get_broker(self) -> _Lengths:
+        """Return what knows the lengths of queues."""
+        return _Lengths(self.board, super().get_broker())
 
 
 class BrokerPage(_EveryQueue, BrokerView):

@@ -20,6 +20,7 @@ from tornado.web import RequestHandler, url
 from ..broker.app import make_viewer
 from ..config import Address
 from ..errors import ConfigurationError
+from ..store import Store
 from .install import add_actors_page
 from .pages import GuardedMetrics
 
@@ -47,6 +48,7 @@ def serve(
 
     Raises:
         ConfigurationError: an option is unknown, or the pages would be open to strangers.
+        ClusterUnreachableError: no store answers there.
     """
     _read_options(own, logins, read_only=not control)
     if problem := reach_problem(options):
@@ -56,6 +58,7 @@ def serve(
             "--control lets the pages stop workers and send calls, so they must know who asks: "
             "give FLOWER_BASIC_AUTH=name:password, --basic-auth, or Flower's --auth"
         )
+    version = Store.probe(address)
     command.extract_settings()
     command.setup_logging()
     add_actors_page(address, keeps=options.purge_offline_workers)
@@ -71,8 +74,10 @@ def serve(
     prefix = f"/{options.url_prefix.strip('/')}" if options.url_prefix else ""
     host = f"[{options.address}]" if ":" in options.address else options.address
     where = options.unix_socket or f"http{secure}://{host}:{port}{prefix}"
-    logger.warning("Flower serves %s at %s; the Actors page is %s/actors", address.public, where,
-                   prefix)  # fmt: skip
+    logger.warning(
+        "Flower serves %s (server %s) at %s; the Actors page is %s/actors",
+        address.public, version, where, prefix,
+    )  # fmt: skip
     try:
         flower.start()
     except (KeyboardInterrupt, SystemExit):

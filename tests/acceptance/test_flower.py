@@ -15,8 +15,9 @@ from tests.acceptance.commands import closed_port, run_cli
         (["--control"], {}, "--control lets the pages stop workers"),
         (["--basic-auth", "eve"], {}, "not of the form name:password"),
         (["--nonsense=1"], {}, "'--nonsense=1' is no option of Flower's"),
+        ([], {}, "is unreachable"),
     ],
-    ids=["host", "environment", "control", "login", "unknown"],
+    ids=["host", "environment", "control", "login", "unknown", "store"],
 )
 def test_what_is_not_safe_is_refused_with_what_to_do(
     words: list[str], environment: dict[str, str], said: str
