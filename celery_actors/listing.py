@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from . import directory, inventory, lookup, registry, routing
@@ -11,7 +11,16 @@ from .options import FunctionOptions
 from .store import Store
 from .unreadable import UNREADABLE
 
-__all__ = ["actor_row", "actors", "node_row", "nodes", "queues"]
+__all__ = [
+    "actor_row",
+    "actors",
+    "amounts",
+    "node_row",
+    "nodes",
+    "queues",
+    "shared",
+    "shared_queues",
+]
 
 #: States in which a record's cause is that of the state, not of a restart before.
 _ENDED = ("DEAD", "FROZEN")
@@ -56,6 +65,11 @@ def node_row(record: registry.NodeRecord) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def amounts(units: Mapping[str, int]) -> str:
+    """Return amounts of a node for people, without what only marks it."""
+    return described(tuple(registry.shown(units).items()))
+
+
 def queues(store: Store) -> list[dict[str, Any]]:
     """Return the queues of the cluster: how much waits in each, and what it is for.
 
@@ -67,11 +81,16 @@ def queues(store: Store) -> list[dict[str, Any]]:
                record.actor_id)
         for record in directory.actors(store)
     ]  # fmt: skip
-    found += [_queue(store, name, kind, what) for name, kind, what in shared_queues(store)]
+    found += shared(store)
     letters = _queue(
         store, routing.DEAD_LETTERS, "dead letters", "messages that could not be read, as JSON"
     )
     return [*found, letters] if letters["length"] else found
+
+
+def shared(store: Store) -> list[dict[str, Any]]:
+    """Return the queues that nodes take from: of functions, and of creations."""
+    return [_queue(store, name, kind, what) for name, kind, what in shared_queues(store)]
 
 
 def _queue(store: Store, name: str, kind: str, what: str, actor_id: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ What functions print is in the log of the node that they run on. Nodes write bot
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -16,8 +16,9 @@ from . import directory, lookup, routing
 from .assignment import LogBatch
 from .errors import NotFoundError
 from .store import Store
+from .unreadable import UNREADABLE
 
-__all__ = ["Log", "LogLine", "follow", "last_lines", "log_of", "tail"]
+__all__ = ["Log", "LogLine", "log_of", "tail"]
 
 #: Seconds for which one look at a log waits for more.
 _LOOK_SECONDS = 1.0
@@ -39,74 +40,84 @@ class LogLine(NamedTuple):
         return f"({self.label} pid={self.pid}) {self.text}"
 
 
-#: Streams of a log, and the entries up to which they have been read.
-Log = dict[str, str]
+class Log:
+    """The log of an actor; or of a node: what its functions print, and the actors that are there.
+
+    Args:
+        store: of the cluster.
+        actor: whose it is; None: the node's.
+        node_id: the node.
+    """
+
+    def __init__(
+        self, store: Store, actor: directory.ActorRecord | None = None, node_id: str = ""
+    ) -> None:
+        self._store = store
+        self.node_id = node_id
+        key = actor.keys.log if actor is not None else routing.node_log_key(node_id)
+        self._read = {key: _BEGIN}  # stream -> the entry up to which it has been read
+
+    def last(self, count: int) -> list[LogLine]:
+        """Return the last lines, oldest first; ``more`` goes on from there."""
+        self._look_around()
+        found = []
+        for key in self._read:
+            entries = self._store.newest(key, max(1, count))
+            if entries:
+                self._read[key] = entries[-1][0]
+            found.append([line for entry in entries for line in _lines(*entry)])
+        merged = list(heapq.merge(*found, key=lambda line: line.at))
+        return merged[-count:] if count else []
+
+    def more(self, seconds: float = _LOOK_SECONDS) -> list[LogLine]:
+        """Wait for what is printed next, so long at most; return it."""
+        found = []
+        for key, entries in self._store.later(self._read, seconds).items():
+            self._read[key] = entries[-1][0]
+            found.append([line for entry in entries for line in _lines(*entry)])
+        self._look_around()
+        return list(heapq.merge(*found, key=lambda line: line.at))
+
+    def follow(self) -> Iterator[LogLine]:
+        """Yield what is printed from now on, about as it comes, without an end."""
+        while True:
+            yield from self.more()
+
+    def _look_around(self) -> None:
+        """Take in the logs of actors that have come to the node."""
+        if self.node_id:
+            for actor in directory.actors(self._store):
+                if actor.incarnation == self.node_id:
+                    self._read.setdefault(actor.keys.log, _BEGIN)
 
 
 def log_of(store: Store, name: str, namespace: str | None = None) -> Log:
     """Return the log of an actor (its name or id) or of a node (its id or host).
 
-    A node's has what its functions print and its actors.
-
     Raises:
         NotFoundError: there is neither; or several.
     """
     try:
-        return {lookup.find_actor(store, name, namespace).keys.log: _BEGIN}
+        return Log(store, lookup.find_actor(store, name, namespace))
     except NotFoundError as no_actor:
         try:
-            node = lookup.find_node(store, name)
+            return Log(store, node_id=lookup.find_node(store, name).node_id)
         except NotFoundError as no_node:
             raise NotFoundError(f"{no_actor}; and {no_node}") from None
-    return _log_of_node(store, node.node_id)
-
-
-def _log_of_node(store: Store, node_id: str) -> Log:
-    here = (actor for actor in directory.actors(store) if actor.incarnation == node_id)
-    keys = [routing.node_log_key(node_id), *(actor.keys.log for actor in here)]
-    return dict.fromkeys(keys, _BEGIN)
 
 
 def tail(store: Store, actor_id: str, lines: int = 100) -> list[str]:
     """Return the last lines that an actor has printed, oldest first; none where it is unknown."""
     record = lookup.record_of(store, actor_id)
-    if record is None:
-        return []
-    return [line.text for line in last_lines(store, {record.keys.log: _BEGIN}, lines)]
-
-
-def last_lines(store: Store, log: Log, count: int) -> list[LogLine]:
-    """Return the last lines of a log, oldest first; from then on ``follow`` goes on."""
-    found = []
-    for key in log:
-        entries = store.newest(key, max(1, count))
-        if entries:
-            log[key] = entries[-1][0]
-        found.append([line for entry in entries for line in _lines(*entry)])
-    merged = list(heapq.merge(*found, key=lambda line: line.at))
-    return merged[-count:] if count else []
-
-
-def follow(
-    store: Store, log: Log, goes_on: Callable[[], bool], look: Callable[[], Sequence[str]] = tuple
-) -> Iterator[LogLine]:
-    """Yield what is printed from now on, about as it comes, while ``goes_on`` says so.
-
-    ``look`` is asked between two waits for streams that have joined the log: they are read from
-    their beginnings.
-    """
-    while goes_on():
-        for key, entries in store.later(log, _LOOK_SECONDS).items():
-            log[key] = entries[-1][0]
-            for entry in entries:
-                yield from _lines(*entry)
-        for key in look():
-            log.setdefault(key, _BEGIN)
+    return [line.text for line in Log(store, record).last(lines)] if record is not None else []
 
 
 def _lines(entry: str, fields: dict[str, str]) -> list[LogLine]:
     at = int(entry.partition("-")[0]) / 1000
-    batch = msgspec.json.decode(fields["b"], type=LogBatch)
+    try:
+        batch = msgspec.json.decode(fields["b"], type=LogBatch)
+    except (KeyError, *UNREADABLE):
+        return []  # no node wrote that
     return [
         LogLine(at, batch.label, batch.pid, batch.node, batch.stream, text) for text in batch.lines
     ]

@@ -53,8 +53,8 @@ def show(state: Mapping[str, Any], address: str) -> None:
         ("node", "state", "has", "free", "workers", "labels"),
         (
             (
-                node_id, _state(node), _amounts(node["total"]),
-                _amounts(node["free"]), str(node["workers"]), _labels(node["labels"]),
+                node_id, _state(node), listing.amounts(node["total"]),
+                listing.amounts(node["free"]), str(node["workers"]), _labels(node["labels"]),
             )
             for node_id, node in nodes.items()
         ),
@@ -110,10 +110,6 @@ def _state(node: Mapping[str, Any]) -> str:
 
 def _count(things: Sequence[Any] | Mapping[str, Any], what: str) -> str:
     return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
-
-
-def _amounts(units: Mapping[str, int]) -> str:
-    return described(tuple(registry.shown(units).items()))
 
 
 def _plain(amounts: Mapping[str, float]) -> str:

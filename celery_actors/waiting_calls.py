@@ -1,7 +1,7 @@
 """The calls that wait or run, in the order of their queues, as plain values.
 
-What is told is what the store knows. An actor's calls stay in its queue until their results are
-stored; the marks of how far it has come are those that recovery goes by (see ``node.recovery``).
+What is told is what the store knows: calls stay in their queue until their results are stored. So
+the oldest runs, or is about to, or has just run; a worker marks how far it reads ahead, not more.
 """
 
 from __future__ import annotations
@@ -60,34 +60,28 @@ def _in_line(store: Store, queue: str, limit: int) -> Iterator[dict[str, Any]]:
 
 def _of_actor(store: Store, record: directory.ActorRecord, limit: int) -> Iterator[dict[str, Any]]:
     keys, about = record.keys, {"actor_id": record.actor_id, "actor": title_of(record)}
-    parked = store.hash(keys.parked)
+    parked = sorted(store.texts("HKEYS", keys.parked), key=int)
+    messages = store.run("HMGET", keys.parked, *parked) if parked else []
     overlap = record.meta.get("concurrent") == "1"
     marked = set(store.texts("SMEMBERS", keys.begun))
     # Where no restart could repeat a call, none is marked: calls that overlap run all at once.
     all_run = overlap and record.meta.get("max_restarts", "0") == "0"
-    for place in sorted(parked, key=int):
-        state = "RUNNING" if all_run or place in marked else "WAITING"
-        yield {**_call(parked[place].encode(), state, keys.queue, 0), **about}
-    begun = 0 if overlap or record.state != "ALIVE" else _begun(record.meta)
+    for position, raw in zip(parked, messages, strict=True):
+        if raw is not None:  # it has ended meanwhile
+            state = "RUNNING" if all_run or position in marked else "WAITING"
+            yield {**_call(raw, state, keys.queue, 0), **about}
+    runs = not overlap and record.state == "ALIVE"
     for place, raw in enumerate(_oldest(store, keys.queue, limit), 1):
-        state = "RUNNING" if place <= begun else "WAITING"
+        state = "RUNNING" if runs and place == 1 else "WAITING"
         yield {**_call(raw, state, keys.queue, place), **about}
 
 
 def _taken(store: Store, worker: str, limit: int) -> Iterator[dict[str, Any]]:
-    """Yield the calls that a worker of functions has taken from its queue."""
+    """Yield the calls that a worker of functions has taken from its queue: it runs the oldest."""
     keys = routing.worker_keys(worker)
     meta = store.hash(keys.meta)
-    begun = _begun(meta) if meta else 0
     for place, raw in enumerate(_oldest(store, keys.queue, limit), 1):
-        state = "RUNNING" if place <= begun else "WAITING"
-        yield _call(raw, state, meta.get("source", ""), place)
-
-
-def _begun(meta: dict[str, str]) -> int:
-    """Return how many of the oldest calls in line have begun, or are about to."""
-    last = max(int(meta.get("go", 0)), int(meta["ap"]) + 1)
-    return last - int(meta["ap"])
+        yield _call(raw, "RUNNING" if place == 1 else "WAITING", meta.get("source", ""), place)
 
 
 def _oldest(store: Store, queue: str, limit: int) -> Iterable[bytes]:
@@ -96,13 +90,15 @@ def _oldest(store: Store, queue: str, limit: int) -> Iterable[bytes]:
 
 def _call(raw: bytes, state: str, queue: str, place: int) -> dict[str, Any]:
     """Return what a list says of a call; ``place`` 1 is the next, 0 is out of line."""
+    call: dict[str, Any] = {
+        "call_id": "", "task": "", "state": state, "queue": queue, "place": place, "actor_id": "",
+        "actor": "", "caller": "", "retries": 0,
+    }  # fmt: skip
     try:
         message = outline(raw)
     except DeadLetterError as error:
-        return {"call_id": "", "task": f"unreadable: {error}", "state": state, "queue": queue,
-                "place": place, "actor_id": "", "actor": "", "caller": "", "retries": 0}  # fmt: skip
+        return {**call, "task": f"unreadable: {error}"}
     return {
-        "call_id": message.call_id, "task": message.options.name or message.task, "state": state,
-        "queue": queue, "place": place, "actor_id": "", "actor": "",
+        **call, "call_id": message.call_id, "task": message.options.name or message.task,
         "caller": message.tag.caller, "retries": message.retries,
     }  # fmt: skip

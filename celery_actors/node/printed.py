@@ -5,6 +5,10 @@ One step per batch that was read from a pipe, and none where nobody prints.
 
 from __future__ import annotations
 
+import logging
+import os
+from collections import deque
+
 import msgspec
 
 from .. import routing
@@ -20,6 +24,8 @@ __all__ = ["Printed"]
 KEEP_LINES, KEEP_BYTES = 1_000, 192 * 1024
 #: Of one batch, and of one line in it: characters beyond are not kept.
 BATCH_CHARACTERS, LINE_CHARACTERS = 48 * 1024, 8 * 1024
+#: Messages of the node's own that wait for its next tick.
+OWN_MESSAGES = 200
 
 
 class Printed:
@@ -29,6 +35,7 @@ class Printed:
         self._store = store
         self._node_id = node_id
         self._host = host
+        self.own = OwnMessages()
 
     def take(self, assignment: Assignment, job: str, batch: LogBatch) -> None:
         """Tell a driver what its worker printed, and keep it; ``job`` '': nobody's.
@@ -55,9 +62,37 @@ class Printed:
         except StoreFullError:
             self._publish(channel, told)
 
+    def flush_own(self) -> None:
+        """Put what the node itself has logged into its log.
+
+        Raises:
+            ClusterUnreachableError, StoreError: it is lost.
+        """
+        if self.own.lines:
+            batch = LogBatch("supervisor", os.getpid(), 2, list(self.own.lines), self._host)
+            self.own.lines.clear()
+            kept = msgspec.json.encode(batch)
+            self._store.scripts.keep_lines(
+                [routing.node_log_key(self._node_id), ""], "", kept, "", len(batch.lines),
+                len(kept), KEEP_LINES, KEEP_BYTES, REMEMBER_SECONDS,
+            )  # fmt: skip
+
     def _publish(self, channel: str, told: bytes) -> None:
         if channel:
             self._store.run("PUBLISH", channel, told)
+
+
+class OwnMessages(logging.Handler):
+    """Keeps what the node logs until its next tick; of more than there is room for the newest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: deque[str] = deque(maxlen=OWN_MESSAGES)
+        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        self.lines.extend(self.format(record).splitlines())
 
 
 def worth_keeping(lines: list[str]) -> list[str]:

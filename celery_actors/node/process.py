@@ -44,6 +44,7 @@ class WorkerProcess:
     init_failed: str = ""
     frozen: str = ""  # why its actor must stand still
     left: str = ""  # why it ends by its own wish
+    outgrown: str = ""  # it used too much memory, and was ended for that
     rolled_back: str = ""  # what the store has lost of its work: it ends for that
     seen: set[str] | None = None  # then: the calls in its queue that had begun, where it knows
     born: float = field(default_factory=time.monotonic)

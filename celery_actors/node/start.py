@@ -30,10 +30,11 @@ def run_node(
     result_seconds: int,
     user_app: str = "",
     show_arguments: bool = True,
+    level: str = "INFO",
 ) -> int:
     """Run a node until it is told to stop; return the exit status."""
     crash_points.install()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     host = host or socket.gethostname()
     set_title("ca-node")
     node_id = f"{host}-{secrets.token_hex(4)}"

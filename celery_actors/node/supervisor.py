@@ -13,7 +13,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,9 +28,11 @@ from ..registry import SESSION_MS
 from ..shared_memory import SharedFolder
 from ..store import Scripts, Store, StoreError, Tick, silence_of
 from .bells import Bells
+from .beside import Beside
 from .buffer_server import BufferServer
 from .draining import Draining
 from .intake import Intake, sent_by_others
+from .outgrown import end_outgrown
 from .output import Output
 from .presence import Presence, view_of
 from .printed import Printed
@@ -69,6 +71,9 @@ class SupervisorOptions:
     labels: dict[str, str] = field(default_factory=dict)
     lifeline: int | None = None  # a pipe whose end says that the driver is gone
     ready: int | None = None  # a pipe to write one line to when the node serves
+    memory_per_actor: int = 0  # bytes; 0: any
+    beside: Sequence[str] = ()  # the command of a Celery worker that runs with the node
+    beside_environ: Mapping[str, str] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -107,6 +112,7 @@ class Supervisor:
         self._bells = Bells(
             settings.address, self._incarnation, self._on_words, self._watch, self._unwatch
         )
+        self._beside = Beside(options.beside, options.beside_environ)
         self._draining: Draining | None = None
         self._abandoned = False
         self._renewed = self._steady_since = time.monotonic()
@@ -125,6 +131,8 @@ class Supervisor:
         if self._options.lifeline is not None:
             self._watch(self._options.lifeline, self._on_driver_gone)
         Scripts.load(self._store.run)
+        # Not before: the fork server and the workers have output of their own.
+        logging.getLogger().addHandler(self._printed.own)
         store_check.warn(self._store, embedded=self._options.lifeline is not None)
         self._bells.tick()
         self._tick(first=True)
@@ -139,9 +147,10 @@ class Supervisor:
         alive = True
         while alive and not self._abandoned:
             if self._draining is not None:
-                if not self._workers:
+                if not self._workers and not self._beside.runs:
                     break
                 self._draining.look(self._workers.values())
+                self._beside.end(self._draining.over)
             self._poll(max(0.0, next_tick - time.monotonic()))
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + TICK_SECONDS
@@ -244,9 +253,16 @@ class Supervisor:
         self._trusted = asked + LEASE_MS / 1000 - MARGIN_SECONDS
         for worker in self._workers.values():
             worker.trust(self._trusted)
+        if self._options.memory_per_actor:
+            limit = self._options.memory_per_actor
+            end_outgrown(self._workers.values(), limit, self._settings.host)
+        if self._draining is None:
+            self._beside.look()
         for actor_id in heard.kills:
             self._kill_actor(actor_id)
         self._judge(heard, now)
+        with contextlib.suppress(StoreError):  # a full store keeps no lines, and its node lives
+            self._printed.flush_own()
         self._look()
         present = self._present()
         self._reconcile.bury(heard.dying)
@@ -396,7 +412,7 @@ class Supervisor:
         if self._draining is not None and self._draining.has_told(worker):
             drained = True
             cause = cause or self._draining.cause(worker, self._settings.host)
-        cause = cause or describe_exit(status, worker.pid, self._settings.host)
+        cause = cause or worker.outgrown or describe_exit(status, worker.pid, self._settings.host)
         lost = Lost(
             cause, position, bool(worker.init_failed), worker.frozen, bool(worker.left), tries,
             bool(worker.rolled_back), worker.seen, drained,
@@ -416,11 +432,13 @@ class Supervisor:
         while self._workers and self._draining is not None:
             self._draining.look(self._workers.values())
             self._poll(0.2)
+        self._beside.leave()
         if settled:
             with contextlib.suppress(*_STORE_TROUBLE):
                 mine = self._incarnation
                 self._store.run("UNLINK", routing.lease_key(mine), routing.vitals_key(mine))
                 node_lost(self._store, mine, self._ttl)
+        logging.getLogger().removeHandler(self._printed.own)
         if self._buffers is not None:
             self._buffers.stop()
         self._zygote.sock.close()
