@@ -12,7 +12,7 @@ from celery import Celery
 
 import celery_actors as ca
 from tests.integration.actors import Counter
-from tests.integration.support import Cluster, wait_until
+from tests.integration.support import Cluster, running, wait_until
 
 
 @contextlib.contextmanager
@@ -63,4 +63,28 @@ def test_a_receiver_sees_heartbeats_and_every_call(watched: Cluster):
     assert {event["name"] for event in received} == {"Counter.add"}
     assert {event["hostname"].split("@")[0] for event in received} == {"Counter-seen"}
     assert [event["uuid"] for event in received] == [ref.id for ref in refs]
-    assert [event["uuid"] for event in of_type(events, "task-failed")()] == [bad.id]
+    assert {event["args"] for event in received} == {"()"}
+    (failed,) = of_type(events, "task-failed")()
+    assert failed["uuid"] == bad.id
+    assert failed["exception"] == "ValueError('seen too')"
+    assert "in fail" in failed["traceback"]
+
+
+def test_a_node_leaves_arguments_and_results_out_where_it_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CELERY_ACTORS_HIDE_ARGUMENTS", "1")
+    with running("valkey", task_events=True) as cluster, capturing(cluster.context.app) as events:
+        counter = Counter.options(name="hidden").remote()
+        wait_until(of_type(events, "worker-heartbeat"), "a heartbeat", 20)
+        ref = counter.add.remote(2)
+        assert ca.get(ref, timeout=10) == 2
+        end = wait_until(
+            lambda: [
+                each for each in of_type(events, "task-succeeded")() if each["uuid"] == ref.id
+            ],
+            "the end of the call",
+        )  # fmt: skip
+    begun = [each for each in of_type(events, "task-received")() if each["uuid"] == ref.id]
+    assert [(each["args"], each["kwargs"]) for each in begun] == [("…", "…")]
+    assert end[0]["result"] == "…"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,14 @@ def known(flower: Flower, handle: Any, name: str) -> dict[str, Any]:
     return wait_until(lambda: flower.actor(name.partition("-")[2]), "the actor on its page")
 
 
+def task(flower: Flower, ref: Any) -> str:
+    """Return Flower's page of a call, once it has heard of its end."""
+    path = f"/task/{ref.id}"
+    wait_until(lambda: flower.ask(path).status == 200, "the call in Flower")
+    wait_until(lambda: re.search("SUCCESS|FAILURE", flower.page(path)), "its end")
+    return flower.page(path)
+
+
 def test_a_call_shows_its_method_short_arguments_and_its_result(flower: Flower) -> None:
     counter = Counter.options(name="short").remote()
     recorder = Recorder.options(name="sealed").remote()
@@ -56,20 +65,19 @@ def test_a_call_shows_its_method_short_arguments_and_its_result(flower: Flower) 
     answer = recorder.notes_taken.remote()
     ca.get([added, named, long, sealed, answer], timeout=10)
 
-    wait_until(lambda: flower.ask(f"/task/{answer.id}").status == 200, "the last call in Flower")
-    first = flower.page(f"/task/{added.id}")
+    first = task(flower, added)
     assert "Counter.add" in first
     assert "(2,)" in first
     assert "Counter-short@" in first
     assert "SUCCESS" in first
-    assert "{'amount': 3}" in flower.page(f"/task/{named.id}")
-    shortened = flower.page(f"/task/{long.id}")
+    assert "{'amount': 3}" in task(flower, named)
+    shortened = task(flower, long)
     assert "('longlong" in shortened
     assert "long" * 25 not in shortened
-    closed = flower.page(f"/task/{sealed.id}")
+    closed = task(flower, sealed)
     assert "(…, 5)" in closed
     assert "__type__" not in closed
-    assert "__type__" not in flower.page(f"/task/{answer.id}")
+    assert "__type__" not in task(flower, answer)
 
 
 def test_a_failed_call_shows_its_exception_and_its_traceback(flower: Flower) -> None:
@@ -80,8 +88,7 @@ def test_a_failed_call_shows_its_exception_and_its_traceback(flower: Flower) -> 
     with pytest.raises(ValueError, match="no change"):
         ca.get(bad, timeout=10)
 
-    wait_until(lambda: flower.ask(f"/task/{bad.id}").status == 200, "the failed call in Flower")
-    page = flower.page(f"/task/{bad.id}")
+    page = task(flower, bad)
     assert "FAILURE" in page
     assert r"ValueError('no change\nin the till')" in page
     assert "actors.py" in page  # the traceback names the file of the user's code
