@@ -76,6 +76,7 @@ class HostProcess:
         self._control = control
         self._progress = mmap.mmap(progress, PROGRESS_BYTES)
         self.interrupts = Interrupts(lambda when: struct.pack_into("<d", self._progress, 16, when))
+        self._noting = threading.Lock()
         self._alarms: list[float] = []
         self._alarms_changed = threading.Condition()
         self._types: dict[str, Any] = {}
@@ -202,7 +203,8 @@ class HostProcess:
         if not outcome.succeeded:
             record = outcome.failure
             if failure := failure_of(record):
-                last_error.write(self._progress, ERROR_OFFSET, time.time(), failure.line)
+                with self._noting:  # calls may end in several threads
+                    last_error.write(self._progress, ERROR_OFFSET, time.time(), failure.line)
         if self._celery is not None:
             self._celery.end(prepared.message, record, succeeded=outcome.succeeded)
 

@@ -16,7 +16,7 @@ import celery_actors as ca
 from tests.integration.actors import Counter, Recorder
 from tests.integration.flower import LOGIN, Flower, command, serving
 from tests.integration.gates import Gate
-from tests.integration.support import Cluster, running, wait_until
+from tests.integration.support import Cluster, Server, running, wait_until
 
 #: Long enough to be seen, short enough to be waited for.
 PURGE_SECONDS = 4
@@ -229,6 +229,12 @@ def test_with_a_password_nothing_is_shown_without_it_and_nothing_can_be_changed(
         for path in (f"/api/worker/shutdown/{worker}", "/api/task/send-task/Counter.add"):
             assert flower.ask(path, body={}).status == 403, path
         assert flower.ask("/metrics").status == 200
+        unknown = flower.ask("/actor/x/data")
+        assert (unknown.status, unknown.json) == (
+            404,
+            {"error": "no actor x is known here any more"},
+        )
+        assert flower.ask("/actor/x").status == 404
         assert LOGIN.partition(":")[2] not in flower.log.read_text()
     assert ca.get(counter.add.remote(1), timeout=10) == 1
 
@@ -263,3 +269,22 @@ def test_a_flowerconfig_of_ones_own_adds_the_page_below_a_prefix(
         assert "arrange" in flower.ask("/actors/static/actors.js").text
         assert flower.ask("/actors/data").json["nodes"]
         assert ">Actors</a>" in flower.ask("/tasks").text
+
+
+@pytest.mark.debian_redis
+def test_a_store_that_is_away_is_said_and_its_return_is_seen(
+    server: Server, tmp_path: Path
+) -> None:
+    with serving(tmp_path, command(server.url)) as flower:
+        assert flower.ask("/actors/data").json == {"actors": [], "nodes": []}
+        server.kill()
+
+        def away() -> Any:
+            answer = flower.ask("/actors/data")
+            return answer if answer.status == 503 else None
+
+        answer = wait_until(away, "an answer that the store is away")
+        assert "does not answer" in answer.json["error"]
+        assert flower.ask("/actors").status == 200  # the page itself needs no store
+        server.start_again()
+        wait_until(lambda: flower.ask("/actors/data").status == 200, "the store again")
