@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 import celery_actors as ca
-from tests.integration.actors import Counter, double, held
+from tests.integration.actors import Counter, double, held, pass_gate
 from tests.integration.command_line import as_json, command
 from tests.integration.gates import Gate
 from tests.integration.support import Server, node_on, redis_server, wait_until
@@ -213,3 +214,41 @@ def test_top_counts_calls_and_shows_what_waits(shared: Server, gate: Gate):
     assert seen["nodes"][0]["host"] == "desk"
     assert "Counter(topped)" in text.stdout
     assert ca.get(refs, timeout=20) == ["passed", 1, 2, 3, 4]
+
+
+@ca.remote
+class Weaver:
+    """Runs calls that overlap."""
+
+    async def hold(self, gate: str) -> str:
+        return await asyncio.to_thread(pass_gate, gate)
+
+    async def add(self, number: int) -> int:
+        return number
+
+
+def test_calls_that_overlap_run_and_one_whose_argument_is_not_ready_waits_out_of_line(
+    shared: Server, gate: Gate, tmp_path: Path
+):
+    weaver = Weaver.options(name="weaver").remote()
+    serial = Counter.options(name="serial").remote()
+    other = Gate(tmp_path, "other")
+    overlapping = [weaver.hold.remote(gate.path), weaver.hold.remote(other.path)]
+    gate.wait_reached()
+    other.wait_reached()
+    late = serial.add.remote(weaver.add.remote(2))  # its caller's turn has come, its argument not
+    slow = serial.add.remote(overlapping[0])
+    assert ca.get(late, timeout=20) == 2
+
+    def states(name: str) -> list[tuple[str, int]]:
+        queue = ca.actor_queue("shop", name)
+        found = as_json(shared.url, "list", "calls", "--queue", queue)
+        return [(call["state"], call["place"]) for call in found]
+
+    wait_until(lambda: states("weaver") == [("RUNNING", 0), ("RUNNING", 0)], "both run")
+    wait_until(lambda: states("serial") == [("WAITING", 0)], "it has left the line")
+    gate.open()
+    other.open()
+    assert ca.get(overlapping, timeout=20) == ["passed", "passed"]
+    with pytest.raises(ca.RayError):
+        ca.get(slow, timeout=20)

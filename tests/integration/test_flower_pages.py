@@ -20,6 +20,7 @@ from tests.integration.flower import (
     chromium,
     command,
     many_records,
+    require_chromium,
     serving,
     set_dark,
     set_screen,
@@ -53,7 +54,8 @@ return [...document.querySelectorAll("main *")]
 
 @pytest.fixture(scope="module")
 def shown() -> Iterator[Cluster]:
-    """A cluster that tells of every call."""
+    """A cluster that tells of every call; none where there is no browser."""
+    require_chromium()
     with running("valkey", task_events=True) as found:
         yield found
 
@@ -252,7 +254,7 @@ def test_the_page_of_an_actor_shows_its_calls_its_lines_and_why_it_died(
 
 
 def _say(_actor: Any) -> None:
-    sys.stdout.write("<b>printed</b>\n")
+    sys.stdout.write("<b>pri\x1b[31mnted</b>\n")
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -4,6 +4,7 @@
 (() => {
   const { element, bytes, number, share, moment } = live;
   const page = document.getElementById("ca-page");
+  const COLOURS = /\u001b\[[0-9;]*m/g; // as programs print them for terminals
 
   function facts(actor) {
     const worker = actor.worker
@@ -73,7 +74,7 @@
 
   function showLogs(lines) {
     const place = document.getElementById("ca-logs");
-    const text = lines.join("\n");
+    const text = lines.join("\n").replace(COLOURS, "");
     document.getElementById("ca-no-logs").hidden = lines.length > 0;
     place.hidden = lines.length === 0;
     if (place.textContent === text) return;

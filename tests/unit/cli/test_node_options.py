@@ -60,13 +60,14 @@ def test_queues_are_those_of_an_app() -> None:
         node_options.check_queues("celery,ca.tasks.cpu1", "proj")
 
 
-def test_concurrency_is_another_word_for_cpus() -> None:
-    assert node_options.cpus(None, 3) == 3
-    assert node_options.cpus(2.5, None) == 2.5
-    assert node_options.cpus(3, 3) == 3
-    assert node_options.cpus(None, None) >= 1
+def test_concurrency_is_another_word_for_cpus_and_with_queues_also_for_celery_s() -> None:
+    assert node_options.cpus(None, 3, has_queues=False) == 3
+    assert node_options.cpus(2.5, None, has_queues=False) == 2.5
+    assert node_options.cpus(3, 3, has_queues=False) == 3
+    assert node_options.cpus(None, None, has_queues=False) >= 1
+    assert node_options.cpus(2, 3, has_queues=True) == 2
     with pytest.raises(ConfigurationError, match="leave one out"):
-        node_options.cpus(2, 3)
+        node_options.cpus(2, 3, has_queues=False)
 
 
 def test_a_user_that_is_not_there_is_refused_and_one_s_own_changes_nothing() -> None:
