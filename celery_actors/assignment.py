@@ -10,17 +10,19 @@ import msgspec
 
 from . import routing
 from .config import Address, KeyRing
+from .last_error import LAST_ERROR_BYTES
 from .need import Need
 from .watching import Watching
 
-__all__ = ["PROGRESS_BYTES", "TAG", "Assignment", "LogBatch", "NodeSettings"]
+__all__ = ["ERROR_OFFSET", "PROGRESS_BYTES", "TAG", "Assignment", "LogBatch", "NodeSettings"]
 
 #: The page that a worker shares with its supervisor: the position of the call that began last, how
 #: often that call ran again after an exception (64-bit integers), the moment at which the hard
 #: limit of a running call ends the process (a double, `time.monotonic`; 0: none), whether a call
-#: runs (an integer), and the moment until which the node's lease surely lasts (a double; written by
-#: the supervisor).
-PROGRESS_BYTES = 40
+#: runs (an integer), the moment until which the node's lease surely lasts (a double; written by
+#: the supervisor), and the last error (see `last_error`).
+ERROR_OFFSET = 40
+PROGRESS_BYTES = ERROR_OFFSET + LAST_ERROR_BYTES
 #: Begins a line on a worker's output that names the driver and the label of what follows.
 TAG = "\x1eca:"
 
@@ -40,6 +42,7 @@ class NodeSettings:
     app: Any = None  # the Celery app, made before the fork
     user_app: str = ""  # the user's own, by the name that `-A` takes
     watching: Watching = field(default_factory=Watching)
+    show_arguments: bool = True  # in task events, shortened, where they are plain JSON
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,6 +235,13 @@ def buried(store: Store) -> list[ActorRecord]:
     return [record for record in found if record is not None]
 
 
+def just_buried(store: Store, seconds: float) -> dict[str, str]:
+    """Return the ids and queues of the actors that died within the last seconds."""
+    since = float(store.run("TIME")[0]) - seconds
+    things = store.texts("ZRANGEBYSCORE", routing.BURIED, since, "+inf")
+    return {actor_id: queue for queue, _, actor_id in (thing.rpartition("|") for thing in things)}
+
+
 def end(store: Store, actor_id: str, queue: str, cause: str, ttl: int) -> None:
     """End an actor for good: fence its process, answer its calls, free its name."""
     keys = routing.ActorKeys(queue, actor_id)

@@ -63,6 +63,7 @@ class Outcome(NamedTuple):
     remains: Remains | None
     succeeded: bool
     stopped: bool = False  # it was cancelled or ran out of time in the middle
+    failure: bytes = b""  # the record of what it raised, also where nobody waits for the answer
 
 
 class Started(NamedTuple):
@@ -335,7 +336,7 @@ class Executor:
             logger.error("Unhandled error in %s, by its reminder %r", label, reminder,
                          exc_info=error)  # fmt: skip
         stopped = isinstance(error, TaskTimeoutError)
-        return Outcome(answer_to(message, record), remains_of(message), False, stopped)
+        return Outcome(answer_to(message, record), remains_of(message), False, stopped, record)
 
     def refuse(self, message: Message, error: Exception, label: str) -> Outcome:
         """Return the outcome of a call that did not start."""
@@ -345,7 +346,8 @@ class Executor:
             if tracing.current is not None:
                 tracing.current.failed(message.call_id, error)
             record = records.error_record(error, message.call_id)
-            return Outcome(answer_to(message, record), remains_of(message), False)
+            answer = answer_to(message, record)
+            return Outcome(answer, remains_of(message), False, failure=record)
         return self.fail(message, error, label)
 
     def _borrow(self, marker: str) -> ObjectRef[Any]:

@@ -21,15 +21,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from . import code, log_format, routing, runtime, tracing
+from . import code, last_error, log_format, routing, runtime, tracing
 from .actor_loop import SEEN_CALLS
-from .assignment import PROGRESS_BYTES, TAG, Assignment, NodeSettings
+from .assignment import ERROR_OFFSET, PROGRESS_BYTES, TAG, Assignment, NodeSettings
 from .broker.app import on_broker_of
 from .broker.celery_worker import CeleryWorker
 from .broker.task_trace import load_user_app
 from .current_call import CurrentCall, WorkerFacts, current_call
 from .errors import RayError, StoreRolledBackError
 from .executor import Outcome, Prepared
+from .glimpse import failure_of
 from .interrupts import Interrupts
 from .mailbox import PATIENCE_SECONDS, Mailbox
 from .messages import Lineage, call_id_of, lineage_of
@@ -77,6 +78,7 @@ class HostProcess:
         self._control = control
         self._progress = mmap.mmap(progress, PROGRESS_BYTES)
         self.interrupts = Interrupts(lambda when: struct.pack_into("<d", self._progress, 16, when))
+        self._noting = threading.Lock()
         self._alarms: list[float] = []
         self._alarms_changed = threading.Condition()
         self._types: dict[str, Any] = {}
@@ -205,12 +207,16 @@ class HostProcess:
     def end(self, prepared: Prepared, outcome: Outcome, seconds: float) -> None:  # noqa: ARG002
         """Note the end of the call."""
         struct.pack_into("<q", self._progress, 24, 0)
-        message = prepared.message
         if tracing.current is not None:
-            tracing.current.end(message.call_id, succeeded=outcome.succeeded)
+            tracing.current.end(prepared.message.call_id, succeeded=outcome.succeeded)
+        record = outcome.answer.record
+        if not outcome.succeeded:
+            record = outcome.failure
+            if failure := failure_of(record):
+                with self._noting:  # calls may end in several threads
+                    last_error.write(self._progress, ERROR_OFFSET, time.time(), failure.line)
         if self._celery is not None:
-            error = None if outcome.succeeded else "see the result"
-            self._celery.end(message.task, (message.call_id, "…", "", error))
+            self._celery.end(prepared.message, record, succeeded=outcome.succeeded)
 
     def find_app(self) -> Any:
         """Return the user's Celery app where the node has one (`-A`), else the cluster's own.
@@ -403,6 +409,7 @@ class HostProcess:
             app, routing.worker_name(mine.label, self.settings.host), [queue],
             task_events=self.settings.task_events, on_shutdown=self.drain,
             cancel=self.interrupts.cancel,
+            show_arguments=self.settings.show_arguments,
         )  # fmt: skip
         self._celery.start()
 

@@ -322,6 +322,30 @@ def _follows(embed: Any) -> bool:
     return isinstance(embed, dict) and any(embed.values())
 
 
+class _Carrier(msgspec.Struct):
+    """A message of which only the body matters."""
+
+    properties: Properties
+    body: str = ""
+
+
+_decode_carrier = msgspec.json.Decoder(_Carrier).decode
+
+
+def arguments_in(raw: bytes) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments in a message that has been read before, as they were sent.
+
+    Raises:
+        ValueError, UNREADABLE: this is no such message.
+    """
+    carrier = _decode_carrier(raw)
+    body = carrier.body.encode()
+    if (carrier.properties.body_encoding or "").lower() == "base64":
+        body = base64.b64decode(body, validate=True)
+    args, kwargs, _ = _decode_arguments(body)
+    return args, kwargs
+
+
 def outline(raw: bytes) -> Message:
     """Read a message that will not run, as far as it can be read.
 

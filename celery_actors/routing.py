@@ -67,6 +67,11 @@ def anonymous_queue(class_name: str, actor_id: str) -> str:
     return f"{PREFIX}.actor.{_safe(class_name).replace('.', '_')}-{actor_id}"
 
 
+def is_ours(queue: str) -> bool:
+    """Tell whether a Celery queue is one of this package's."""
+    return queue.startswith(f"{PREFIX}.")
+
+
 def shared_queue(need: str) -> str:
     """Return the queue on which function calls with this need wait."""
     return f"{PREFIX}.tasks.{need}"
@@ -236,6 +241,11 @@ def sessions_key(incarnation: str) -> str:
 def kill_key(incarnation: str) -> str:
     """Return the set of actors whose processes a node run must kill."""
     return f"{PREFIX}:node:{incarnation}:kills"
+
+
+def vitals_key(incarnation: str) -> str:
+    """Return the note of how a node run's actors fare: memory, processor, last errors."""
+    return f"{PREFIX}:node:{incarnation}:vitals"
 
 
 def node_channel(incarnation: str) -> str:

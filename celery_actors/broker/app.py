@@ -19,7 +19,7 @@ _OF_BROKER = (
     "broker_heartbeat", "broker_connection_timeout",
 )  # fmt: skip
 
-__all__ = ["SealedValue", "close_app", "make_app", "on_broker_of"]
+__all__ = ["SealedValue", "close_app", "make_app", "make_viewer", "on_broker_of"]
 
 
 class SealedValue:
@@ -114,6 +114,15 @@ def make_app(address: Address, sealer: Sealer, *, result_seconds: int) -> Celery
     """Return a Celery app on the cluster's store: for `inspect`, events and `AsyncResult`."""
     app = ClusterApp("celery_actors", set_as_current=False)
     app.sealer = sealer
+    return _configured(app, address, result_seconds=result_seconds)
+
+
+def make_viewer(address: Address) -> Celery:
+    """Return a Celery app that sees a cluster and has no key: what is signed stays closed."""
+    return _configured(Celery("celery_actors"), address, result_seconds=24 * 3600)
+
+
+def _configured(app: Celery, address: Address, *, result_seconds: int) -> Celery:
     app.conf.update(
         **_connection_settings(address),
         result_expires=result_seconds,

@@ -15,11 +15,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 from celery import Celery, bootsteps
 from celery.apps.worker import Worker
 from celery.platforms import EX_FAILURE
-from celery.utils.time import utcoffset
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.connection import Connection
@@ -30,7 +28,8 @@ from celery.worker.consumer.heart import Heart
 from kombu.asynchronous import set_event_loop
 from kombu.entity import Queue
 
-from ..messages import lineage_of
+from ..messages import Message
+from .call_events import CallNote, encode_events, note_of
 
 __all__ = ["CeleryWorker", "preload"]
 
@@ -212,16 +211,18 @@ class CeleryWorker:
     def __init__(
         self, app: Celery, hostname: str, queues: Sequence[str], *, task_events: bool,
         on_shutdown: Callable[[], None], cancel: Callable[[str], Any] = lambda _call_id: None,
+        show_arguments: bool = True,
     ) -> None:  # fmt: skip
         self._app = app
         self._cancel = cancel
         self.hostname = hostname
         self._queues = queues
         self._task_events = task_events
+        self._show_arguments = show_arguments
         self._on_shutdown = on_shutdown
         self._active: dict[str, ActiveCall] = state.requests  # where `revoke` looks for them
         self._worker: Any = None
-        self._events: deque[tuple[Any, ...]] = deque()
+        self._events: deque[CallNote] = deque()
         self._flush_planned = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ca-celery", daemon=True)
@@ -295,15 +296,16 @@ class CeleryWorker:
         active = self._active.get(call_id)
         return b"" if active is None else active.raw
 
-    def end(self, label: str, result: tuple[Any, ...]) -> None:
-        """Count the call; ``result`` describes it for the task events: first its id."""
-        active = self._active.pop(result[0])
+    def end(self, message: Message, record: bytes, *, succeeded: bool) -> None:
+        """Count the call; ``record`` is its result as it will be stored."""
+        active = self._active.pop(message.call_id)
         state.active_requests.discard(active)
-        state.total_count[label] += 1
+        state.total_count[message.task] += 1
         state.all_total_count[0] += 1
         if self._wants_events():
-            lineage = lineage_of(active.raw)
-            self._events.append((active.begun, time.time(), label, lineage, *result))
+            times = (active.begun, time.time())
+            shown = self._show_arguments
+            self._events.append(note_of(message, record, times, succeeded=succeeded, shown=shown))
             if not self._flush_planned and self._dispatcher() is not None:
                 self._flush_planned = True
                 hub = self._worker.consumer.hub
@@ -327,35 +329,13 @@ class CeleryWorker:
         dispatcher = self._dispatcher()
         if not calls or dispatcher is None:
             return
-        encoded = _encode_events(calls, self.hostname, dispatcher.clock)
+        encoded = encode_events(calls, self.hostname, dispatcher.clock)
         with dispatcher.mutex:
             dispatcher.producer.publish(
                 encoded, routing_key="task.multi", exchange=dispatcher.exchange.name,
                 content_type="application/json", content_encoding="utf-8",
                 headers=dispatcher.headers, delivery_mode=dispatcher.delivery_mode,
             )  # fmt: skip
-
-
-def _encode_events(calls: deque[tuple[Any, ...]], hostname: str, clock: Any) -> str:
-    """Return the received, started and succeeded or failed events of the calls, as JSON."""
-    pid, offset = os.getpid(), utcoffset()
-    events: list[dict[str, Any]] = []
-    for begun, ended, label, lineage, call_id, arguments, outcome, error in calls:
-        common = {"uuid": call_id, "hostname": hostname, "pid": pid, "utcoffset": offset}
-        received = {
-            "type": "task-received", "timestamp": begun, "name": label, "args": arguments,
-            "kwargs": "{}", "root_id": lineage.root_id or call_id,
-            "parent_id": lineage.parent_id or None, "retries": 0, "eta": None,
-            "expires": None, "clock": clock.forward(), **common,
-        }  # fmt: skip
-        started = {"type": "task-started", "timestamp": begun, "clock": clock.forward(), **common}
-        finished = {"timestamp": ended, "clock": clock.forward(), **common}
-        if error is None:
-            finished |= {"type": "task-succeeded", "result": outcome, "runtime": ended - begun}
-        else:
-            finished |= {"type": "task-failed", "exception": outcome, "traceback": error}
-        events += (received, started, finished)
-    return msgspec.json.encode(events).decode()
 
 
 def preload(app: Celery) -> None:

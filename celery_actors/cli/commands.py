@@ -23,6 +23,7 @@ COMMANDS = {
     "timeline": "timeline:timeline",
     "keygen": "keygen:keygen",
     "doctor": "doctor:doctor",
+    "flower": "flower:flower",
     "completion": "completion:completion",
     "load-scripts": "load_scripts:load_scripts",
 }

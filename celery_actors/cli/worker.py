@@ -70,6 +70,12 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 )  # fmt: skip
 @click.option("-E", "--task-events", is_flag=True, help="Send an event for every call.")
 @click.option(
+    "--hide-arguments",
+    is_flag=True,
+    envvar="CELERY_ACTORS_HIDE_ARGUMENTS",
+    help="Leave arguments and results out of these events.",
+)
+@click.option(
     "-l", "--loglevel", default="INFO", show_default=True,
     type=click.Choice(_LEVELS, case_sensitive=False), help="What the node and its workers log.",
 )  # fmt: skip
@@ -95,7 +101,8 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 def worker(
     address: str | None, num_cpus: float | None, concurrency: int | None, num_gpus: int | None,
     memory: int | None, resources: str, label_text: str, app: str, queues: str,
-    hostname: str | None, task_events: bool, loglevel: str, preload: tuple[str, ...],
+    hostname: str | None, task_events: bool, hide_arguments: bool, loglevel: str,
+    preload: tuple[str, ...],
     max_memory_per_actor: str | None, pid_path: str | None, uid: str | None, gid: str | None,
     key_file: str | None, insecure: bool, result_seconds: int, lifeline_fd: int | None,
     ready_fd: int | None, watching: Watching,
@@ -142,6 +149,7 @@ def worker(
         status = run_node(
             found, ring, options, host=name, preload=preload, task_events=task_events,
             result_seconds=result_seconds, user_app=app, level=level, watching=watching,
+            show_arguments=not hide_arguments,
         )  # fmt: skip
     sys.exit(status)
 

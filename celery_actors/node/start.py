@@ -35,6 +35,7 @@ def run_node(
     user_app: str,
     watching: Watching,
     level: str,
+    show_arguments: bool,
 ) -> int:
     """Run a node until it is told to stop; return the exit status.
 
@@ -63,6 +64,7 @@ def run_node(
             cache,
             user_app=user_app,
             watching=watching,
+            show_arguments=show_arguments,
         )
         zygote = start_zygote(settings, preload)
         supervisor = Supervisor(settings, options, zygote, shared)

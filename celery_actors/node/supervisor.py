@@ -41,6 +41,7 @@ from .output import Output
 from .presence import Presence, view_of
 from .printed import Printed
 from .process import WorkerProcess, launch
+from .pulse import Pulse
 from .reconcile import Reconcile
 from .recovery import Lost, describe_exit, end_session, node_lost
 from .reservations import Reservations
@@ -104,6 +105,7 @@ class Supervisor:
         self._stranded = Stranded(self._store, self._incarnation, self._ttl)
         self._reconcile = Reconcile(self._store, self._incarnation, settings.host, self._ttl)
         self._rouser = Rouser(self._store)
+        self._pulse = Pulse(self._store, self._incarnation, self._workers.values)
         self._reservations = Reservations(self._store, me, self._free, self._end_in)
         self._intake = Intake(
             self._store, me, options.devices, self._reservations, self._stranded,
@@ -276,6 +278,7 @@ class Supervisor:
         self._reconcile.bury(heard.dying)
         self._reconcile.look(present)
         self._rouser.look(present)
+        self._pulse.look(now)
         return True
 
     def _judge(self, heard: Tick, now: float) -> None:
@@ -432,6 +435,7 @@ class Supervisor:
             bool(worker.rolled_back), worker.seen, drained,
         )  # fmt: skip
         self.tally.ends(facts_of(worker), position, frozen=bool(worker.frozen))
+        self._pulse.note(worker)
         os.close(worker.progress)
         if worker.grant is not None:
             worker.hand_back(worker.grant.ledger)
@@ -449,8 +453,9 @@ class Supervisor:
         self._beside.leave()
         if settled:
             with contextlib.suppress(*_STORE_TROUBLE):
-                self._store.run("UNLINK", routing.lease_key(self._incarnation))
-                node_lost(self._store, self._incarnation, self._ttl)
+                mine = self._incarnation
+                self._store.run("UNLINK", routing.lease_key(mine), routing.vitals_key(mine))
+                node_lost(self._store, mine, self._ttl)
         logging.getLogger().removeHandler(self._printed.own)
         if self._buffers is not None:
             self._buffers.stop()

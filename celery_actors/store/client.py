@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import redis
@@ -53,13 +53,35 @@ class Store:
         """
         return patiently(lambda: self._run(*command), self._away)
 
+    def batch(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """Execute several commands that only read, in one round trip; return their replies.
+
+        Raises:
+            StoreUnreachableError: no answer. StoreError: the store refused one of them.
+        """
+        words = list(commands)
+
+        def ask() -> list[Any]:
+            pipeline = self._redis.pipeline(transaction=False)
+            for command in words:
+                pipeline.execute_command(*command)
+            return list(pipeline.execute())
+
+        return list(patiently(lambda: self._asked(ask), self._away))
+
     def _run(self, *command: Any) -> Any:
-        try:
+        def ask() -> Any:
             try:
                 return self._redis.execute_command(*command)
             except NoScriptError:
                 Scripts.load(self._redis.execute_command)
                 return self._redis.execute_command(*command)
+
+        return self._asked(ask)
+
+    def _asked(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
             raise connect_error(self.address, error) from None
         except ReadOnlyError as error:

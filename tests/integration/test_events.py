@@ -2,44 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
-from typing import Any
-
 import pytest
-from celery import Celery
 
 import celery_actors as ca
 from tests.integration.actors import Counter
+from tests.integration.listening import capturing, of_type
 from tests.integration.support import Cluster, wait_until
-
-
-@contextlib.contextmanager
-def capturing(app: Celery) -> Iterator[list[dict[str, Any]]]:
-    """Collect the events of a cluster in a thread, as Flower does."""
-    found: list[dict[str, Any]] = []
-    stop = threading.Event()
-
-    def capture() -> None:
-        with app.connection_for_read() as connection:
-            receiver = app.events.Receiver(connection, handlers={"*": found.append})
-            with receiver.consumer_context(wakeup=True) as (own_connection, _channel, _consumers):
-                while not stop.is_set():
-                    with contextlib.suppress(TimeoutError):
-                        own_connection.drain_events(timeout=0.1)
-
-    thread = threading.Thread(target=capture, name="events")
-    thread.start()
-    try:
-        yield found
-    finally:
-        stop.set()
-        thread.join()
-
-
-def of_type(events: list[dict[str, Any]], kind: str) -> Callable[[], list[dict[str, Any]]]:
-    return lambda: [event for event in events if event["type"] == kind]
 
 
 def test_a_receiver_sees_heartbeats_and_every_call(watched: Cluster):
@@ -63,4 +31,8 @@ def test_a_receiver_sees_heartbeats_and_every_call(watched: Cluster):
     assert {event["name"] for event in received} == {"Counter.add"}
     assert {event["hostname"].split("@")[0] for event in received} == {"Counter-seen"}
     assert [event["uuid"] for event in received] == [ref.id for ref in refs]
-    assert [event["uuid"] for event in of_type(events, "task-failed")()] == [bad.id]
+    assert {event["args"] for event in received} == {"()"}
+    (failed,) = of_type(events, "task-failed")()
+    assert failed["uuid"] == bad.id
+    assert failed["exception"] == "ValueError('seen too')"
+    assert "in fail" in failed["traceback"]
