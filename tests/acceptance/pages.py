@@ -11,8 +11,8 @@ A page is read from top to bottom. What a block of code is, is said by its langu
 * ``pycon``: statements behind ``>>>``, typed into the Python that a command before has started with
   ``python -i``.
 
-In what is printed ``…`` stands for anything in a line, and alone on a line for any lines. A comment
-before a block says what else is to be known of it:
+In what is printed ``…`` stands for anything in a line, and alone on a line for any lines; how wide a
+gap is does not matter. A comment before a block says what else is to be known of it:
 
 * ``<!-- in another terminal -->``: it goes on until the page ends, and is then ended by Ctrl-C.
 * ``<!-- exit status 1 -->``: that is what its last command says.
@@ -133,12 +133,15 @@ def _prompted(text: str, prompt: str, more: str) -> list[tuple[str, str]]:
 
 def is_printed(said: str, printed: str) -> bool:
     """Tell whether what was printed is what a page says."""
-    lines = [
-        r"[\s\S]*?" if line.strip() == "…" else ".*?".join(map(re.escape, line.rstrip().split("…")))
-        for line in said.strip().splitlines()
-    ]
-    got = "\n".join(line.rstrip() for line in printed.strip().splitlines())
-    return re.fullmatch("\n".join(lines).replace("[\\s\\S]*?\n", "(?:.*\n)*?"), got) is not None
+    pattern = ""
+    for line in _plain(said):
+        words = map(re.escape, line.split("…"))
+        pattern += "(?:.*\n)*?" if line == "…" else ".*?".join(words) + "\n"
+    return re.fullmatch(pattern, "".join(f"{line}\n" for line in _plain(printed))) is not None
+
+
+def _plain(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.strip().splitlines()]
 
 
 class Shell:
