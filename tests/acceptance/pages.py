@@ -15,6 +15,7 @@ In what is printed ``…`` stands for anything in a line, and alone on a line fo
 gap is does not matter. A comment before a block says what else is to be known of it:
 
 * ``<!-- in another terminal -->``: it goes on until the page ends, and is then ended by Ctrl-C.
+* ``<!-- after Ctrl-C -->``: … in the other terminal.
 * ``<!-- exit status 1 -->``: that is what its last command says.
 * ``<!-- run by: tests/… -->``: that test runs it.
 * ``<!-- not run: why -->``
@@ -40,7 +41,7 @@ __all__ = ["Block", "Shell", "blocks_of", "commands_of", "file_of", "is_printed"
 CODE = {"python", "pycon", "console", "sh", "bash"}
 SHOWN = {"text", "ini", "toml", "yaml", "json", "dockerfile"}
 _FENCE = re.compile(r"^( *)(`{3,}|~{3,}|:{3,})(\S*)(.*)$")
-_COMMENT = re.compile(r"^<!-- (not run|run by|in another terminal|exit status)(?:: | )?(.*?) ?-->$")
+_COMMENT = re.compile(r"^<!-- (not run|run by|in another terminal|after Ctrl-C|exit status)(?:: | )?(.*?) ?-->$")
 
 
 @dataclass(frozen=True)
