@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import exceptions, util
 from . import function as remote_function
 from .actor import ActorClass, exit_actor, get_actor, kill
+from .actors import Actors
 from .cluster_context import ClusterContext
 from .errors import (
     ActorAlreadyExistsError,
@@ -50,6 +51,7 @@ __all__ = [
     "ActorDiedError",
     "ActorHandle",
     "ActorUnavailableError",
+    "Actors",
     "ClusterContext",
     "ClusterUnreachableError",
     "ConfigurationError",

@@ -40,9 +40,12 @@ class ActorClassInheritanceException(TypeError):  # noqa: N818 - Ray's name
 class ActorClass(TypedClass[T, Init]):
     """What ``@remote`` makes of a class. Class attributes and static methods stay reachable."""
 
-    def __init__(self, cls: type[T], options: ActorOptions) -> None:
+    def __init__(
+        self, cls: type[T], options: ActorOptions, bind: runtime.Binding | None = None
+    ) -> None:
         self.__celery_actors_wrapped__ = cls
         self._options = options
+        self._bind = bind
         self._init = Signature.of(cls, skip_first=False)
         self._traits = _traits(cls, options)
         self.__name__ = cls.__name__
@@ -77,7 +80,7 @@ class ActorClass(TypedClass[T, Init]):
                 "concurrency_groups belong to the class: give them to @remote, not to .options()"
             )
         cls: type[T] = getattr(self, WRAPPED)
-        return ActorClass(cls, actor_options(self._options, given))
+        return ActorClass(cls, actor_options(self._options, given), self._bind)
 
     @class_call
     def remote(self, *args: Any, **kwargs: Any) -> Any:
@@ -88,7 +91,10 @@ class ActorClass(TypedClass[T, Init]):
                 pickled. ActorAlreadyExistsError: the name is taken. InsufficientResourcesError: no
                 living node could ever hold it.
         """
-        return step("the creation of an actor", lambda: self._make(args, kwargs))
+        if self._bind is None:
+            return step("the creation of an actor", lambda: self._make(args, kwargs))
+        with runtime.using(self._bind()):
+            return step("the creation of an actor", lambda: self._make(args, kwargs))
 
     def _make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ActorHandle[T]:
         cls = getattr(self, WRAPPED)
@@ -189,7 +195,7 @@ class ActorClass(TypedClass[T, Init]):
     def __reduce__(self) -> tuple[Any, ...]:
         # By name where a worker can import it. Else as a state: a class that names itself is
         # unpickled before its methods are, and must not be looked at then.
-        return import_reference(self) or (_bare, (), self.__dict__)
+        return import_reference(self) or (_bare, (), {**self.__dict__, "_bind": None})
 
     def __repr__(self) -> str:
         return f"ActorClass({self.__name__})"
@@ -290,11 +296,11 @@ def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
             f"celery_actors.kill() takes an actor handle, not {type(actor).__name__}. To stop a "
             "call, use celery_actors.cancel() with its reference"
         )
-    step("kill", lambda: _end(actor._identity, no_restart=no_restart))
+    step("kill", lambda: _end(actor, no_restart=no_restart))
 
 
-def _end(identity: Identity, *, no_restart: bool) -> None:
-    context = runtime.current()
+def _end(actor: ActorHandle[Any], *, no_restart: bool) -> None:
+    context, identity = actor._bound or runtime.current(), actor._identity
     context.calls.flush()
     if directory.find(context.store, identity.actor_id, identity.queue) is None:
         raise ActorHandleNotFoundError(

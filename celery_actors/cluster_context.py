@@ -29,10 +29,16 @@ class ClusterContext(Mapping[str, Any]):
     session: str
     _runtime: Runtime = field(repr=False)
     _leave: Callable[[], None] = field(repr=False)
+    _given_app: Any = field(default=None, repr=False)
 
     @cached_property
     def app(self) -> Any:
-        """A Celery app on this cluster: for ``AsyncResult``, ``control.inspect()``, events."""
+        """A Celery app on this cluster: for ``AsyncResult``, ``control.inspect()``, events.
+
+        The one that was given to ``init(app=…)`` or ``Actors(app)``, or one of the cluster's own.
+        """
+        if self._given_app is not None:
+            return self._given_app
         from .broker.app import make_app  # half a second of imports that few drivers need
 
         context = self._runtime
@@ -43,7 +49,7 @@ class ClusterContext(Mapping[str, Any]):
 
     def close_app(self) -> None:
         """Close the connections of ``app``, where it was used."""
-        if "app" in self.__dict__:
+        if "app" in self.__dict__ and self._given_app is None:
             from .broker.app import close_app
 
             close_app(self.app)

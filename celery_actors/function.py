@@ -49,7 +49,10 @@ class _Prepared:
 class RemoteFunction(Generic[F_co]):
     """A function whose calls run in worker processes."""
 
-    def __init__(self, function: Callable[..., Any], options: FunctionOptions) -> None:
+    def __init__(
+        self, function: Callable[..., Any], options: FunctionOptions,
+        bind: runtime.Binding | None = None,
+    ) -> None:  # fmt: skip
         name = name_of(function)
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise ValueError(
@@ -63,6 +66,7 @@ class RemoteFunction(Generic[F_co]):
         self._bounds = self._signature.positional_bounds()
         self._returns = returns_of(options.num_returns, stream=is_stream(function))
         self._prepared: _Prepared | None = None
+        self._bind = bind
         self.__celery_actors_wrapped__ = function
         functools.update_wrapper(self, function)
 
@@ -81,7 +85,7 @@ class RemoteFunction(Generic[F_co]):
         """
         if "max_calls" in given:
             raise ValueError("max_calls belongs to the function: give it to @remote")
-        return RemoteFunction(self._function, function_options(self._options, given))
+        return RemoteFunction(self._function, function_options(self._options, given), self._bind)
 
     @function_call
     def remote(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -94,7 +98,7 @@ class RemoteFunction(Generic[F_co]):
             TypeError: the arguments do not fit. SerializationError: one cannot be pickled.
             InsufficientResourcesError: no living node could ever run it.
         """
-        prepared, context = self._prepared, runtime.current()
+        prepared, context = self._prepared, (self._bind or runtime.current)()
         if prepared is None or prepared.context is not context or prepared.job != context.job:
             prepared = self._prepare(context)
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
@@ -153,7 +157,7 @@ class RemoteFunction(Generic[F_co]):
         # unpickled before its defaults are, and must not be looked at then.
         if reference := import_reference(self):
             return reference
-        return _bare, (), {**self.__dict__, "_prepared": None}
+        return _bare, (), {**self.__dict__, "_prepared": None, "_bind": None}
 
     def __repr__(self) -> str:
         return f"RemoteFunction({self._name})"

@@ -62,6 +62,7 @@ class ActorHandle(Generic[T]):
 
     def __init__(self, identity: Identity, hold: Hold | None = None) -> None:
         self._identity = identity
+        bound = self._bound = runtime.scoped()
         if hold is None and identity.counted and runtime.is_current():
             hold = runtime.current().holdings.hold(identity.thing)
         self._hold = hold
@@ -69,7 +70,7 @@ class ActorHandle(Generic[T]):
             # A class that has such a method itself goes before what handles offer.
             if identity.traits is not None and name in identity.traits.methods:
                 method = identity.traits.methods[name]
-                self.__dict__[name] = ActorMethod(identity, name, method, hold=hold)
+                self.__dict__[name] = ActorMethod(identity, name, method, hold=hold, bound=bound)
 
     @classmethod
     def of(cls, record: directory.ActorRecord) -> ActorHandle[Any]:
@@ -119,12 +120,13 @@ class ActorHandle(Generic[T]):
 
     def forget(self, name: str) -> bool:
         """End a reminder; False where the actor has none of this name."""
-        identity, store = self._identity, runtime.current().store
+        identity, store = self._identity, (self._bound or runtime.current()).store
         return reminders.forget(store, identity.keys, name)
 
     def reminders(self) -> dict[str, Reminder]:
         """Return the actor's reminders by name."""
-        return reminders.reminders(runtime.current().store, self._identity.keys)
+        store = (self._bound or runtime.current()).store
+        return reminders.reminders(store, self._identity.keys)
 
     def __getattr__(self, name: str) -> ActorMethod:
         identity = self.__dict__.get("_identity")
@@ -136,7 +138,9 @@ class ActorHandle(Generic[T]):
             found = _ANY
         if found is None:
             raise AttributeError(f"'{identity.class_name}' object has no attribute '{name}'")
-        method = self.__dict__[name] = ActorMethod(identity, name, found, hold=self._hold)
+        method = self.__dict__[name] = ActorMethod(
+            identity, name, found, hold=self._hold, bound=self._bound
+        )
         return method
 
     def __dir__(self) -> list[str]:
@@ -163,14 +167,25 @@ class ActorHandle(Generic[T]):
 class ActorMethod:
     """One method of one actor, ready to be called. It keeps the actor alive as its handle does."""
 
-    __slots__ = ("_bounds", "_hold", "_identity", "_method", "_name", "_options", "_prepared")
+    __slots__ = (
+        "_bound",
+        "_bounds",
+        "_hold",
+        "_identity",
+        "_method",
+        "_name",
+        "_options",
+        "_prepared",
+    )
 
     def __init__(
         self, identity: Identity, name: str, method: Method, options: MethodOptions | None = None,
-        *, hold: Hold | None = None,
+        *, hold: Hold | None = None, bound: runtime.Runtime | None = None,
     ) -> None:  # fmt: skip
         self._identity = identity
         self._hold = hold
+        #: The cluster that it belongs to, in a process that is in several; None: the process's.
+        self._bound = bound
         self._name = name
         self._method = method
         self._options = options or method.options or _NO_OPTIONS
@@ -198,7 +213,9 @@ class ActorMethod:
                 f"{self._identity.class_name} has no concurrency group {group!r}; it has "
                 f"{sorted(traits.groups)}"
             )
-        return ActorMethod(self._identity, self._name, self._method, chosen, hold=self._hold)
+        return ActorMethod(
+            self._identity, self._name, self._method, chosen, hold=self._hold, bound=self._bound
+        )
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Send one call and return the reference to its result at once.
@@ -211,9 +228,9 @@ class ActorMethod:
             PendingCallsLimitExceeded: ``max_pending_calls`` are under way already.
         """
         prepared = self._prepared
-        context = runtime.current()
+        context = self._bound or runtime.current()
         if prepared is None or prepared[0] is not context or prepared[3] != context.job:
-            prepared = self._prepare()
+            prepared = self._prepare(context)
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
             what = f"{self._identity.class_name}.{self._name}()"
             self._method.signature.check(what, args, kwargs)
@@ -225,7 +242,7 @@ class ActorMethod:
     def _remind(
         self, name: str, times: tuple[int, int], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        context, identity = runtime.current(), self._identity
+        context, identity = self._bound or runtime.current(), self._identity
         what = f"{identity.class_name}.{self._name}"
         self._method.signature.check(f"{what}()", args, kwargs)
         if self._method.stream:
@@ -242,8 +259,7 @@ class ActorMethod:
             retries = traits.max_task_retries if traits else 0
         return retries
 
-    def _prepare(self) -> tuple[Any, ...]:
-        context = runtime.current()
+    def _prepare(self, context: runtime.Runtime) -> tuple[Any, ...]:
         identity, options = self._identity, self._options
         traits = identity.traits
         target = context.calls.actor(identity.queue, identity.actor_id, identity.title)

@@ -88,6 +88,11 @@ class ObjectRef(Generic[R_co]):
         """
         return self._id
 
+    @property
+    def table(self) -> Results:
+        """Where it is kept in this process."""
+        return self._table
+
     def task_id(self) -> str:
         """Return the Celery task id of the call."""
         return self._id.partition(".")[0]

@@ -52,7 +52,7 @@ def get(refs: Any, *, timeout: float | None = None, progress: bool = False) -> A
     if timeout is not None:
         _check_timeout(timeout)
     if isinstance(refs, ObjectRef):
-        return runtime.current().get([refs], timeout)[0]
+        return runtime.holder((refs,)).get([refs], timeout)[0]
     if isinstance(refs, ObjectRefGenerator):
         return refs
     if not isinstance(refs, list):
@@ -69,14 +69,14 @@ def get(refs: Any, *, timeout: float | None = None, progress: bool = False) -> A
         return []
     if progress and sys.stderr.isatty():
         return _get_with_bar(refs, timeout)
-    return runtime.current().get(refs, timeout)
+    return runtime.holder(refs).get(refs, timeout)
 
 
 def _get_with_bar(refs: list[ObjectRef[Any]], timeout: float | None) -> list[Any]:
     from rich.console import Console
     from rich.progress import Progress
 
-    context = runtime.current()
+    context = runtime.holder(refs)
     deadline = None if timeout is None else time.monotonic() + timeout
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("waiting for results", total=len(refs))
@@ -137,7 +137,7 @@ def wait(
         raise ValueError(f"num_returns must be 1 to {len(refs)} for this list, got {num_returns}")
 
     def wait_now() -> list[bool]:
-        runtime.current().results.wait(refs, num_returns, timeout, fail_fast=False)
+        runtime.holder(refs).results.wait(refs, num_returns, timeout, fail_fast=False)
         return [ref.ready for ref in refs]
 
     ready: list[Ref] = []
@@ -168,6 +168,6 @@ def cancel(
         ref = ref.completed()
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"cancel() takes an ObjectRef, not {type(ref).__name__}")
-    chosen, canceller = ref, runtime.current().canceller
+    chosen, canceller = ref, runtime.holder((ref,)).canceller
     words: dict[str, Any] = {"force": force, "recursive": recursive}
     step("cancel", lambda: canceller.cancel(chosen, patience=ACKNOWLEDGE_SECONDS, **words))

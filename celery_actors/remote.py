@@ -19,12 +19,13 @@ from .options import (
     function_options,
     method_options,
 )
+from .runtime import Binding
 from .typed import Init
 
 if TYPE_CHECKING:
     from functools import _Wrapped
 
-__all__ = ["method", "remote"]
+__all__ = ["make", "method", "remote"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -79,16 +80,21 @@ def remote(*targets: Any, **options: Any) -> Any:
         ValueError: an unknown option or an impossible value.
     """
     if len(targets) == 1 and not options:
-        return _make(targets[0], {})
+        return make(targets[0], {})
     if targets or not options:
         raise TypeError(
             "The @remote decorator must be applied without parentheses (@remote) or with named "
             "options (@remote(num_cpus=2))."
         )
-    return lambda target: _make(target, options)
+    return lambda target: make(target, options)
 
 
-def _make(target: Any, options: dict[str, Any]) -> Any:
+def make(target: Any, options: dict[str, Any], bind: Binding | None = None) -> Any:
+    """Make an actor class or a remote function; ``bind`` finds the cluster that it belongs to.
+
+    Raises:
+        TypeError, ValueError: as ``remote``.
+    """
     target = get_origin(target) or target  # Box[int] is the class Box
     if isinstance(target, ActorClass | RemoteFunction):
         raise TypeError(
@@ -96,9 +102,9 @@ def _make(target: Any, options: dict[str, Any]) -> Any:
             "made of"
         )
     if inspect.isclass(target):
-        return ActorClass(target, actor_options(ActorOptions(), options))
+        return ActorClass(target, actor_options(ActorOptions(), options), bind)
     if inspect.isroutine(target) or isinstance(target, functools.partial):
-        return RemoteFunction(target, function_options(FunctionOptions(), options))
+        return RemoteFunction(target, function_options(FunctionOptions(), options), bind)
     raise TypeError(
         f"The @remote decorator must be applied to either a function or a class, not to "
         f"{type(target).__name__}. To run an object, make a function that calls it"

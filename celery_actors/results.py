@@ -10,7 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import records, routing
 from .buffers import Buffers
@@ -25,6 +25,9 @@ from .store import Answer, Mux, Scripts, Store
 from .store.wire import pack
 from .unreadable import UNREADABLE
 from .watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
 
 __all__ = ["Latch", "Results"]
 
@@ -81,6 +84,7 @@ class Results:
     """The table of references. The reading thread completes them; any thread may wait."""
 
     mux: Mux  # set once the connection exists: it calls us back
+    runtime: Runtime
 
     def __init__(
         self, session: str, sealer: Sealer, store: Store, buffers: Buffers, lock: threading.RLock,
@@ -116,6 +120,8 @@ class Results:
         self.on_taken: Callable[[Meta], None] | None = None  # in a worker: how far readers are
         self.blocking: Callable[[], AbstractContextManager[None]] = nullcontext
         self.watchdog: Callable[[], None] | None = None
+        #: Stands around unpickling in a process of several clusters: what is inside is this one's.
+        self.scope: Callable[[], AbstractContextManager[None]] | None = None
 
     # -- holding ---------------------------------------------------------------------------
 
@@ -550,4 +556,7 @@ class Results:
         owner = ref._call.id if ref._call is not None and ref.failed else ref.id
         if ref._meta.status != "SUCCESS":
             self._met.add(owner)
-        return records.read_result(ref._meta, owner, self._sealer)
+        if self.scope is None:
+            return records.read_result(ref._meta, owner, self._sealer)
+        with self.scope():
+            return records.read_result(ref._meta, owner, self._sealer)

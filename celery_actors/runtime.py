@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from . import recording, records, routing
@@ -25,6 +27,7 @@ from .lineage import Lineage
 from .messages import MessageTemplate, decode_meta
 from .methods import ActorTraits
 from .object_ref import ObjectRef
+from .object_ref_generator import ObjectRefGenerator
 from .recording import step
 from .results import Results
 from .serialization import Sealer
@@ -83,6 +86,8 @@ class Runtime:
         #: Says again what the store must know of a driver, beside what follows here.
         self.on_rollback: Callable[[], None] = lambda: None
         self.worker: WorkerFacts | None = None  # None: a driver
+        #: Returns the Celery app on this cluster.
+        self.find_app: Callable[[], Any] = lambda: None
         self.is_cancelled: Callable[[str], bool] = lambda _call_id: False
         self.env: dict[str, Any] = {}  # the runtime environment that calls made here inherit
         self.environments: dict[str, str] = {}  # given environment -> name of the stored one
@@ -92,6 +97,7 @@ class Runtime:
             self.session, self.sealer, self.store, self.buffers, lock, result_seconds,
             self.holdings,
         )  # fmt: skip
+        self.results.runtime = self
         self.buffers.reclaim = self.results.reclaim
         self.calls = Calls(
             self.session,
@@ -261,12 +267,53 @@ def set_current(runtime: Runtime | None) -> None:
     _current = runtime
 
 
+#: Finds, or joins, the cluster to which a class or function belongs.
+Binding = Callable[[], Runtime]
+_scope: ContextVar[Runtime | None] = ContextVar("celery_actors.runtime", default=None)
+#: True once a process has joined a cluster beside its own: see ``using``.
+_several = False
+
+
+@contextlib.contextmanager
+def using(context: Runtime) -> Iterator[None]:
+    """Make this the runtime of what runs inside: a process may be in several clusters."""
+    global _several  # noqa: PLW0603 - who is in one cluster pays for no look
+    _several = True
+    token = _scope.set(context)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def scoped() -> Runtime | None:
+    """Return the runtime in whose ``using`` this runs, which what is made here belongs to."""
+    return _scope.get() if _several else None
+
+
+def holder(refs: Iterable[ObjectRef[Any] | ObjectRefGenerator[Any]]) -> Runtime:
+    """Return the runtime that waits for these values.
+
+    Raises:
+        ValueError: they belong to several clusters.
+    """
+    if not _several:
+        return current()
+    calls = [ref if isinstance(ref, ObjectRef) else ref.completed() for ref in refs]
+    found = {id(ref.table): ref.table.runtime for ref in calls}
+    if len(found) > 1:
+        raise ValueError("these references are of several clusters: ask for those of each alone")
+    return next(iter(found.values()), None) or current()
+
+
 def current() -> Runtime:
     """Return the runtime of the process; joins a cluster first where that is possible.
 
     Raises:
         NotInitializedError: the process has not joined a cluster.
     """
+    if _several and (found := _scope.get()) is not None:
+        return found
     if _current is None:
         if auto_init is None:
             raise NotInitializedError("this process is in no cluster: call celery_actors.init()")
@@ -276,6 +323,7 @@ def current() -> Runtime:
     return _current
 
 
-def is_current() -> bool:
-    """Tell whether this process is in a cluster."""
-    return _current is not None
+def is_current(context: Runtime | None = None) -> bool:
+    """Tell whether this process is in a cluster, or by this runtime."""
+    found = scoped() or _current
+    return found is not None if context is None else _current is context

@@ -9,19 +9,15 @@ import logging
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
-from . import environment, registry, routing, runtime
-from .assignment import LogBatch
+from . import runtime
 from .cluster_context import ClusterContext
-from .config import Address, KeyRing, resolve_keys
-from .driver_output import DriverOutput
-from .embedded import LocalCluster, newest_address, start_local
-from .errors import ConfigurationError, LocalRayletDiedError, NotInitializedError, RayError
+from .config import resolve_keys
+from .driver import Driver
+from .embedded import newest_address, start_local
+from .errors import ConfigurationError, NotInitializedError
 from .init_arguments import (
     job_settings,
     refuse_unknown,
@@ -29,11 +25,8 @@ from .init_arguments import (
     wanted_address,
 )
 from .labels import check_labels
-from .node.recovery import end_session, node_lost
 from .resource_options import check_number, check_resources
-from .runtime import RESULT_SECONDS, Runtime
-from .store import Scripts, Store, silence_of
-from .store.wire import pack
+from .runtime import RESULT_SECONDS
 
 __all__ = [
     "ClusterContext",
@@ -44,80 +37,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-RENEW_SECONDS = 3.0
-#: Seconds for which a driver waits for a node whose lease is over: as long as a lease lasts.
-LATE_SECONDS = 3.0
-
-
-class _Session:
-    """The driver's state between ``init`` and ``shutdown``."""
-
-    def __init__(self, address: Address, local: LocalCluster | None, log_to_driver: bool) -> None:
-        self._address = address
-        self.local = local
-        self.output = DriverOutput() if log_to_driver else None
-        self.context: ClusterContext | None = None
-        self.runtime: Runtime | None = None
-        self._renewed = 0.0
-        self._missing: dict[str, float] = {}  # nodes without a lease, and since when
-        self._looked = 0.0  # when they were looked at
-        self._flushed = threading.Event()
-
-    def on_log(self, payload: bytes) -> None:
-        """Print what a worker printed, where the driver prints now."""
-        batch = msgspec.json.decode(payload, type=LogBatch)
-        if batch.flushed:
-            self._flushed.set()
-            return
-        if self.output is not None:
-            self.output.take(batch)
-
-    def tick(self) -> None:
-        """Renew the session's lease; print what was held back."""
-        if self.output is not None:
-            self.output.tick()
-        now = time.monotonic()
-        if self.runtime is not None and now - self._renewed > RENEW_SECONDS:
-            self._renewed = now
-            words = (self.runtime.session, registry.SESSION_MS, "")
-            self.runtime.mux.post(Scripts.pack("renew_session", [routing.SESSIONS], *words))
-
-    def watchdog(self) -> None:
-        """While a result is long in coming: is there still anybody to make it?"""
-        if self.runtime is None:
-            return
-        store = self.runtime.store
-        missing = {node.node_id for node in registry.records(store) if not node.alive}
-        for node_id in self._overdue(missing):
-            node_lost(store, node_id, self.runtime.result_seconds)
-        if self.local is not None and self.local.node.poll() is not None:
-            self.runtime.results.fail_pending(LocalRayletDiedError(
-                f"the local node {self.local.node_id} ended with status "
-                f"{self.local.node.returncode}; call shutdown() and init() to start another. Its "
-                        f"log ends:\n{self.local.log_tail()}"
-            ))  # fmt: skip
-
-    def _overdue(self, missing: set[str]) -> list[str]:
-        """Return the nodes whose leases have been missing for a while.
-
-        A node on a busy machine may only be late, and takes its place again; so may one that has
-        not found the new primary yet. Other nodes judge at once; a driver helps where none is left.
-        """
-        now = time.monotonic()
-        known = self._missing if now - self._looked < 2 * LATE_SECONDS else {}
-        self._looked = now
-        self._missing = {node_id: known.get(node_id, now) for node_id in missing}
-        late = LATE_SECONDS + (silence_of(self._address) or 0)
-        return [node_id for node_id, since in self._missing.items() if now - since > late]
-
-    def collect_output(self, context: Runtime) -> None:
-        """Wait until a node has sent what this driver's workers printed, a second at most."""
-        self._flushed.clear()
-        context.store.run("PUBLISH", routing.BELL, f"flush:{context.session}")
-        context.mux.wait(self._flushed.is_set, time.monotonic() + 1.0)
-
-
-_session: _Session | None = None
+_session: Driver | None = None
 _lock = threading.RLock()
 
 
@@ -195,7 +115,7 @@ def init(
     refuse_unknown(rays_own)
     log_to_driver = log_to_driver and os.environ.get("RAY_LOG_TO_DRIVER") != "0"
     with _lock:
-        if _session is not None and _session.context is not None:
+        if _session is not None:
             if ignore_reinit_error:
                 return _session.context
             raise RuntimeError(
@@ -216,7 +136,10 @@ def init(
                     f"{found.public} is joined. Give them to `celery_actors worker` there"
                 )
             ring = resolve_keys(found, keys=keys, key_file=key_file, insecure=insecure)
-            return _join(found, ring, None, namespace, log_to_driver, result_seconds, env)
+            return _begin(Driver(
+                found, ring, namespace=namespace, log_to_driver=log_to_driver,
+                result_seconds=result_seconds, env=env, app=app, leave=shutdown,
+            ))  # fmt: skip
         words = _node_words(num_cpus, num_gpus, resources, memory, labels)
         words += ["--result-seconds", str(result_seconds)]
         words += ["--task-events"] if task_events else []
@@ -224,10 +147,20 @@ def init(
             local = start_local(words, storage=storage)
         try:
             ring = resolve_keys(local.address, environment={})
-            return _join(local.address, ring, local, namespace, log_to_driver, result_seconds, env)
+            return _begin(Driver(
+                local.address, ring, local=local, namespace=namespace, log_to_driver=log_to_driver,
+                result_seconds=result_seconds, env=env, leave=shutdown,
+            ))  # fmt: skip
         except BaseException:
             local.stop()
             raise
+
+
+def _begin(driver: Driver) -> ClusterContext:
+    global _session  # noqa: PLW0603 - a process has one cluster, as in Ray
+    _session = driver
+    runtime.set_current(driver.runtime)
+    return driver.context
 
 
 def _node_words(
@@ -269,48 +202,6 @@ def _progress(what: str) -> Iterator[None]:
         yield
 
 
-def _join(
-    address: Address, ring: KeyRing, local: LocalCluster | None, namespace: str | None,
-    log_to_driver: bool, result_seconds: int, env: Mapping[str, Any],
-) -> ClusterContext:  # fmt: skip
-    global _session  # noqa: PLW0603 - a process has one cluster, as in Ray
-    Store.probe(address)
-    session = _Session(address, local, log_to_driver)
-    context = Runtime(
-        address, ring, namespace=namespace or "", node_id=local.node_id if local else "",
-        on_log=session.on_log, on_tick=session.tick, result_seconds=result_seconds,
-    )  # fmt: skip
-    context.namespace = namespace or f"anonymous-{context.session}"
-    try:
-        environment.adopt(context, env)
-    except BaseException:
-        context.close()
-        raise
-    context.results.watchdog = session.watchdog
-    session.runtime = context
-    path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109 - a string is what is sent
-    record = json.dumps({"path": path, "namespace": context.namespace})
-    known = ("SET", routing.session_key(context.session), record)
-    begins = Scripts.pack(
-        "renew_session", [routing.SESSIONS], context.session, registry.SESSION_MS, "1"
-    )
-    context.store.run(*known)
-    context.store.scripts.begin_session(routing.SESSIONS, context.session, registry.SESSION_MS)
-
-    def begin_again() -> None:
-        context.mux.post(pack(known))
-        context.mux.post(begins)
-
-    context.on_rollback = begin_again
-    node_id = local.node_id if local else next(iter(context.store.hash(routing.NODES)), "")
-    session.context = ClusterContext(
-        address.shared_form, context.namespace, node_id, context.session, context, shutdown
-    )
-    runtime.set_current(context)
-    _session = session
-    return session.context
-
-
 def shutdown() -> None:
     """Leave the cluster: end this driver's actors, and the local cluster if ``init`` started it.
 
@@ -319,29 +210,8 @@ def shutdown() -> None:
     global _session
     with _lock:
         session, _session = _session, None
-        if session is None or session.runtime is None:
-            return
-        context = session.runtime
-        try:
-            context.calls.flush()
-            context.results.release_all()
-            session.collect_output(context)
-            context.holdings.close()
-            end_session(context.store, context.session, context.result_seconds)
-            session.collect_output(context)
-        except RayError as error:
-            logger.debug("the store did not answer any more: %s", error)
-        finally:
-            runtime.set_current(None)
-            if session.context is not None:
-                session.context.close_app()
-            try:
-                context.close()
-            finally:
-                if session.output is not None:
-                    session.output.close()
-                if session.local is not None:
-                    session.local.stop()
+        if session is not None:
+            session.leave()
 
 
 def is_initialized() -> bool:

@@ -97,10 +97,10 @@ def test_the_folder_goes_even_when_driver_and_node_are_killed_together(gate: Gat
 PATIENT = """
 import json, sys
 import celery_actors as ca
-from celery_actors import session
+from celery_actors import driver, registry
 from tests.integration.actors import Counter
 
-session.SESSION_MS, session.RENEW_SECONDS = 2_000, 0.5
+registry.SESSION_MS, driver.RENEW_SECONDS = 2_000, 0.5
 context = ca.init(num_cpus=1)
 actor = Counter.remote()
 print(json.dumps(dict(address=context.address, node=context.node_id)), flush=True)
