@@ -1,0 +1,31 @@
+"""``celery_actors doctor``."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from .reach import address_option, find_address, json_option, key_file_option
+
+__all__ = ["doctor"]
+
+
+@click.command()
+@address_option
+@key_file_option
+@json_option
+def doctor(address: str | None, key_file: str | None, as_json: bool) -> None:
+    """Check a store: does it answer, may it lose anything, is there a key, do the clocks agree?
+
+    The exit status is 1 where something is wrong.
+    """
+    from .. import doctor as checks
+
+    findings = checks.collect(find_address(address), key_file)
+    if as_json:
+        click.echo(json.dumps(checks.as_json(findings)))
+    else:
+        checks.show(findings)
+    sys.exit(not checks.is_well(findings))
