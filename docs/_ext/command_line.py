@@ -1,6 +1,6 @@
 """A directive that writes down a click command with all its options, from click's own help.
 
-```{command} celery_actors.cli:cli
+```{command} celery_actors.cli:actors
 ```
 """
 
@@ -27,10 +27,11 @@ class CommandDirective(SphinxDirective):
         module, _, name = self.arguments[0].partition(":")
         group: click.Group = getattr(importlib.import_module(module), name)
         context = click.Context(group, info_name="celery_actors")
+        found = {word: group.get_command(context, word) for word in group.list_commands(context)}
         return [
             self._section(command, click.Context(command, context, info_name=word))
-            for word, command in sorted(group.commands.items())
-            if not command.hidden
+            for word, command in found.items()
+            if command is not None and not command.hidden
         ]
 
     def _section(self, command: click.Command, context: click.Context) -> nodes.section:

@@ -202,15 +202,22 @@ class Shell:
 
     def interrupt(self) -> None:
         """Press Ctrl-C, and wait until what ran has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGINT)
+        self._tell(signal.SIGINT)
         self._process.communicate(timeout=30)
 
     def close(self) -> None:
-        """Close the terminal."""
-        if self.has_python:
-            self.end_python()
-        self._process.communicate(timeout=30)
+        """Close the terminal; what still runs in it, because something failed, is ended."""
+        if self._process.poll() is not None:
+            return
+        try:
+            self._process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._tell(signal.SIGTERM)
+            self._process.communicate(timeout=30)
+
+    def _tell(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
     def _write(self, text: str) -> None:
         assert self._process.stdin is not None

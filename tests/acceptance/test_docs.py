@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -126,7 +127,7 @@ class _Reader:
             self._compare(said, printed, f"{where}: {statement}")
 
     def _run_program(self, block: Block, where: str) -> None:
-        if "import celery_actors" in block.text or self._program is None:
+        if re.search("^(import|from) celery_actors", block.text, re.MULTILINE) or not self._program:
             if self._program is not None:
                 self._program.end_python()
             else:
