@@ -48,7 +48,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"_?(asyncio|collections|concurrent|contextlib|datetime|functools|os|queue|types|typing|uuid)\..*"),
     (r"py:.*", r"|".join(name for name in dir(builtins) if name[0].isupper())),
     # Type variables, and names that only type checkers see.
-    (r"py:class", r"(celery_actors\.[a-z_.]+\.)?(_Wrapped|Function|Init|Ref|Strategy|[A-Z](_co)?)"),
+    (r"py:class", r"(celery_actors\.[a-z_.]+\.)?(_Wrapped|_Decorator|Function|Init|Ref|Strategy|[A-Z](_co)?)"),
 ]
 
 html_theme = "furo"
