@@ -39,6 +39,11 @@ def _words(query: str) -> dict[str, str]:
     return dict(parse_qsl(query, keep_blank_values=True))
 
 
+def is_store_url(url: str) -> bool:
+    """Tell whether Celery's url of a broker or result backend names a Redis or Valkey."""
+    return bool(re.match(r"(redis|rediss|valkey|valkeys|sentinel|sentinels|unix)(\+socket)?:", url))
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """The address of the store.

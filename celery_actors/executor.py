@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -132,6 +132,25 @@ class Watcher(Protocol):
         """It gave a value, or raised an exception."""
 
 
+class Trace(Protocol):
+    """Does around a call what Celery's own worker does: see ``broker.task_trace``."""
+
+    @property
+    def send_signals(self) -> bool:
+        """True where somebody listens to signals."""
+
+    def begins(
+        self, message: Message, label: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        """A run of a call begins."""
+
+    def succeeded(self, message: Message, value: Any) -> None:
+        """It gave a value: send what is to come after it."""
+
+    def failed(self, message: Message, error: BaseException) -> None:
+        """It failed, or never began."""
+
+
 class Executor:
     """Runs calls with one process's runtime.
 
@@ -149,6 +168,15 @@ class Executor:
         self._place = place
         self.on_accepted: Callable[[Message], None] = lambda _message: None
         self.watcher: Watcher | None = None
+        self.trace: Trace | None = None
+        # Of plain Celery clients: what their JSON has beside JSON's own types.
+        self.read_typed: Callable[[Any], Any] = lambda value: value
+        self.write_typed: Callable[[Any], bytes | None] = lambda _value: None
+
+    def _traced(self, message: Message) -> Trace | None:
+        """Return what is to hear of this call: most have nobody who listens."""
+        trace = self.trace
+        return trace if trace is not None and (message.follows or trace.send_signals) else None
 
     def prepare(self, raw: bytes) -> Prepared:
         """Decode a message; its references are watched from now on.
@@ -240,6 +268,8 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - a failed dependency raises the user's own error
             return self.refuse(message, error, label)
         self.on_accepted(message)
+        if self.trace is not None and self.trace.send_signals:
+            self.trace.begins(message, label, started.args, started.kwargs)
         return started
 
     def recall(self, message: Message) -> None:
@@ -257,22 +287,30 @@ class Executor:
             return self.fail(message, KeyboardInterrupt(), label)
         if self.watcher is not None:
             self.watcher.ended(value, raised=False)
-        if message.tag.options is not None and isinstance(value, Sink):
-            try:
-                record = value.end()
-            except RayError as error:
-                return self.fail(message, error, label)
-            return Outcome(answer_to(message, record), remains_of(message), True)
-        if message.unanswered:  # nothing that the value contains is kept, either
-            return Outcome(answer_to(message, b""), remains_of(message), True)
+        streams = isinstance(value, Sink)
         try:
-            record = records.success_record(
-                value, message.call_id, self._runtime.sealer, f"the result of {label}",
-                self._runtime.holdings,
-            )  # fmt: skip
-        except (SerializationError, ObjectStoreFullError) as error:
-            return self.fail(message, error, label)
+            record = self._record(message, value, label)
+        except RayError as error:
+            if streams or isinstance(error, SerializationError | ObjectStoreFullError):
+                return self.fail(message, error, label)
+            raise
+        if (trace := self._traced(message)) is not None:
+            try:
+                trace.succeeded(message, None if streams else value)
+            except Exception as error:  # noqa: BLE001 - what comes after it could not be sent
+                return self.fail(message, error, label)
         return Outcome(answer_to(message, record), remains_of(message), True)
+
+    def _record(self, message: Message, value: Any, label: str) -> bytes:
+        """Return the record of a value; raises where it cannot be stored."""
+        if message.tag.options is not None and isinstance(value, Sink):
+            return value.end()
+        if message.unanswered:  # nothing that the value contains is kept, either
+            return b""
+        return records.success_record(
+            value, message.call_id, self._runtime.sealer, f"the result of {label}",
+            self._runtime.holdings, given=None if message.tag.caller else self.write_typed(value),
+        )  # fmt: skip
 
     def fail(self, message: Message, error: BaseException, label: str) -> Outcome:
         """Return the outcome of a call that raised."""
@@ -283,6 +321,8 @@ class Executor:
             cancelled = TaskCancelledError(f"{label} was cancelled while it ran")
             outcome = _with_mark(self.refuse(message, cancelled, label), message)
             return outcome._replace(stopped=True)
+        if (trace := self._traced(message)) is not None:
+            trace.failed(message, error)
         if isinstance(error, TaskTimeoutError) and not error.args:
             error.args = (f"{label} ran longer than its timeout of {message.timelimit[1]} s",)
         record = records.failure_record(
@@ -298,6 +338,8 @@ class Executor:
     def refuse(self, message: Message, error: Exception, label: str) -> Outcome:
         """Return the outcome of a call that did not start."""
         if isinstance(error, RayError) and not hasattr(error, "cause"):
+            if (trace := self._traced(message)) is not None:
+                trace.failed(message, error)
             record = records.error_record(error, message.call_id)
             return Outcome(answer_to(message, record), remains_of(message), False)
         return self.fail(message, error, label)
@@ -317,6 +359,8 @@ class Executor:
                 values[position] = self._runtime.sealer.open(value, place)
             elif _is_ref(value):
                 values[position] = self._runtime.value(self._borrow(value["__value__"]))
+            elif not message.tag.caller:
+                values[position] = self.read_typed(value)
             elif isinstance(value, dict) and "__type__" in value:
                 raise DeadLetterError(f"argument {position} is of the unknown type {value!r:.80}")
         count = len(message.args)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +20,7 @@ from .need import Need
 from .options import FunctionOptions, function_options
 from .signatures import Signature, name_of
 from .typed import function_call
+from .verbs import CeleryVerbs, Place
 
 __all__ = ["RemoteFunction"]
 
@@ -46,7 +47,7 @@ class _Prepared:
     places: dict[str, tuple[Target, MessageTemplate]] = field(default_factory=dict)
 
 
-class RemoteFunction(Generic[F_co]):
+class RemoteFunction(CeleryVerbs, Generic[F_co]):
     """A function whose calls run in worker processes."""
 
     def __init__(
@@ -109,6 +110,24 @@ class RemoteFunction(Generic[F_co]):
     def _remote(self, args: Any = (), kwargs: Any = None, **options: Any) -> Any:
         chosen: Any = self.options(**options)
         return chosen.remote(*args, **(kwargs or {}))
+
+    def _place_for_celery(self) -> Place:
+        context = (self._bind or runtime.current)()
+        if is_stream(self._function) or self._returns != 1:
+            raise ValueError(
+                f"{self._name} gives several values, and Celery has no place for them: use "
+                ".remote()"
+            )
+        prepared = self._prepare(context)
+        target, _template = prepared.settled or self._place(prepared)
+        # What a message of ours carries, too: the code's content hash, without a caller.
+        tag = ["", 0, context.job, prepared.digest, self._options.max_retries]
+        return Place(
+            context, self._name, routing.task_name(None, self._name), target.queue, {"ca": tag}
+        )
+
+    def _check_for_celery(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        self._signature.check(f"{self._name}()", args, kwargs)
 
     def _prepare(self, context: runtime.Runtime) -> _Prepared:
         with collecting() as things:

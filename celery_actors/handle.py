@@ -17,6 +17,7 @@ from .options import MethodOptions, method_options
 from .reminders import Reminder
 from .signatures import Signature
 from .typed import handle_call
+from .verbs import CeleryVerbs, Place
 
 __all__ = ["ActorHandle", "ActorMethod"]
 
@@ -164,7 +165,7 @@ class ActorHandle(Generic[T]):
         return f"Actor({self._identity.class_name}, {self._identity.actor_id})"
 
 
-class ActorMethod:
+class ActorMethod(CeleryVerbs):
     """One method of one actor, ready to be called. It keeps the actor alive as its handle does."""
 
     __slots__ = (
@@ -252,6 +253,20 @@ class ActorMethod:
             self._retries(), args, kwargs,
         )  # fmt: skip
         reminders.remind(context.store, identity.keys, identity.title, name, times, call)
+
+    def _place_for_celery(self) -> Place:
+        identity, context = self._identity, self._bound or runtime.current()
+        if self._method.stream:
+            raise ValueError(
+                f"{identity.class_name}.{self._name} gives its values one by one, and Celery has "
+                "no place for them: use .remote()"
+            )
+        task = routing.task_name(identity.class_name, self._name)
+        return Place(context, f"{identity.title}", task, identity.queue, {})
+
+    def _check_for_celery(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        what = f"{self._identity.class_name}.{self._name}()"
+        self._method.signature.check(what, args, kwargs)
 
     def _retries(self) -> int:
         retries, traits = self._options.max_task_retries, self._identity.traits

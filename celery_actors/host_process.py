@@ -24,7 +24,9 @@ from typing import Any
 from . import code, routing, runtime
 from .actor_loop import SEEN_CALLS
 from .assignment import PROGRESS_BYTES, TAG, Assignment, NodeSettings
+from .broker.app import on_broker_of
 from .broker.celery_worker import CeleryWorker
+from .broker.task_trace import load_user_app
 from .current_call import CurrentCall, WorkerFacts, current_call
 from .errors import RayError, StoreRolledBackError
 from .executor import Outcome, Prepared
@@ -84,6 +86,7 @@ class HostProcess:
         self._job = assignment.meta.get("job", "")
         self._label = assignment.meta.get("class", "worker")
         self._celery: CeleryWorker | None = None
+        self._app: Any = None
         self.runtime: Runtime | None = None
         self.knows: Callable[[str, bool], str] | None = None  # the loop's word on a call
 
@@ -202,6 +205,27 @@ class HostProcess:
             result = (prepared.message.call_id, "…", "", error)
             self._celery.end(prepared.message.task, result)
 
+    def find_app(self) -> Any:
+        """Return the user's Celery app where the node has one (`-A`), else the cluster's own.
+
+        Raises:
+            ImportError, …: the user's modules raise.
+        """
+        if self._app is None:
+            name = self.settings.user_app
+            host = routing.worker_name(self.assignment.label, self.settings.host)
+            self._app = load_user_app(name, host) if name else self.settings.app
+        return self._app
+
+    def load_user_app(self) -> None:
+        """Import the user's app before the user's code runs here: its signals' receivers are there.
+
+        Raises:
+            ImportError, …: as ``find_app``.
+        """
+        if self.settings.user_app:
+            self.find_app()
+
     def show_as(self, instance: Any) -> None:
         """Let an actor's prints carry its own repr where its class defines one, as in Ray."""
         if not inspect.isfunction(type(instance).__repr__):  # object's, or a built-in base's
@@ -300,6 +324,7 @@ class HostProcess:
             result_seconds=settings.result_seconds, away_seconds=PATIENCE_SECONDS,
         )  # fmt: skip
         self.runtime = patiently(make, PATIENCE_SECONDS)
+        self.runtime.find_app = self.find_app
         self.runtime.calls.self_queue = self.assignment.queue
         self.runtime.results.parent = _parent
         self.runtime.worker = _facts(self.assignment)
@@ -349,9 +374,11 @@ class HostProcess:
         mine = self.assignment
         if mine.lent and not self.settings.task_events:
             return
-        queue = mine.queue
+        queue, app = mine.queue, self.settings.app
+        if self.settings.user_app:
+            app = on_broker_of(self.find_app(), app)
         self._celery = CeleryWorker(
-            self.settings.app, routing.worker_name(mine.label, self.settings.host), [queue],
+            app, routing.worker_name(mine.label, self.settings.host), [queue],
             task_events=self.settings.task_events, on_shutdown=self.drain,
         )  # fmt: skip
         self._celery.start()

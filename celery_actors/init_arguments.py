@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from .address import is_store_url
 from .config import ADDRESS_VARIABLE, Address
 from .errors import ConfigurationError
 from .runtime_env import check_runtime_env
@@ -66,7 +66,7 @@ def address_of(app: Any) -> Address:
             "prefixes before its keys yet: actors and Celery would not find each other. Give this "
             "deployment a database of its own (redis://host:6379/1) instead of a prefix"
         )
-    of_broker, of_backend = _is_store(broker), _is_store(backend)
+    of_broker, of_backend = is_store_url(broker), is_store_url(backend)
     if backend and not of_backend and not backend.startswith("disabled"):
         raise ConfigurationError(
             f"result_backend is {_scheme(backend)}, and the results of actors are stored with "
@@ -92,10 +92,6 @@ def address_of(app: Any) -> Address:
 def _of_backend(conf: Any, url: str) -> Address:
     options = conf.result_backend_transport_options or {}
     return Address.of_celery(url, options, conf.redis_backend_use_ssl)
-
-
-def _is_store(url: str) -> bool:
-    return bool(re.match(r"(redis|rediss|valkey|valkeys|sentinel|sentinels|unix)(\+socket)?:", url))
 
 
 def _scheme(url: str) -> str:

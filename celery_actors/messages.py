@@ -112,6 +112,7 @@ class Message(msgspec.Struct):
     sealed: bool = False  # an argument is more than plain JSON
     unanswered: bool = False  # nobody waits for the result: none is stored
     embed: Any = None  # what plain Celery clients say is to come after it
+    follows: bool = False  # something is
 
     @property
     def options(self) -> CallOptions:
@@ -255,11 +256,16 @@ def decode_body(raw: bytes, envelope: Envelope) -> Message:
         args, kwargs, embed = _decode_arguments(body)
     except (*UNREADABLE, ValueError) as error:
         raise DeadLetterError(f"the body is not [args, kwargs, embed]: {error}") from None
+    tag = headers.ca or _NO_TAG
     return Message(
-        raw, headers.id, headers.task, headers.ca or _NO_TAG, headers.retries, args, kwargs,
-        headers.expires, headers.eta, headers.timelimit, b"__type__" in raw,
-        bool(headers.ignore_result), embed,
+        raw, headers.id, headers.task, tag, headers.retries, args, kwargs,
+        headers.expires, headers.eta, headers.timelimit, b"__type__" in body,
+        bool(headers.ignore_result), embed, not tag.caller and _follows(embed),
     )  # fmt: skip
+
+
+def _follows(embed: Any) -> bool:
+    return isinstance(embed, dict) and any(embed.values())
 
 
 def outline(raw: bytes) -> Message:

@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import signal
 import socket
+from collections.abc import Iterable
 from typing import Any
 
 from . import routing
 from .assignment import Assignment, NodeSettings
+from .broker.app import on_broker_of
 from .broker.celery_worker import CeleryWorker
+from .broker.ingress import Ingress
+from .broker.task_trace import load_user_app
+from .mailbox import PATIENCE_SECONDS
+from .store import Store
 
 __all__ = ["run_face"]
+
+logger = logging.getLogger(__name__)
 
 _WORD_BYTES = 64 * 1024
 
@@ -37,16 +46,75 @@ def run_face(settings: NodeSettings, assignment: Assignment, control: socket.soc
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGINT, lambda *_: None)
     name = routing.worker_name(assignment.label, settings.host)
+    app, ingress = _on_other_broker(settings, name)
     celery = CeleryWorker(
-        settings.app,
+        app,
         name,
         assignment.queues or (),
         task_events=settings.task_events,
         on_shutdown=drain,
     )
     celery.start()
+    if ingress is not None:
+        ingress.serve(assignment.queues or ())
+        ingress.start()
     control.send(json.dumps({"ready": True}).encode())
     while data := control.recv(_WORD_BYTES):
-        celery.serve(json.loads(data)["queues"])
+        queues = json.loads(data)["queues"]
+        celery.serve(queues)
+        if ingress is not None:
+            ingress.serve(queues)
+    if ingress is not None:
+        ingress.stop()
     celery.stop()
     return 0
+
+
+def _on_other_broker(settings: NodeSettings, name: str) -> tuple[Any, NodeIngress | None]:
+    """Return the app for remote control, and what moves messages where the broker is no store."""
+    app = settings.app
+    if not settings.user_app:
+        return app, None
+    try:
+        user_app = load_user_app(settings.user_app, name)
+    except Exception:
+        logger.exception("the Celery app %s (-A) cannot be imported", settings.user_app)
+        return app, None
+    found = on_broker_of(user_app, app)
+    return found, NodeIngress(settings, user_app) if found is not app else None
+
+
+class NodeIngress:
+    """What a node takes in from another broker: for its actors, and what it has room for."""
+
+    def __init__(self, settings: NodeSettings, user_app: Any) -> None:
+        self._store = Store(settings.address, away=PATIENCE_SECONDS)
+        self._owned = routing.owned_key(settings.node_id)
+        self._seconds = settings.result_seconds
+        self._shared: tuple[str, ...] = ()
+        self._ingress = Ingress(user_app, self._queues, self._move)
+
+    def serve(self, queues: Iterable[str]) -> None:
+        """Name the shared queues that the node has room for."""
+        calls = routing.shared_queue("")
+        self._shared = tuple(queue for queue in queues if queue.startswith(calls))
+
+    def _queues(self) -> list[str]:
+        owned = [each for each in self._store.texts("SMEMBERS", self._owned)
+                 if not each.startswith("w-")]  # fmt: skip
+        found = self._store.run("HMGET", routing.ACTORS, *owned) if owned else []
+        return [*self._shared, *(queue.decode() for queue in found if queue)]
+
+    def _move(self, queue: str, call_id: str, message: bytes) -> None:
+        mark = routing.ingress_key(call_id)
+        if self._store.scripts.ingress(queue, mark, self._seconds, message):
+            self._store.run("PUBLISH", routing.BELL, queue)
+
+    def start(self) -> None:
+        """Begin to move messages."""
+        self._ingress.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._ingress.stop()
+        self._store.close()

@@ -113,13 +113,15 @@ def success_record(
     describe: str,
     carrier: Carrier,
     ours: Beside | None = None,
+    *,
+    given: bytes | None = None,
 ) -> bytes:
-    """Return the record of a returned value.
+    """Return the record of a returned value; ``given``: it as JSON, where that is known already.
 
     Raises:
         SerializationError: the value cannot be pickled. ObjectStoreFullError: it has no room.
     """
-    result = encode_plain(value)
+    result = given or encode_plain(value)
     if result is None:
         with collecting() as things:
             result = sealer.seal(value, result_context(call_id), call_id, describe)

@@ -177,6 +177,11 @@ def job_key(session: str) -> str:
     return f"{PREFIX}:job:{session}"
 
 
+def ingress_key(call_id: str) -> str:
+    """Return the mark of a message that came from another broker: it may be delivered again."""
+    return f"{PREFIX}:in:{call_id}"
+
+
 def cancelled_key(call_id: str) -> str:
     """Return the mark of a call that was cancelled after a worker had fetched it."""
     return f"{PREFIX}:cancelled:{call_id}"

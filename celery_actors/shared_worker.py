@@ -27,7 +27,7 @@ class SharedWorker:
         self._context = context
         self._functions: dict[str, Callable[..., Any]] = {}
         self._env = WorkerEnv(context, mine.env, process.settings.cache, mine.environ)
-        self._tasks = UserTasks(process.settings.user_app)
+        self._tasks = UserTasks(process.settings.user_app, process.find_app)
         self._hostname = routing.worker_name(mine.label, process.settings.host)
 
     def loop(self, mailbox: Mailbox, executor: Executor) -> SharedLoop:
@@ -46,6 +46,7 @@ class SharedWorker:
         tag = prepared.message.tag
         if tag.job and tag.job != self._context.job:
             adopt(self._context, tag.job)
+        self._process.load_user_app()
         if not tag.code:
             task = self._tasks.find(prepared.message, self._hostname)
             return Callee(task, prepared.message.task)

@@ -16,6 +16,8 @@ from typing import Any
 from . import code, directory, routing
 from .actor_loop import ActorLoop, Aside
 from .assignment import Assignment, NodeSettings
+from .broker.task_trace import TaskTrace
+from .broker.typed_json import read_typed, write_typed
 from .concurrent_loop import ConcurrentLoop
 from .directory import Creator, spec_context
 from .durability import Durability
@@ -134,6 +136,7 @@ class _Hosted:
         """Make the instance; return what its ``__init__`` returned: a coroutine, perhaps."""
         context, mine = self.context, self.process.assignment
         self._env.ensure()
+        self.process.load_user_app()
         cls = code.load_code(mine.meta["code"], context.fetch_code, context.sealer)
         if self.traits.durable and self._load_state(cls):
             return None
@@ -318,7 +321,9 @@ def _run_async(actor: _Hosted) -> int:
         if not actor.ready():
             return EXIT_FENCED
         mine = actor.process.assignment
-        executor = _executor(actor.process, actor.context, mine.actor_id, actor.instance)
+        executor = _executor(
+            actor.process, actor.context, mine.actor_id, actor.instance, nested=True
+        )
         loop, mailbox = _concurrent_loop(actor, executor)
         runner = AsyncRunner(loop, events, actor.traits.max_concurrency, actor.traits.groups)
         work = asyncio.Future[int]()
@@ -360,11 +365,17 @@ def _warn_of_blocking(label: str) -> Callable[[], AbstractContextManager[None]]:
 
 
 def _executor(
-    process: HostProcess, context: Runtime, owner: str, instance: object = None
-) -> Executor:
+    process: HostProcess, context: Runtime, owner: str, instance: object = None, *,
+    nested: bool = False,
+) -> Executor:  # fmt: skip
     mine = process.assignment
     fence = Fence(mine.keys.meta, mine.epoch, mine.owner)
-    return Executor(context, owner, process.interrupts, process.place(instance), fence)
+    executor = Executor(context, owner, process.interrupts, process.place(instance), fence)
+    executor.trace = TaskTrace(
+        process.find_app, has_listeners=bool(process.settings.user_app), nested=nested
+    )
+    executor.read_typed, executor.write_typed = read_typed, write_typed
+    return executor
 
 
 def _ordered_loop(actor: _Hosted, mailbox: Mailbox, executor: Executor) -> ActorLoop:

@@ -8,11 +8,18 @@ from celery import Celery
 from celery.backends.redis import RedisBackend, SentinelBackend
 from kombu.utils.json import register_type
 
+from ..address import is_store_url
 from ..config import Address
 from ..serialization import MARKER, Sealer
 from ..store import silence_of
 
-__all__ = ["SealedValue", "close_app", "make_app"]
+#: Settings that say how to reach a broker.
+_OF_BROKER = (
+    "broker_url", "broker_use_ssl", "broker_transport_options", "broker_login_method",
+    "broker_heartbeat", "broker_connection_timeout",
+)  # fmt: skip
+
+__all__ = ["SealedValue", "close_app", "make_app", "on_broker_of"]
 
 
 class SealedValue:
@@ -116,9 +123,23 @@ def make_app(address: Address, sealer: Sealer, *, result_seconds: int) -> Celery
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_prefetch_multiplier=1,
-        task_default_queue="ca.default",
     )
     return app
+
+
+def on_broker_of(user_app: Celery, app: Celery) -> Celery:
+    """Return an app for a worker's events and remote control: on the user's broker.
+
+    Where that is the store, ``app`` is right as it is.
+    """
+    conf = user_app.conf
+    if is_store_url(str(conf.broker_url)):
+        return app
+    other = ClusterApp("celery_actors", set_as_current=False)
+    other.sealer = app.sealer
+    other.conf.update(app.conf.changes)
+    other.conf.update({name: conf[name] for name in _OF_BROKER})
+    return other
 
 
 def close_app(app: Celery) -> None:

@@ -6,16 +6,12 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from celery import Celery, Task
-from celery.app.utils import find_app
 from celery.exceptions import Retry, TaskPredicate
 
 from ..errors import RayError
 from ..messages import Message
 
 __all__ = ["UserTasks"]
-
-#: What a message says is to come after a task, and how it is called there.
-_FOLLOWS = {"callbacks": "link", "errbacks": "link_error", "chain": "a chain", "chord": "a chord"}
 
 
 class UserTasks:
@@ -24,15 +20,15 @@ class UserTasks:
     Not before: the process must have been told its devices when user code is loaded.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, find_app: Callable[[], Celery]) -> None:
         self._name = name
-        self._app: Celery | None = None
+        self._find_app = find_app
 
     def find(self, message: Message, hostname: str) -> Callable[..., Any]:
         """Return what runs a task under its request, as a Celery worker does.
 
         Raises:
-            RayError: there is no such task here, or something is to come after it.
+            RayError: there is no such task here, or it asks for what only Celery's workers do.
             ImportError, …: the app cannot be imported.
         """
         if not self._name:
@@ -40,19 +36,19 @@ class UserTasks:
                 f"{message.task} was sent without code, by a plain Celery client, and this node "
                 "knows no Celery app: start it with `celery_actors worker -A your.module`"
             )
-        _refuse_what_follows(message)
-        if self._app is None:
-            app = find_app(self._name)
-            app.loader.import_default_modules()
-            app.finalize()
-            self._app = app
-        task = self._app.tasks.get(message.task)
+        app = self._find_app()
+        task = app.tasks.get(message.task)
         if task is None:
             raise RayError(
                 f"the app {self._name} of this node has no task {message.task!r}: it has "
-                f"{sorted(name for name in self._app.tasks if not name.startswith('celery.'))}"
+                f"{sorted(name for name in app.tasks if not name.startswith('celery.'))}"
             )
-
+        if task.rate_limit:
+            raise RayError(
+                f"{task.name} has rate_limit={task.rate_limit!r}, and on queues of celery_actors "
+                "rate limits are not offered: it did not run. Send it to a queue of your own "
+                "workers, or take the limit away (in the task, or in task_annotations)"
+            )
         _refuse_to_send_again(task)
 
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -68,18 +64,6 @@ class UserTasks:
                 task.pop_request()
 
         return run
-
-
-def _refuse_what_follows(message: Message) -> None:
-    """Refuse a task after which others are to run: nobody here would send them."""
-    embed = message.embed if isinstance(message.embed, dict) else {}
-    found = [word for name, word in _FOLLOWS.items() if embed.get(name)]
-    if found:
-        raise RayError(
-            f"{message.task} was not run: it was sent with {' and '.join(found)}, and on queues of "
-            "celery_actors what is to come after a task is not offered yet: it would be left out "
-            "in silence. Send the task alone, and what comes after it once its result is there"
-        )
 
 
 def _refuse_to_send_again(task: Task) -> None:

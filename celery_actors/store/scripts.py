@@ -169,6 +169,10 @@ class Scripts:
         reply = self._eval("create", keys, *words)
         return None if int(reply[0]) == 0 else _text(reply[1])
 
+    def ingress(self, queue: str, mark: str, seconds: int, message: bytes) -> bool:
+        """Put a message of another broker into a queue; False where it is there, or was."""
+        return bool(self._eval("ingress", [queue, mark], seconds, message))
+
     def claim(self, keys: Sequence[str], owner: str, prefix: str) -> Claim | None:
         """Become the owner of the oldest waiting actor of one creation queue.
 

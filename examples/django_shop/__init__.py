@@ -1,0 +1,1 @@
+"""A Django project that keeps its stock in an actor."""
