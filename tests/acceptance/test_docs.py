@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from tests.acceptance.pages import (
     is_printed,
     statements_of,
 )
+from tests.integration.rabbitmq import rabbitmq
+from tests.integration.rabbitmq import rabbitmq
 from tests.integration.support import ROOT
 from tests.waits import wait_until
 
@@ -33,8 +35,8 @@ PAGES = {
     str(path.relative_to(ROOT)): blocks_of(path.read_text(encoding="utf-8"))
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
-#: The store that pages speak of. A server of the test's own takes its place.
-STORE = "localhost:6379"
+#: The servers that pages speak of. Those of the test's own take their places.
+STORE, BROKER = "localhost:6379", "localhost:5672"
 #: Why blocks are not run, and how many there are: what is added here is to be a decision.
 NOT_RUN = {
     "enters the environment that was installed above": 1,
@@ -49,11 +51,21 @@ def _is_run(block: Block) -> bool:
     return block.word not in ("not run", "run by")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(map(_is_run, PAGES[page]))])
+#: RabbitMQ alone takes a minute to start on a machine that is busy.
+SLOW = {"docs/how-to/rabbitmq.md": [pytest.mark.timeout(240)]}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=SLOW.get(page, []))
+        for page, blocks in PAGES.items() if any(map(_is_run, blocks))
+    ],
+)  # fmt: skip
 def test_a_page_does_what_it_says(page: str, short_path: Path):
     blocks = [block for block in PAGES[page] if _is_run(block)]
-    with _store_of(blocks, short_path) as place, contextlib.ExitStack() as opened:
-        reader = _Reader(page, short_path, place, opened)
+    with _servers_of(blocks, short_path) as places, contextlib.ExitStack() as opened:
+        reader = _Reader(page, short_path, places, opened)
         for block in blocks:
             reader.follow(block)
         reader.leave()
@@ -82,8 +94,10 @@ def test_blocks_that_other_tests_run_name_a_test_that_reads_the_page():
 class _Reader:
     """Somebody who follows a page in a folder of their own: one terminal, or more."""
 
-    def __init__(self, page: str, folder: Path, place: str, opened: contextlib.ExitStack) -> None:
-        self._page, self._folder, self._place, self._opened = page, folder, place, opened
+    def __init__(
+        self, page: str, folder: Path, places: Mapping[str, str], opened: contextlib.ExitStack
+    ) -> None:
+        self._page, self._folder, self._places, self._opened = page, folder, places, opened
         self._environment = _environment(folder)
         self._first = self._open()
         self._program: Shell | None = None
@@ -181,11 +195,14 @@ class _Reader:
         ]  # fmt: skip
 
     def _compare(self, said: str, printed: str, where: str) -> None:
-        printed = printed.replace(self._place, STORE)
+        for theirs, own in self._places.items():
+            printed = printed.replace(own, theirs)
         assert is_printed(said, printed), f"{where}:\n{printed}"
 
     def _own(self, text: str) -> str:
-        return text.replace(STORE, self._place)
+        for theirs, own in self._places.items():
+            text = text.replace(theirs, own)
+        return text
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -202,11 +219,21 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _store_of(blocks: list[Block], folder: Path) -> Iterator[str]:
-    """Run the store that a page needs, if it speaks of one: it keeps its data, as it should."""
-    if not any(STORE in block.text for block in blocks):
-        yield STORE
-        return
+def _servers_of(blocks: list[Block], folder: Path) -> Iterator[dict[str, str]]:
+    """Run the servers that a page needs; give where each is."""
+    text = "".join(block.text for block in blocks)
+    with contextlib.ExitStack() as stack:
+        places = {}
+        if STORE in text:
+            places[STORE] = stack.enter_context(_store(folder))
+        if BROKER in text:
+            places[BROKER] = stack.enter_context(rabbitmq()).partition("@")[2].strip("/")
+        yield places
+
+
+@contextlib.contextmanager
+def _store(folder: Path) -> Iterator[str]:
+    """Run a store that keeps its data, as it should."""
     port = closed_port()
     words = [str(get_binary_path()), "--bind", "127.0.0.1", "--port", str(port), "--save", "",
              "--appendonly", "yes", "--dir", str(folder)]  # fmt: skip
