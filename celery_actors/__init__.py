@@ -43,7 +43,7 @@ from .remote import method, remote
 from .routing import actor_queue, gpu_queue
 from .runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
 from .runtime_env import RuntimeEnv
-from .session import init, is_initialized, shutdown
+from .session import init, is_initialized, shutdown, timeline
 
 __all__ = [
     "ActorAlreadyExistsError",
@@ -97,6 +97,7 @@ __all__ = [
     "remote_function",
     "remove_placement_group",
     "shutdown",
+    "timeline",
     "util",
     "wait",
 ]

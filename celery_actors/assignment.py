@@ -11,6 +11,7 @@ import msgspec
 from . import routing
 from .config import Address, KeyRing
 from .need import Need
+from .watching import Watching
 
 __all__ = ["PROGRESS_BYTES", "TAG", "Assignment", "LogBatch", "NodeSettings"]
 
@@ -38,6 +39,7 @@ class NodeSettings:
     cache: Path = Path()  # unpacked packages of runtime environments; removed with the node
     app: Any = None  # the Celery app, made before the fork
     user_app: str = ""  # the user's own, by the name that `-A` takes
+    watching: Watching = field(default_factory=Watching)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,13 @@ class Assignment:
     def env(self) -> str:
         """The name of the runtime environment; empty: the node's own."""
         return self.need.env
+
+    def shown_as(self, host: str) -> dict[str, str]:
+        """Return what each line of the worker's log says of it."""
+        return {
+            "node": host, "worker": self.label, "actor_id": self.actor_id,
+            "actor_class": self.meta.get("class", "") if self.actor_id else "",
+        }  # fmt: skip
 
     @property
     def keys(self) -> routing.ActorKeys:

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from . import recording, routing
+from . import recording, routing, tracing
 from .buffers import Buffers
 from .contents import collecting
 from .errors import PendingCallsLimitExceeded, RayError
 from .holdings import Holdings
-from .messages import MessageTemplate, encode_body
+from .messages import Lineage, MessageTemplate, encode_body
 from .need import Need
 from .object_ref import ObjectRef
 from .recording import step
@@ -22,6 +22,7 @@ from .serialization import SEALED, Sealer, encode_plain, is_sealed
 from .store import Mux, Scripts, Step
 from .store.wire import pack
 from .streams import Acknowledge, Known, Stream
+from .tracing import Sent
 from .waiting import WaitingWork
 
 __all__ = ["Calls", "Held", "Target"]
@@ -110,6 +111,8 @@ class Calls:
         self._results = results
         self._lock = lock
         self._seconds = seconds
+        #: Where calls that are made now come from; asked inside other calls only.
+        self.lineage: Callable[[], Lineage] | None = None
         self.self_queue = ""  # the queue of the actor that runs in this process, if any
         self._id_prefix = routing.call_prefix(session).encode()
         self._count = 0
@@ -170,9 +173,23 @@ class Calls:
             SerializationError: an argument cannot be pickled; nothing was sent.
             PendingCallsLimitExceeded: as many calls are under way as there may be.
         """
-        if recording.current is None:  # the call path: no closure for those who record nothing
+        # The call path: no closure for those who record nothing.
+        if recording.current is None and tracing.current is None:
             return self._submit(target, template, args, kwargs)
-        return step("a call", lambda: self._submit(target, template, args, kwargs))
+        return step("a call", lambda: self._traced(target, template, args, kwargs))
+
+    def _traced(
+        self,
+        target: Target,
+        template: MessageTemplate,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        tracer = tracing.current
+        if tracer is None:
+            return self._submit(target, template, args, kwargs)
+        with tracer.sending(template.task, target.queue) as sent:
+            return self._submit(target, template, args, kwargs, sent)
 
     def _submit(
         self,
@@ -180,6 +197,7 @@ class Calls:
         template: MessageTemplate,
         args: Sequence[Any],
         kwargs: dict[str, Any],
+        sent: Sent | None = None,
     ) -> Any:
         if target.limit:
             self._make_room(target)
@@ -190,8 +208,10 @@ class Calls:
             body, carried = _EMPTY, None
             if args or kwargs:
                 body, carried = self._body(target, template.task, sequence, name, args, kwargs)
-            message = template.build(call_id, sequence, body, carried)
             ref = promised = self._results.new(name)
+            lineage = self.lineage() if ref._parent and self.lineage is not None else None
+            labels = None if sent is None else sent(name)
+            message = template.build(call_id, sequence, body, carried, lineage, labels)
             ref._target, ref._sequence = target, sequence
             if template.repeatable:
                 things = [tie.partition(" ")[0] for tie in carried or ()]

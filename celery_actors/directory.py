@@ -25,6 +25,7 @@ __all__ = [
     "ActorRecord",
     "Creator",
     "actors",
+    "buried",
     "create",
     "end",
     "end_created",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 _REAP_CHUNK = 200
+#: How many dead actors are listed at most, the newest: a program may make and end any number.
+_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,12 @@ class ActorRecord:
     @property
     def title(self) -> str:
         """What messages to the user call it."""
-        name = self.meta.get("name", "").partition("\x1f")[2]
-        return f"actor {self.class_name}({name or self.actor_id[:8]})"
+        return f"actor {self.class_name}({self.name or self.actor_id[:8]})"
+
+    @property
+    def name(self) -> str:
+        """Its name, or ''."""
+        return self.meta.get("name", "").partition("\x1f")[2]
 
     @property
     def state(self) -> str:
@@ -221,6 +228,13 @@ def actors(store: Store) -> list[ActorRecord]:
     return [record for record in found if record is not None]
 
 
+def buried(store: Store) -> list[ActorRecord]:
+    """Return the actors that died of late, the newest first: why, and where their lines are."""
+    things = store.texts("ZREVRANGE", routing.BURIED, 0, -1)
+    found = (find(store, *thing.split("|")[::-1]) for thing in things)
+    return [record for record in found if record is not None]
+
+
 def end(store: Store, actor_id: str, queue: str, cause: str, ttl: int) -> None:
     """End an actor for good: fence its process, answer its calls, free its name."""
     keys = routing.ActorKeys(queue, actor_id)
@@ -317,7 +331,7 @@ def _bury(store: Store, actor_id: str, queue: str, ttl: int) -> dict[str, str]:
         job, owner = routing.job_key(meta.get("job", "")), routing.job_key(meta.get("owner", ""))
         if store.scripts.bury(
             [*bury, job, keys.tokens, owner, routing.PASSIVE, keys.reminders, routing.REMINDERS,
-             *durable], actor_id, REMEMBER_SECONDS,
+             keys.log, routing.BURIED, *durable], actor_id, REMEMBER_SECONDS, _REMEMBERED,
         ):  # fmt: skip
             return meta
 

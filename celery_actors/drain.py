@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 
 from . import directory, registry, routing
-from .errors import ConfigurationError, NodeDiedError
+from .errors import NodeDiedError
 from .registry import NodeRecord
 from .store import Store
 
-__all__ = ["drain", "find_node", "what_stays"]
+__all__ = ["drain", "what_stays"]
 
 #: Seconds between two looks at a node that drains.
 LOOK_SECONDS = 0.5
@@ -18,23 +18,6 @@ LOOK_SECONDS = 0.5
 ANSWER_SECONDS = 15.0
 #: Seconds beyond the patience for it to end what is left and to go.
 LAST_SECONDS = 30.0
-
-
-def find_node(store: Store, name: str) -> NodeRecord:
-    """Return the living node with this id, or the only one on this host.
-
-    Raises:
-        ConfigurationError: there is none, or several; says which there are.
-    """
-    living = [record for record in registry.records(store) if record.alive]
-    found = [record for record in living if record.node_id == name]
-    found = found or [record for record in living if record.about["host"] == name]
-    if len(found) == 1:
-        return found[0]
-    ids = ", ".join(sorted(record.node_id for record in found or living)) or "none"
-    if found:
-        raise ConfigurationError(f"several nodes run on {name}: name one by its id: {ids}")
-    raise ConfigurationError(f"no living node has the id or the host {name!r}. Living: {ids}")
 
 
 def drain(

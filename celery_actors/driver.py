@@ -21,6 +21,7 @@ from .driver_output import DriverOutput
 from .embedded import LocalCluster
 from .errors import LocalRayletDiedError, NotInitializedError, RayError
 from .node.recovery import end_session, node_lost
+from .profiling import Recorder, wanted
 from .runtime import RESULT_SECONDS, Runtime
 from .store import Scripts, Store, silence_of
 from .store.wire import pack
@@ -83,6 +84,7 @@ class Driver:
             leave or self.leave, app,
         )  # fmt: skip
         context.find_app = lambda: self.context.app
+        self.recorder = Recorder(self.context.app) if wanted() else None
 
     @property
     def runtime(self) -> Runtime:
@@ -130,6 +132,8 @@ class Driver:
         finally:
             if runtime.is_current(context):
                 runtime.set_current(None)
+            if self.recorder is not None:
+                self.recorder.close()
             self.context.close_app()
             try:
                 context.close()

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -23,8 +24,9 @@ from pathlib import Path
 
 from .config import KEYS_VARIABLE, Address, new_key
 from .errors import ClusterUnreachableError, ConfigurationError
+from .store import Store
 
-__all__ = ["LocalCluster", "newest_address", "start_local"]
+__all__ = ["LocalCluster", "end_store", "newest_address", "start_local"]
 
 START_SECONDS = 20.0
 #: A server that starts answers within this time, so nobody asks earlier whether it has ended.
@@ -119,6 +121,26 @@ def newest_address() -> Address:
         "no local cluster of yours is running. Start one with celery_actors.init(), or give an "
         "address (redis://host:6379/0)"
     )
+
+
+def end_store(store: Store, seconds: float = 15.0) -> None:
+    """End the server of a local cluster from any process; its folder goes with its driver.
+
+    Raises:
+        ClusterUnreachableError: it still answers after so many seconds.
+    """
+    path = store.address.socket_path
+    pid = int(store.about()["process_id"])
+    store.close()
+    os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + seconds
+    while path is not None and _answers(path):
+        if time.monotonic() > until:
+            raise ClusterUnreachableError(
+                f"the store of the local cluster, process {pid}, still answers {seconds:g} s after "
+                "SIGTERM: look into its log, beside its socket"
+            )
+        time.sleep(0.02)
 
 
 def _sweep(base: Path) -> None:

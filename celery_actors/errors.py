@@ -27,6 +27,7 @@ __all__ = [
     "LocalRayletDiedError",
     "NodeDiedError",
     "NonDeterminismError",
+    "NotFoundError",
     "NotInitializedError",
     "ObjectFetchTimedOutError",
     "ObjectFreedError",
@@ -66,6 +67,10 @@ logger = logging.getLogger(__name__)
 
 class RayError(Exception):
     """Base of all errors raised by celery_actors."""
+
+
+class NotFoundError(RayError, LookupError):
+    """Raised where an operator names an actor, node, call or queue that there is not."""
 
 
 class ConfigurationError(RayError, ValueError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
-from . import records, routing
+from . import records, routing, tracing
 from .directory import answer_to
 from .errors import (
     DeadLetterError,
@@ -325,6 +325,8 @@ class Executor:
             trace.failed(message, error)
         if isinstance(error, TaskTimeoutError) and not error.args:
             error.args = (f"{label} ran longer than its timeout of {message.timelimit[1]} s",)
+        if tracing.current is not None:
+            tracing.current.failed(message.call_id, error)
         record = records.failure_record(
             error, message.call_id, self._runtime.sealer, label, self._place,
             self._runtime.holdings,
@@ -340,6 +342,8 @@ class Executor:
         if isinstance(error, RayError) and not hasattr(error, "cause"):
             if (trace := self._traced(message)) is not None:
                 trace.failed(message, error)
+            if tracing.current is not None:
+                tracing.current.failed(message.call_id, error)
             record = records.error_record(error, message.call_id)
             return Outcome(answer_to(message, record), remains_of(message), False)
         return self.fail(message, error, label)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from . import code, routing, runtime
+from . import code, log_format, routing, runtime, tracing
 from .actor_loop import SEEN_CALLS
 from .assignment import PROGRESS_BYTES, TAG, Assignment, NodeSettings
 from .broker.app import on_broker_of
@@ -32,7 +32,7 @@ from .errors import RayError, StoreRolledBackError
 from .executor import Outcome, Prepared
 from .interrupts import Interrupts
 from .mailbox import PATIENCE_SECONDS, Mailbox
-from .messages import call_id_of
+from .messages import Lineage, call_id_of, lineage_of
 from .records import RaisedAt
 from .runtime import Runtime
 from .store import StoreError
@@ -86,6 +86,7 @@ class HostProcess:
         self._job = assignment.meta.get("job", "")
         self._label = assignment.meta.get("class", "worker")
         self._celery: CeleryWorker | None = None
+        self._message = b""  # of the running call, where there is no Celery side
         self._app: Any = None
         self.runtime: Runtime | None = None
         self.knows: Callable[[str, bool], str] | None = None  # the loop's word on a call
@@ -195,15 +196,21 @@ class HostProcess:
         if not self.assignment.actor_id:
             self._job, self._label = tag.job, label
         if self._celery is not None:
-            self._celery.begin(prepared.message.call_id, label)
+            self._celery.begin(message.call_id, label, message.raw)
+        else:
+            self._message = message.raw
+        if tracing.current is not None:
+            tracing.current.begin(message, label)
 
     def end(self, prepared: Prepared, outcome: Outcome, seconds: float) -> None:  # noqa: ARG002
         """Note the end of the call."""
         struct.pack_into("<q", self._progress, 24, 0)
+        message = prepared.message
+        if tracing.current is not None:
+            tracing.current.end(message.call_id, succeeded=outcome.succeeded)
         if self._celery is not None:
             error = None if outcome.succeeded else "see the result"
-            result = (prepared.message.call_id, "…", "", error)
-            self._celery.end(prepared.message.task, result)
+            self._celery.end(message.task, (message.call_id, "…", "", error))
 
     def find_app(self) -> Any:
         """Return the user's Celery app where the node has one (`-A`), else the cluster's own.
@@ -311,12 +318,15 @@ class HostProcess:
             tagged.tag = lambda: f"{self._job}:{self._label}"
             setattr(sys, name, tagged)
         faulthandler.enable(file=2)
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        settings = self.settings
+        log_format.set_up(
+            settings.watching.log_format, self.assignment.shown_as(settings.host),
+            log_format.secrets_of(settings.address, settings.ring), marked=True,
+        )  # fmt: skip
         logging.getLogger("celery").setLevel(logging.WARNING)
         signal.signal(signal.SIGTERM, lambda *_: self.drain())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the node, which drains us
-        settings = self.settings
         make = partial(
             Runtime, settings.address, settings.ring, job=self._job or None,
             session=self.assignment.session,
@@ -327,11 +337,16 @@ class HostProcess:
         self.runtime.find_app = self.find_app
         self.runtime.calls.self_queue = self.assignment.queue
         self.runtime.results.parent = _parent
+        self.runtime.calls.lineage = self._lineage
         self.runtime.worker = _facts(self.assignment)
         if self.assignment.need.captures:
             self.runtime.capacity.captured = self.assignment.need.group[0]
         self.runtime.is_cancelled = self.interrupts.is_cancelled
         runtime.set_current(self.runtime)
+        if settings.watching.otel:
+            from .otel import instrument_worker
+
+            instrument_worker()
         threading.Thread(target=self._hear, name="ca-control", daemon=True).start()
         return self.runtime
 
@@ -365,6 +380,12 @@ class HostProcess:
         about = self.assignment.meta
         return about.get("max_restarts", "0") != "0" and not about.get("durable")
 
+    def _lineage(self) -> Lineage:
+        """Return where calls come from that the running call makes."""
+        parent = _parent()
+        raw = self._message if self._celery is None else self._celery.message_of(parent)
+        return Lineage(lineage_of(raw).root_id or parent, parent)
+
     def start_celery(self) -> None:
         """Start the Celery worker beside us.
 
@@ -385,6 +406,8 @@ class HostProcess:
 
     def close(self) -> None:
         """End the helpers of the process, as far as they answer."""
+        if tracing.current is not None:
+            tracing.current.close()
         if self._celery is not None:
             self._celery.stop()
         if self.runtime is not None:

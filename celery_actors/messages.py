@@ -8,7 +8,8 @@ which saves a third of its size and a copy on each side. What is ours travels in
 from __future__ import annotations
 
 import base64
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,11 +21,14 @@ __all__ = [
     "CallOptions",
     "CallTag",
     "Envelope",
+    "Lineage",
     "Message",
     "MessageTemplate",
     "Meta",
     "call_id_of",
     "decode_body",
+    "headers_of",
+    "lineage_of",
     "outline",
 ]
 
@@ -81,6 +85,13 @@ class Headers(msgspec.Struct, omit_defaults=False):
     ca: CallTag | None = None
 
 
+class Lineage(NamedTuple):
+    """Where a call comes from: the call that began it all, and the one that made it; "": none."""
+
+    root_id: str
+    parent_id: str
+
+
 class Properties(msgspec.Struct):
     """The message properties that a worker reads."""
 
@@ -125,6 +136,22 @@ class Message(msgspec.Struct):
         return self.task.rpartition(".")[2]
 
 
+class _Ancestors(msgspec.Struct):
+    """What only watchers read of the headers."""
+
+    id: str = ""
+    root_id: str | None = None
+    parent_id: str | None = None
+
+
+class _Family(msgspec.Struct):
+    headers: _Ancestors
+
+
+class _Labelled(msgspec.Struct):
+    headers: dict[str, Any]
+
+
 class Meta(msgspec.Struct):
     """A Celery result record. ``ca`` carries what Celery's format has no room for."""
 
@@ -138,6 +165,8 @@ class Meta(msgspec.Struct):
 decode_metas = msgspec.json.Decoder(list[Meta]).decode
 decode_meta = msgspec.json.Decoder(Meta).decode
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
+_decode_family = msgspec.json.Decoder(_Family).decode
+_decode_labelled = msgspec.json.Decoder(_Labelled).decode
 _decode_arguments = msgspec.json.Decoder(tuple[list[Any], dict[str, Any], Any]).decode
 _NO_TAG = CallTag()
 
@@ -165,19 +194,17 @@ class MessageTemplate:
             "group": None, "group_index": None, "retries": 0, "timelimit": timelimit,
             "argsrepr": "", "kwargsrepr": "", "origin": origin,
             "ignore_result": bool(options.reminder), "replaced_task_nesting": 0,
-            "stamped_headers": None, "stamps": {}, "parent_id": None,
+            "stamped_headers": None, "stamps": {},
         }  # fmt: skip
         properties = {
             "reply_to": caller, "delivery_mode": 2, "priority": 0,
             "delivery_info": {"exchange": "", "routing_key": queue},
         }  # fmt: skip
-        self._head = (
-            b'{"content-encoding":"utf-8","content-type":"application/json","headers":'
-            + _encode(headers)[:-1]
-            + b',"ca":['
-            + _encode(caller)
-            + b","
-        )
+        start = b'{"content-encoding":"utf-8","content-type":"application/json","headers":'
+        start += _encode(headers)[:-1]
+        tag = b',"ca":[' + _encode(caller) + b","
+        self._head = start + b',"parent_id":null' + tag
+        self._nested_head = start + tag
         self.options = options
         #: A lost value of such a call may be made again.
         self.repeatable = max_retries != 0 and options.returns == 1
@@ -189,16 +216,25 @@ class MessageTemplate:
         self._tail = b'"},"properties":' + _encode(properties)[:-1] + b',"correlation_id":"'
 
     def build(
-        self, call_id: bytes, sequence: int, body: bytes, carried: list[str] | None = None
-    ) -> bytes:
-        """Return the message; ``body`` is a JSON string from ``encode_body``."""
+        self, call_id: bytes, sequence: int, body: bytes, carried: list[str] | None = None,
+        lineage: Lineage | None = None, labels: Mapping[str, str] | None = None,
+    ) -> bytes:  # fmt: skip
+        """Return the message; ``body`` is a JSON string from ``encode_body``.
+
+        ``lineage``: another call made it. ``labels``: further headers, such as those of a trace.
+        """
         tag = self._after_sequence
         if carried:
             tag = self._carrying + _encode(carried) + b'],"id":"'
+        head, root, tail = self._head, call_id, self._tail
+        if lineage is not None:
+            head, root = self._nested_head, _encode(lineage.root_id)[1:-1]
+            tail = b'","parent_id":' + _encode(lineage.parent_id) + tail[1:]
+        if labels:
+            tail = b'",' + _encode(labels)[1:-1] + tail[1:]
         return b"".join(
             (
-                self._head, b"%d" % sequence, tag, call_id,
-                b'","root_id":"', call_id, self._tail, call_id,
+                head, b"%d" % sequence, tag, call_id, b'","root_id":"', root, tail, call_id,
                 b'","delivery_tag":"', call_id, b'"},"body":', body, b"}",
             )
         )  # fmt: skip
@@ -234,6 +270,24 @@ def call_id_of(raw: bytes) -> str:
         return decode_envelope(raw).headers.id
     except DeadLetterError:
         return ""
+
+
+def lineage_of(raw: bytes) -> Lineage:
+    """Return where a message's call comes from. Only watchers ask: the call path reads no more."""
+    try:
+        headers = _decode_family(raw).headers
+    except UNREADABLE:
+        return Lineage("", "")
+    return Lineage(headers.root_id or headers.id, headers.parent_id or "")
+
+
+def headers_of(raw: bytes) -> dict[str, str]:
+    """Return a message's headers that are text: among them those of a trace."""
+    try:
+        headers = _decode_labelled(raw).headers
+    except UNREADABLE:
+        return {}
+    return {name: value for name, value in headers.items() if type(value) is str}
 
 
 def decode_body(raw: bytes, envelope: Envelope) -> Message:

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from . import routing
+from . import log_format, routing
 from .assignment import Assignment, NodeSettings
 from .broker.app import on_broker_of
 from .broker.celery_worker import CeleryWorker
@@ -45,6 +45,10 @@ def run_face(settings: NodeSettings, assignment: Assignment, control: socket.soc
     signal.signal(signal.SIGTERM, end)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGINT, lambda *_: None)
+    log_format.set_up(
+        settings.watching.log_format, assignment.shown_as(settings.host),
+        log_format.secrets_of(settings.address, settings.ring), marked=True,
+    )  # fmt: skip
     name = routing.worker_name(assignment.label, settings.host)
     app, ingress = _on_other_broker(settings, name)
     celery = CeleryWorker(

@@ -37,6 +37,7 @@ ACTORS = f"{PREFIX}:actors"  # HASH actor id -> actor queue, living actors only
 PASSIVE = f"{PREFIX}:passive"  # SET of durable actors without a process until their next call
 REMINDERS = f"{PREFIX}:reminders"  # ZSET "<queue>|<actor id>|<name>" -> due, store milliseconds
 DYING = f"{PREFIX}:dying"  # HASH actor id -> queue: dead and not buried, or just frozen
+BURIED = f"{PREFIX}:buried"  # ZSET "<queue>|<actor id>" -> store seconds: who died of late
 NEEDS = f"{PREFIX}:needs"  # HASH need label -> JSON need
 GROUPS = f"{PREFIX}:groups"  # SET of placement groups
 GROUP_NAMES = f"{PREFIX}:groups:names"  # HASH name -> placement group
@@ -170,6 +171,11 @@ def sent_key(transfer: str) -> str:
 def wanted_key(transfer: str) -> str:
     """Return the list of how many more chunks the reader of a transfer has room for."""
     return f"{PREFIX}:transfer:{transfer}:wanted"
+
+
+def node_log_key(incarnation: str) -> str:
+    """Return the stream of what a node run's workers of functions print."""
+    return f"{PREFIX}:node:{incarnation}:log"
 
 
 def job_key(session: str) -> str:
@@ -308,6 +314,11 @@ class ActorKeys:
     def steps(self) -> str:
         """HASH: what outside steps of calls gave that have not committed."""
         return f"{self._base}:o"
+
+    @property
+    def log(self) -> str:
+        """STREAM: the last lines that the actor printed, in batches."""
+        return f"{self._base}:l"
 
     @property
     def reminders(self) -> str:

@@ -12,12 +12,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from . import runtime
+from . import profiling, runtime
 from .cluster_context import ClusterContext
 from .config import resolve_keys
 from .driver import Driver
 from .embedded import newest_address, start_local
-from .errors import ConfigurationError, NotInitializedError
+from .errors import ConfigurationError, NotInitializedError, RayError
 from .init_arguments import (
     job_settings,
     refuse_unknown,
@@ -33,6 +33,7 @@ __all__ = [
     "init",
     "is_initialized",
     "shutdown",
+    "timeline",
 ]
 
 logger = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ def init(
             ))  # fmt: skip
         words = _node_words(num_cpus, num_gpus, resources, memory, labels)
         words += ["--result-seconds", str(result_seconds)]
-        words += ["--task-events"] if task_events else []
+        words += ["--task-events"] if task_events or profiling.wanted() else []
         with _progress("starting a local cluster"):
             local = start_local(words, storage=storage)
         try:
@@ -212,6 +213,23 @@ def shutdown() -> None:
         session, _session = _session, None
         if session is not None:
             session.leave()
+
+
+def timeline(filename: str | os.PathLike[str] | None = None) -> list[dict[str, Any]] | None:
+    """Return the calls since ``init`` as events for Perfetto, or write them to a file, as JSON.
+
+    Recorded where ``CELERY_ACTORS_PROFILING=1`` (or ``RAY_PROFILING=1``) was set before ``init``.
+    ``celery_actors timeline`` records any cluster, for a while.
+
+    Raises:
+        RayError: it was not.
+    """
+    if _session is None or _session.recorder is None:
+        raise RayError(
+            f"no timeline has been recorded: set {profiling.VARIABLES[0]}=1 before init(), or "
+            "run `celery_actors timeline -o trace.json` beside the program"
+        )
+    return _session.recorder.timeline(filename)
 
 
 def is_initialized() -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from . import directory, groups, inventory, registry
+from . import directory, groups, inventory, listing, registry, tables
 from .need import UNIT, described
 from .store import Store
 
@@ -35,42 +34,27 @@ def collect(store: Store) -> dict[str, Any]:
 
 
 def _actor(actor: directory.ActorRecord) -> dict[str, Any]:
-    return {
-        "actor_id": actor.actor_id, "class_name": actor.class_name, "state": actor.state,
-        "name": actor.meta.get("name", "").partition("\x1f")[2],
-        "namespace": actor.meta.get("namespace", ""), "node_id": actor.meta.get("node", ""),
-        "pid": int(actor.meta.get("pid", 0)), "num_restarts": int(actor.meta["restarts"]),
-        "queue": actor.meta["queue"], "needs": actor.meta.get("need", ""),
-    }  # fmt: skip
+    return {**listing.actor_row(actor), "needs": actor.meta.get("need", "")}
 
 
 def show(state: Mapping[str, Any], address: str) -> None:
     """Print it as tables."""
-    from rich.console import Console
-    from rich.table import Table
-
-    # A pipe has no width: whole lines are what a script or a pager wants.
-    console = Console(width=None if sys.stdout.isatty() else 250)
+    out = tables.console()
 
     def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         rows = list(rows)
         if rows:
-            found = Table(title=title, title_justify="left", box=None, pad_edge=False)
-            for column in columns:
-                found.add_column(column, overflow="fold")
-            for row in rows:
-                found.add_row(*row)
-            console.print(found)
+            out.print(tables.table(title, columns, rows))
 
     nodes, actors = state["nodes"], state["actors"]
-    console.print(f"{_count(nodes, 'node')}, {_count(actors, 'actor')} at {address}")
+    out.print(f"{_count(nodes, 'node')}, {_count(actors, 'actor')} at {address}")
     table(
         "Nodes",
         ("node", "state", "has", "free", "workers", "labels"),
         (
             (
-                node_id, _state(node), _amounts(node["total"]),
-                _amounts(node["free"]), str(node["workers"]), _labels(node["labels"]),
+                node_id, _state(node), listing.amounts(node["total"]),
+                listing.amounts(node["free"]), str(node["workers"]), _labels(node["labels"]),
             )
             for node_id, node in nodes.items()
         ),
@@ -126,10 +110,6 @@ def _state(node: Mapping[str, Any]) -> str:
 
 def _count(things: Sequence[Any] | Mapping[str, Any], what: str) -> str:
     return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
-
-
-def _amounts(units: Mapping[str, int]) -> str:
-    return described(tuple(registry.shown(units).items()))
 
 
 def _plain(amounts: Mapping[str, float]) -> str:

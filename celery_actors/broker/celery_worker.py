@@ -30,6 +30,8 @@ from celery.worker.consumer.heart import Heart
 from kombu.asynchronous import set_event_loop
 from kombu.entity import Queue
 
+from ..messages import lineage_of
+
 __all__ = ["CeleryWorker", "preload"]
 
 logger = logging.getLogger(__name__)
@@ -149,12 +151,13 @@ class ActiveCall:
     """What `inspect active` shows of a running call."""
 
     # Celery gives each active request the event dispatcher of its new connection.
-    __slots__ = ("__weakref__", "begun", "call_id", "eventer", "hostname", "label")
+    __slots__ = ("__weakref__", "begun", "call_id", "eventer", "hostname", "label", "raw")
 
-    def __init__(self, hostname: str, call_id: str, label: str) -> None:
+    def __init__(self, hostname: str, call_id: str, label: str, raw: bytes) -> None:
         self.hostname = hostname
         self.call_id = call_id
         self.label = label
+        self.raw = raw  # its message
         self.begun = time.time()
 
     id = property(lambda self: self.call_id)
@@ -271,10 +274,15 @@ class CeleryWorker:
 
     # -- called by the main thread around each call ----------------------------------------
 
-    def begin(self, call_id: str, label: str) -> None:
+    def begin(self, call_id: str, label: str, raw: bytes) -> None:
         """Note a running call."""
-        active = self._active[call_id] = ActiveCall(self.hostname, call_id, label)
+        active = self._active[call_id] = ActiveCall(self.hostname, call_id, label, raw)
         state.active_requests.add(active)
+
+    def message_of(self, call_id: str) -> bytes:
+        """Return the message of a running call; empty for any other."""
+        active = self._active.get(call_id)
+        return b"" if active is None else active.raw
 
     def end(self, label: str, result: tuple[Any, ...]) -> None:
         """Count the call; ``result`` describes it for the task events: first its id."""
@@ -283,7 +291,8 @@ class CeleryWorker:
         state.total_count[label] += 1
         state.all_total_count[0] += 1
         if self._wants_events():
-            self._events.append((active.begun, time.time(), label, *result))
+            lineage = lineage_of(active.raw)
+            self._events.append((active.begun, time.time(), label, lineage, *result))
             if not self._flush_planned and self._dispatcher() is not None:
                 self._flush_planned = True
                 hub = self._worker.consumer.hub
@@ -320,11 +329,12 @@ def _encode_events(calls: deque[tuple[Any, ...]], hostname: str, clock: Any) -> 
     """Return the received, started and succeeded or failed events of the calls, as JSON."""
     pid, offset = os.getpid(), utcoffset()
     events: list[dict[str, Any]] = []
-    for begun, ended, label, call_id, arguments, outcome, error in calls:
+    for begun, ended, label, lineage, call_id, arguments, outcome, error in calls:
         common = {"uuid": call_id, "hostname": hostname, "pid": pid, "utcoffset": offset}
         received = {
             "type": "task-received", "timestamp": begun, "name": label, "args": arguments,
-            "kwargs": "{}", "root_id": call_id, "parent_id": None, "retries": 0, "eta": None,
+            "kwargs": "{}", "root_id": lineage.root_id or call_id,
+            "parent_id": lineage.parent_id or None, "retries": 0, "eta": None,
             "expires": None, "clock": clock.forward(), **common,
         }  # fmt: skip
         started = {"type": "task-started", "timestamp": begun, "clock": clock.forward(), **common}

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
 
+from .examples import examples
 from .reach import address_option, find_address, json_option, key_file_option
+from .show import echo_json
 
 __all__ = ["doctor"]
 
 
-@click.command()
+@click.command(epilog=examples("celery_actors doctor --address redis://10.0.0.5:6379/0"))
 @address_option
 @key_file_option
 @json_option
@@ -25,7 +26,7 @@ def doctor(address: str | None, key_file: str | None, as_json: bool) -> None:
 
     findings = checks.collect(find_address(address), key_file)
     if as_json:
-        click.echo(json.dumps(checks.as_json(findings)))
+        echo_json(checks.as_json(findings))
     else:
         checks.show(findings)
     sys.exit(not checks.is_well(findings))

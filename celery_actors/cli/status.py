@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from .reach import address_option, find_address, json_option
+from .examples import examples
+from .reach import address_option, json_option, open_store
+from .show import echo_json
 
 __all__ = ["status"]
 
 
-@click.command()
+@click.command(epilog=examples("celery_actors status", "celery_actors status --json | jq .nodes"))
 @address_option
 @json_option
 def status(address: str | None, as_json: bool) -> None:
     """Show the nodes of a cluster, their devices and who holds them, and the actors."""
     from ..status import collect, show
-    from ..store import Store
 
-    found = find_address(address)
-    state = collect(Store(found, retries=0, patience=3))
+    with open_store(address) as store:
+        state = collect(store)
     if as_json:
-        click.echo(json.dumps(state))
-        return
-    show(state, found.public)
+        echo_json(state)
+    else:
+        show(state, store.address.public)

@@ -36,11 +36,16 @@ class Draining:
         self._until = time.monotonic() + seconds
         self._told: dict[str, signal.Signals] = {}
 
+    @property
+    def over(self) -> float:
+        """Seconds since its patience was used up; below zero: seconds that are left."""
+        return time.monotonic() - self._until
+
     def look(self, workers: Collection[WorkerProcess]) -> None:
         """Tell the workers whose time has come, each once."""
-        left = time.monotonic() - self._until
+        over = self.over
         for worker in workers:
-            number = self._due(worker, left, alone=len(workers) == 1)
+            number = self._due(worker, over, alone=len(workers) == 1)
             name = worker.assignment.worker_id
             if number is not None and worker.pid and self._told.get(name) != number:
                 self._told[name] = number

@@ -13,6 +13,7 @@ from ..assignment import Assignment
 from ..gpu import Devices
 from ..need import UNIT, Need
 from ..placement import Grant, Ledger, NodeView
+from ..registry import shown
 from ..store import Store, StoreError, Waiting
 from ..unreadable import UNREADABLE
 from .process import WorkerProcess
@@ -257,6 +258,10 @@ class Intake:
     def free(self) -> dict[str, int]:
         """Return what is free, less what resident workers use that run a call."""
         return self._room.free()
+
+    def shows(self) -> tuple[dict[str, int], dict[str, int], list[str]]:
+        """Return what the node has, what is free of it, and the needs that clients may send."""
+        return shown(self._me.total.total), shown(self.free()), self._sent
 
     def open_queues(self) -> tuple[str, ...]:
         """Return the queues of plain needs that could be served now: what Celery's tools show."""

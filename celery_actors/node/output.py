@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 
 from ..assignment import TAG, LogBatch
+from .console import Console
 
 __all__ = ["Output"]
 
@@ -18,14 +18,16 @@ class Output:
     """One output pipe of one worker."""
 
     def __init__(
-        self, fd: int, stream: int, label: str, job: str, publish: Callable[[str, LogBatch], None]
-    ) -> None:
+        self, fd: int, stream: int, label: str, job: str,
+        publish: Callable[[str, LogBatch], None], console: Console,
+    ) -> None:  # fmt: skip
         os.set_blocking(fd, False)
         self.fd = fd
         self.pid = 0
         self._stream = stream
         self._label, self._job = label, job
         self._publish = publish
+        self._console = console
         self._rest = b""
 
     def fileno(self) -> int:
@@ -69,12 +71,9 @@ class Output:
         if not lines:
             return
         text = [line.decode("utf-8", "replace") for line in lines]
-        batch = LogBatch(self._label, self.pid, self._stream, text)
-        if self._job:
-            self._publish(self._job, batch)
-        else:
-            for line in text:
-                sys.stderr.write(f"({self._label} pid={self.pid}) {line}\n")
+        alone = not self._job
+        seen = self._console.take(self._label, self.pid, self._stream, text, alone=alone)
+        self._publish(self._job, LogBatch(self._label, self.pid, self._stream, seen))
 
     def close(self) -> None:
         """Close the pipe."""

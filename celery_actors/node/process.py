@@ -11,10 +11,12 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ..assignment import PROGRESS_BYTES, Assignment, LogBatch
 from ..placement import Grant, Ledger
+from .console import Console
 from .output import Output
 from .zygote import ZygoteLink
 
@@ -43,6 +45,7 @@ class WorkerProcess:
     init_failed: str = ""
     frozen: str = ""  # why its actor must stand still
     left: str = ""  # why it ends by its own wish
+    outgrown: str = ""  # it used too much memory, and was ended for that
     rolled_back: str = ""  # what the store has lost of its work: it ends for that
     seen: set[str] | None = None  # then: the calls in its queue that had begun, where it knows
     born: float = field(default_factory=time.monotonic)
@@ -159,7 +162,8 @@ def launch(
     zygote: ZygoteLink,
     assignment: Assignment,
     grant: Grant | None,
-    publish: Callable[[str, LogBatch], None],
+    publish: Callable[[Assignment, str, LogBatch], None],
+    console: Console,
 ) -> WorkerProcess:
     """Ask the fork server for a worker."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -167,10 +171,10 @@ def launch(
     err_read, err_write = os.pipe2(os.O_CLOEXEC)
     progress = os.memfd_create("ca-progress", os.MFD_CLOEXEC)
     os.ftruncate(progress, PROGRESS_BYTES)
-    job, label = assignment.meta.get("job", ""), assignment.meta.get("class", "")
+    job, label = assignment.meta.get("job", ""), assignment.meta.get("class", assignment.label)
     outputs = [
-        Output(out_read, 1, label, job, publish),
-        Output(err_read, 2, label, job, publish),
+        Output(out_read, 1, label, job, partial(publish, assignment), console),
+        Output(err_read, 2, label, job, partial(publish, assignment), console),
     ]
     zygote.spawn(assignment, [theirs.fileno(), out_write, err_write, progress])
     theirs.close()

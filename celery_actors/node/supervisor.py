@@ -13,7 +13,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,16 +23,22 @@ from .. import directory, routing, store_check
 from ..assignment import Assignment, LogBatch, NodeSettings
 from ..errors import GROUP_REMOVED, ClusterUnreachableError
 from ..gpu import Devices
+from ..log_format import secrets_of
 from ..placement import Grant, Ledger
 from ..registry import SESSION_MS
 from ..shared_memory import SharedFolder
 from ..store import Scripts, Store, StoreError, Tick, silence_of
 from .bells import Bells
+from .beside import Beside
 from .buffer_server import BufferServer
+from .console import console_of
 from .draining import Draining
+from .facts import Facts, Tally, Window, facts_of
 from .intake import Intake, sent_by_others
+from .outgrown import end_outgrown
 from .output import Output
 from .presence import Presence, view_of
+from .printed import Printed
 from .process import WorkerProcess, launch
 from .reconcile import Reconcile
 from .recovery import Lost, describe_exit, end_session, node_lost
@@ -67,6 +73,9 @@ class SupervisorOptions:
     labels: dict[str, str] = field(default_factory=dict)
     lifeline: int | None = None  # a pipe whose end says that the driver is gone
     ready: int | None = None  # a pipe to write one line to when the node serves
+    memory_per_actor: int = 0  # bytes; 0: any
+    beside: Sequence[str] = ()  # the command of a Celery worker that runs with the node
+    beside_environ: Mapping[str, str] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -81,6 +90,7 @@ class Supervisor:
         self._zygote = zygote
         self._buffers = BufferServer(settings, shared) if shared is not None else None
         self._store = Store(settings.address)
+        self._printed = Printed(self._store, settings.node_id, settings.host)
         self._ttl = settings.result_seconds
         self._incarnation = settings.node_id
         self._workers: dict[str, WorkerProcess] = {}
@@ -103,6 +113,10 @@ class Supervisor:
         self._bells = Bells(
             settings.address, self._incarnation, self._on_words, self._watch, self._unwatch
         )
+        self.window, self.tally = Window(self._facts), Tally()
+        secrets = secrets_of(settings.address, settings.ring)
+        self._console = console_of(settings.watching.log_format, settings.host, secrets)
+        self._beside = Beside(options.beside, options.beside_environ)
         self._draining: Draining | None = None
         self._abandoned = False
         self._renewed = self._steady_since = time.monotonic()
@@ -118,9 +132,12 @@ class Supervisor:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         self._watch(wake_read, lambda: self._empty(wake_read))
         self._watch(self._zygote, self._on_zygote)
+        self._watch(self.window, self.window.answer)
         if self._options.lifeline is not None:
             self._watch(self._options.lifeline, self._on_driver_gone)
         Scripts.load(self._store.run)
+        # Not before: the fork server and the workers have output of their own.
+        logging.getLogger().addHandler(self._printed.own)
         store_check.warn(self._store, embedded=self._options.lifeline is not None)
         self._bells.tick()
         self._tick(first=True)
@@ -135,9 +152,10 @@ class Supervisor:
         alive = True
         while alive and not self._abandoned:
             if self._draining is not None:
-                if not self._workers:
+                if not self._workers and not self._beside.runs:
                     break
                 self._draining.look(self._workers.values())
+                self._beside.end(self._draining.over)
             self._poll(max(0.0, next_tick - time.monotonic()))
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + TICK_SECONDS
@@ -240,9 +258,16 @@ class Supervisor:
         self._trusted = asked + LEASE_MS / 1000 - MARGIN_SECONDS
         for worker in self._workers.values():
             worker.trust(self._trusted)
+        if self._options.memory_per_actor:
+            limit = self._options.memory_per_actor
+            end_outgrown(self._workers.values(), limit, self._settings.host)
+        if self._draining is None:
+            self._beside.look()
         for actor_id in heard.kills:
             self._kill_actor(actor_id)
         self._judge(heard, now)
+        with contextlib.suppress(StoreError):  # a full store keeps no lines, and its node lives
+            self._printed.flush_own()
         self._look()
         present = self._present()
         self._reconcile.bury(heard.dying)
@@ -270,6 +295,12 @@ class Supervisor:
 
     def _free(self) -> dict[str, int]:
         return self._intake.free()
+
+    def _facts(self) -> Facts:
+        """Return what watchers may know; the node's face is no worker of theirs."""
+        workers = [facts_of(worker) for worker in self._workers.values() if not worker.is_face]
+        draining = self._draining is not None
+        return Facts(self._renewed, draining, *self._intake.shows(), workers)
 
     def _end_in(self, books: Ledger) -> bool:
         """End what runs on a reservation that is over; tell whether something still does."""
@@ -308,9 +339,10 @@ class Supervisor:
     # -- workers ---------------------------------------------------------------------------
 
     def _start(self, assignment: Assignment, grant: Grant | None) -> None:
-        worker = launch(self._zygote, assignment, grant, self._publish)
+        worker = launch(self._zygote, assignment, grant, self._publish, self._console)
         worker.trust(self._trusted)
         self._workers[assignment.worker_id] = worker
+        self.tally.begins(facts_of(worker))
         self._watch(worker.control, lambda: self._on_word(worker))
         for output in worker.outputs:
             self._watch(output, self._output_callback(output))
@@ -349,18 +381,19 @@ class Supervisor:
         change = grant.ledger.lend_cpus if worker.blocked else grant.ledger.take_cpus
         change(grant.allocation)
 
-    def _publish(self, job: str, batch: LogBatch) -> None:
-        batch.node = self._settings.host
+    def _publish(self, assignment: Assignment, job: str, batch: LogBatch) -> None:
         if not self._abandoned:
             with contextlib.suppress(*_STORE_TROUBLE):  # prints are not worth a crash
-                self._store.run("PUBLISH", routing.log_channel(job), msgspec.json.encode(batch))
+                self._printed.take(assignment, job, batch)
 
     def _flush_output(self, job: str) -> None:
         for worker in self._workers.values():
             for output in worker.outputs:
                 output.pump()
                 output.flush(job)
-        self._publish(job, LogBatch("", 0, 0, [], flushed=True))
+        with contextlib.suppress(*_STORE_TROUBLE):
+            done = LogBatch("", 0, 0, [], self._settings.host, flushed=True)
+            self._store.run("PUBLISH", routing.log_channel(job), msgspec.json.encode(done))
 
     def _on_zygote(self) -> None:
         word = self._zygote.receive()
@@ -390,11 +423,12 @@ class Supervisor:
         if self._draining is not None and self._draining.has_told(worker):
             drained = True
             cause = cause or self._draining.cause(worker, self._settings.host)
-        cause = cause or describe_exit(status, worker.pid, self._settings.host)
+        cause = cause or worker.outgrown or describe_exit(status, worker.pid, self._settings.host)
         lost = Lost(
             cause, position, bool(worker.init_failed), worker.frozen, bool(worker.left), tries,
             bool(worker.rolled_back), worker.seen, drained,
         )  # fmt: skip
+        self.tally.ends(facts_of(worker), position, frozen=bool(worker.frozen))
         os.close(worker.progress)
         if worker.grant is not None:
             worker.hand_back(worker.grant.ledger)
@@ -409,10 +443,12 @@ class Supervisor:
         while self._workers and self._draining is not None:
             self._draining.look(self._workers.values())
             self._poll(0.2)
+        self._beside.leave()
         if settled:
             with contextlib.suppress(*_STORE_TROUBLE):
                 self._store.run("UNLINK", routing.lease_key(self._incarnation))
                 node_lost(self._store, self._incarnation, self._ttl)
+        logging.getLogger().removeHandler(self._printed.own)
         if self._buffers is not None:
             self._buffers.stop()
         self._zygote.sock.close()

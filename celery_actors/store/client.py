@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import redis
@@ -13,8 +13,8 @@ from redis.retry import Retry
 from .. import routing
 from ..config import Address
 from ..errors import ObjectLostError
-from .connections import close_pool, make_pool, silence_of
-from .scripts import Scripts, fields_of, texts
+from .connections import CONNECT_TIMEOUT, close_pool, make_pool, silence_of
+from .scripts import Scripts, entries_of, fields_of, texts
 from .wire import StoreError, StoreFullError, connect_error, patiently
 
 __all__ = ["CHUNK_BYTES", "Store"]
@@ -28,7 +28,7 @@ class Store:
     """A thread-safe client. It may repeat a step after a lost reply: each has to bear that.
 
     ``patience`` is how many seconds one reply may take, ``away`` for how many a server that cannot
-    be reached at all is tried again.
+    be reached at all is tried again. A connection has ``CONNECT_TIMEOUT``, or less patience.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Store:
         self._pool = make_pool(
             address,
             socket_timeout=min(patience, silence_of(address) or patience),
+            socket_connect_timeout=min(patience, CONNECT_TIMEOUT),
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), retries),
         )
         self._redis: Any = redis.Redis(connection_pool=self._pool)
@@ -69,17 +70,19 @@ class Store:
                 f"the store at {self.address.public} is full: {error} Drop results that nobody "
                 "needs, or give the server more memory"
             ) from None
+        except redis.InvalidResponse as error:
+            raise connect_error(self.address, error) from None
         except redis.RedisError as error:
             raise StoreError(f"{self.address.public}: {error}") from None
 
     @classmethod
-    def probe(cls, address: Address) -> str:
+    def probe(cls, address: Address, seconds: float = 5) -> str:
         """Return the server's version after a round trip; in words where it does not tell it.
 
         Raises:
             StoreUnreachableError: within seconds, with the address and without its password.
         """
-        store = cls(address, retries=0, patience=5)
+        store = cls(address, retries=0, patience=seconds)
         try:
             return store._version()
         finally:
@@ -116,6 +119,22 @@ class Store:
     def hash(self, key: str) -> dict[str, str]:
         """Return a hash as text."""
         return fields_of(self.run("HGETALL", key))
+
+    def newest(self, key: str, count: int) -> list[tuple[str, dict[str, str]]]:
+        """Return the last entries of a stream, oldest first: (id, fields)."""
+        return entries_of(reversed(self.run("XREVRANGE", key, "+", "-", "COUNT", count)))
+
+    def later(
+        self, after: Mapping[str, str], seconds: float
+    ) -> dict[str, list[tuple[str, dict[str, str]]]]:
+        """Wait for entries of streams beyond the ids in ``after``; nothing where none comes."""
+        words = ("XREAD", "BLOCK", int(seconds * 1000), "STREAMS", *after, *after.values())
+        found = self.run(*words) or {}
+        pairs = found.items() if isinstance(found, dict) else found
+        return {
+            bytes(key).decode(): entries_of(entries[0] if isinstance(found, dict) else entries)
+            for key, entries in pairs
+        }
 
     def texts(self, *command: Any) -> list[str]:
         """Run a command that returns a list or set of names."""

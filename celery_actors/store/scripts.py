@@ -204,6 +204,12 @@ class Scripts:
             for i in range(0, len(flat), 4)
         ]
 
+    def mailboxes(self, keys: Sequence[routing.ActorKeys]) -> list[tuple[int, int]]:
+        """Return of each mailbox how many calls are not settled, and how many have been so far."""
+        names = [name for each in keys for name in (each.queue, each.meta, each.parked)]
+        flat = self._eval("mailboxes", names)
+        return [(int(flat[i]), int(flat[i + 1])) for i in range(0, len(flat), 2)]
+
     def pass_on(self, keys: Sequence[str], *words: Word) -> int:
         """Move what waits under one need behind what waits under another."""
         return int(self._eval("pass_on", keys, *words))
@@ -377,9 +383,9 @@ class Scripts:
         """Put a dead actor's parked calls back in line."""
         return int(self._eval("unpark", [queue, meta, parked, begun], epoch))
 
-    def bury(self, keys: Sequence[str], actor_id: str, remember: int) -> bool:
+    def bury(self, keys: Sequence[str], actor_id: str, remember: int, most: int) -> bool:
         """Free a dead actor's name and keys; False while calls remain."""
-        return bool(self._eval("bury", keys, actor_id, remember))
+        return bool(self._eval("bury", keys, actor_id, remember, most))
 
     def settled(self, meta: str, dying: str, actor_id: str, epoch: str) -> bool:
         """Take an actor off the dying; False where it has lived again since."""
@@ -457,6 +463,10 @@ class Scripts:
         """Append words to a list that expires, for the one that reads it; return its length."""
         return int(self._eval("tell", [key], seconds, *words))
 
+    def keep_lines(self, keys: Sequence[str], *words: Word) -> bool:
+        """Tell a driver what its worker printed, and keep it; False where nobody remembers it."""
+        return bool(self._eval("keep_lines", keys, *words))
+
     def drop(self, prefixes: tuple[str, str], remember: int, ties: Sequence[str]) -> list[bytes]:
         """Drop ties; the records of freed values that may have buffers beside them."""
         return list(self._eval("drop", [], *prefixes, remember, *ties))
@@ -489,6 +499,11 @@ def fields_of(found: Any) -> dict[str, str]:
     if isinstance(found, dict):
         return {_text(key): _text(value) for key, value in found.items()}
     return {_text(found[i]): _text(found[i + 1]) for i in range(0, len(found), 2)}
+
+
+def entries_of(found: Iterable[Any]) -> list[tuple[str, dict[str, str]]]:
+    """Return the entries of a stream, as the server has sent them: (id, fields)."""
+    return [(_text(entry), fields_of(fields)) for entry, fields in found]
 
 
 def texts(values: Iterable[Any]) -> list[str]:

@@ -69,6 +69,16 @@ class StoreUnreachableError(ClusterUnreachableError):
 
 def connect_error(address: Address, error: BaseException) -> StoreUnreachableError:
     """Return the error for a store that does not answer, without its password."""
+    if isinstance(error, redis.AuthenticationError):
+        return StoreUnreachableError(
+            f"the store at {address.public} refuses the user or the password of this address, or "
+            "asks for one: write redis://user:password@host, or redis://:password@host"
+        )
+    if isinstance(error, redis.InvalidResponse):
+        return StoreUnreachableError(
+            f"what answers at {address.public} is no Redis or Valkey ({error}): is the port right, "
+            "and is it rediss:// where the server wants TLS?"
+        )
     return StoreUnreachableError(
         f"the store at {address.public} does not answer ({type(error).__name__}: {error}). "
         "Is the server running, and is the address right?"

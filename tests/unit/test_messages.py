@@ -17,11 +17,14 @@ from kombu.transport.virtual import Message as KombuMessage
 from celery_actors.errors import DeadLetterError, UntrustedPayloadError
 from celery_actors.messages import (
     CallTag,
+    Lineage,
     Message,
     MessageTemplate,
     decode_body,
     decode_envelope,
     encode_body,
+    headers_of,
+    lineage_of,
 )
 from celery_actors.store import Store
 
@@ -94,6 +97,36 @@ def test_a_keyword_of_any_spelling_survives() -> None:
 def test_a_function_without_a_class_is_its_own_method() -> None:
     raw = template(task="add").build(CALL_ID.encode(), 1, encode_body([], {}))
     assert read(raw).method == "add"
+
+
+# -- where it comes from ---------------------------------------------------------------------
+
+
+def test_a_drivers_message_without_a_trace_is_the_same_to_the_byte() -> None:
+    assert built(b"1", sequence=7).decode() == (
+        '{"content-encoding":"utf-8","content-type":"application/json","headers":{"lang":"py",'
+        '"task":"Counter.add","shadow":null,"eta":null,"expires":null,"group":null,'
+        '"group_index":null,"retries":0,"timelimit":[null,null],"argsrepr":"","kwargsrepr":"",'
+        '"origin":"1@driver","ignore_result":false,"replaced_task_nesting":0,'
+        '"stamped_headers":null,"stamps":{},"parent_id":null,"ca":["caller-1",7,"job-1","",0],'
+        f'"id":"{CALL_ID}","root_id":"{CALL_ID}"}},"properties":{{"reply_to":"caller-1",'
+        '"delivery_mode":2,"priority":0,"delivery_info":{"exchange":"",'
+        f'"routing_key":"ca.actor.default.c"}},"correlation_id":"{CALL_ID}",'
+        f'"delivery_tag":"{CALL_ID}"}},"body":"[[1],{{}},{{\\"callbacks\\":null,'
+        '\\"errbacks\\":null,\\"chain\\":null,\\"chord\\":null}]"}'
+    )
+
+
+def test_a_call_made_by_another_names_it_and_the_one_that_began_it_all() -> None:
+    awkward = Lineage('root "é', "parent \\ 1")
+    labels = {"traceparent": "00-a-b-01", "baggage": 'say="é"'}
+    raw = template().build(CALL_ID.encode(), 7, encode_body([], {}), None, awkward, labels)
+
+    assert lineage_of(raw) == awkward
+    assert headers_of(raw).items() >= labels.items()
+    assert read(raw).tag == read(built()).tag
+    assert lineage_of(built()) == Lineage(CALL_ID, "")
+    assert lineage_of(b"hello") == Lineage("", "")
 
 
 # -- as Celery reads it ----------------------------------------------------------------------

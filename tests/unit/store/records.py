@@ -172,8 +172,8 @@ class StoredActor:
         names = [keys.queue, keys.meta, keys.callers, keys.parked, keys.spec, routing.NAMES,
                  routing.ACTORS, routing.job_key("job-1"), keys.tokens,
                  routing.job_key(""), routing.PASSIVE, keys.reminders, routing.REMINDERS,
-                 keys.state, keys.journal, keys.steps]  # fmt: skip
-        return self.store.scripts.bury(names, self.actor_id, 100)
+                 keys.log, routing.BURIED, keys.state, keys.journal, keys.steps]  # fmt: skip
+        return self.store.scripts.bury(names, self.actor_id, 100, 10)
 
 
 def results(store: Store) -> dict[str, int]:

@@ -16,7 +16,7 @@ from tests.unit.store.records import NODE, NODE_PREFIX, TTL, StoredActor, answer
 
 #: Steps that only read or change when keys expire, and those that take in more work.
 READS = {"extend", "group_line", "group_records", "held", "known", "nodes"}
-TAKES_IN = {"create", "group_create", "remind", "ring", "submit", "submit_shared"}
+TAKES_IN = {"create", "group_create", "keep_lines", "remind", "ring", "submit", "submit_shared"}
 #: Their first command of their own frees, or takes from a list.
 FREES_FIRST = {
     "bury", "claim", "commit", "drop", "forget", "group_remove", "look", "refuse", "take",
