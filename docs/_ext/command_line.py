@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -26,16 +27,20 @@ class CommandDirective(SphinxDirective):
         """Return a section for each command that is not hidden."""
         module, _, name = self.arguments[0].partition(":")
         group: click.Group = getattr(importlib.import_module(module), name)
-        context = click.Context(group, info_name="celery_actors")
-        found = {word: group.get_command(context, word) for word in group.list_commands(context)}
-        return [
-            self._section(command, click.Context(command, context, info_name=word))
-            for word, command in found.items()
-            if command is not None and not command.hidden
-        ]
+        return list(self._sections(group, click.Context(group, info_name="celery_actors")))
+
+    def _sections(self, group: click.Group, context: click.Context) -> Iterator[nodes.section]:
+        for word in group.list_commands(context):
+            command = group.get_command(context, word)
+            if command is None or command.hidden:
+                continue
+            inner = click.Context(command, context, info_name=word)
+            yield self._section(command, inner)
+            if isinstance(command, click.Group):
+                yield from self._sections(command, inner)
 
     def _section(self, command: click.Command, context: click.Context) -> nodes.section:
-        section = nodes.section(ids=[nodes.make_id(f"command-{context.info_name}")])
+        section = nodes.section(ids=[nodes.make_id(f"command-{context.command_path}")])
         section += nodes.title(text=context.command_path)
         usage = command.get_usage(context).removeprefix("Usage: ")
         section += nodes.literal_block(usage, usage, language="text")
@@ -50,6 +55,9 @@ class CommandDirective(SphinxDirective):
                 nodes.definition("", nodes.paragraph(text=text)),
             )  # fmt: skip
         section += listed
+        if command.epilog:
+            shown = command.epilog.replace("\b\n", "").strip()
+            section += nodes.literal_block(shown, shown, language="text")
         return section
 
 
