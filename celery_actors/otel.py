@@ -20,6 +20,7 @@ from typing import Any
 
 from . import runtime, tracing
 from .messages import Message, headers_of
+from .methods import TERMINATE
 
 try:
     from opentelemetry import context, propagate, trace
@@ -111,6 +112,8 @@ class _Spans:
 
     def begin(self, message: Message, label: str) -> None:
         """Begin a CONSUMER span, and make it current."""
+        if message.method == TERMINATE and not message.tag.caller:
+            return  # nobody called: the last handle to the actor has gone
         try:
             if self._prepare is not None:
                 prepare, self._prepare = self._prepare, None

@@ -5,15 +5,25 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .reach import address_option, find_address
+from .examples import examples
+from .reach import address_option, checked, find_address, given_app
+
+if TYPE_CHECKING:
+    from ..config import Address
 
 __all__ = ["timeline"]
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "celery_actors timeline -o trace.json               # until Ctrl-C",
+        "celery_actors timeline -o trace.json --seconds 30",
+    )
+)
 @address_option
 @click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path),
@@ -25,38 +35,57 @@ __all__ = ["timeline"]
 def timeline(address: str | None, output: Path, seconds: float | None) -> None:
     """Record the calls of a cluster, for https://ui.perfetto.dev or chrome://tracing.
 
-    One track a worker, one slice a call, an arrow from a call to those that it made. Only what ends
-    meanwhile is seen. Workers that send no events are asked to, for this time.
+    A track for each worker, a slice for each call, and an arrow from a call to those that it made.
+    Calls are seen that end meanwhile. Workers that send no events are asked to, for this time.
     """
-    from ..broker.app import close_app, make_app
+    from ..broker.app import close_app
     from ..broker.listening import EventListener
-    from ..config import KeyRing, new_key
-    from ..serialization import Sealer
-    from ..store import Store
     from ..trace_events import Timeline
 
     found = find_address(address)
-    Store.probe(found)
-    # Events are plain JSON. No value is opened, so no key of the cluster is asked for.
-    app = make_app(found, Sealer(KeyRing.parse(new_key())), result_seconds=60)
+    checked(found)
+    theirs = given_app()
+    app = theirs or _app_at(found)
     recorded = Timeline()
     listener = EventListener(app, recorded.take)
+    listener.on_round = _Rounds().tell
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: listener.stop())
-    listener.on_round = _Rounds().tell
-    with output.open("w") as file:  # before anything is recorded: a bad path fails early
-        click.echo(
-            f"recording {found.public}"
-            + (f" for {seconds:g} s" if seconds is not None else "; Ctrl-C ends it"), err=True,
-        )  # fmt: skip
+    with _opened(output) as file:
+        until = "; Ctrl-C ends it" if seconds is None else f" for {seconds:g} s"
+        click.echo(f"recording {found.public}{until}", err=True)
         try:
             listener.run(seconds)
         finally:
-            close_app(app)
+            if theirs is None:
+                close_app(app)
         trace = recorded.trace()
         json.dump({"traceEvents": trace, "displayTimeUnit": "ms"}, file)
     calls = sum(event["ph"] == "X" for event in trace)
     click.echo(f"{calls} calls in {output}: open it at https://ui.perfetto.dev", err=True)
+
+
+def _opened(output: Path) -> Any:
+    """Open the file, before anything is recorded for it.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
+    from ..errors import ConfigurationError
+
+    try:
+        return output.open("w")
+    except OSError as error:
+        raise ConfigurationError(f"{output} cannot be written: {error.strerror}") from None
+
+
+def _app_at(found: Address) -> Any:
+    """Return an app that hears events. They are plain JSON, so no key of the cluster is needed."""
+    from ..broker.app import make_app
+    from ..config import KeyRing, new_key
+    from ..serialization import Sealer
+
+    return make_app(found, Sealer(KeyRing.parse(new_key())), result_seconds=60)
 
 
 class _Rounds:

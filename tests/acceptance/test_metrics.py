@@ -22,6 +22,7 @@ from tests.integration.actors import Counter, double, held
 from tests.integration.gates import Gate
 from tests.integration.support import ROOT, Node, Server, node_on, wait_until
 
+PAGE = ROOT / "docs/observability.md"
 DASHBOARD = ROOT / "deploy/grafana/celery-actors.json"
 
 
@@ -143,13 +144,15 @@ def test_a_node_is_healthy_as_long_as_its_lease_holds_and_the_store_answers(
     wait_until(lambda: get(node, "/healthz")[0] == 200, "a healthy node again")
 
 
-def test_every_metric_on_the_dashboard_is_one_that_a_node_serves(node: Node):
+def test_every_metric_on_the_dashboard_and_the_page_is_one_that_a_node_serves(node: Node):
     text = DASHBOARD.read_text()
     dashboard: dict[str, Any] = json.loads(text)
     named = set(re.findall(r"celery_actors_\w+", text))
 
+    served = names_of(node)
     assert len(named) > 15
-    assert named == names_of(node) & named
+    assert named <= served
+    assert served == set(re.findall(r"`(celery_actors_\w+)`", PAGE.read_text()))
     variables = {each["name"]: each["type"] for each in dashboard["templating"]["list"]}
     assert variables["datasource"] == "datasource"
     used = {target["datasource"]["uid"] for p in dashboard["panels"] for target in p["targets"]}
@@ -166,7 +169,7 @@ def test_a_port_that_is_in_use_is_told_before_anything_starts(server: Server):
             environment={"CELERY_ACTORS_KEYS": server.key},
         )  # fmt: skip
 
-    assert run.returncode == 1
+    assert run.returncode == 2
     last = run.stderr.splitlines()[-1]
     assert last.startswith(f"celery_actors: metrics cannot be served at 127.0.0.1:{port} (Address ")
     with server.client() as client:
@@ -190,7 +193,7 @@ def test_a_library_that_is_missing_is_told_with_the_command_that_installs_it(
         environment={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
     )  # fmt: skip
 
-    assert run.returncode == 1
+    assert run.returncode == 2
     (line,) = run.stderr.splitlines()
     assert line.startswith(f"celery_actors: {option[0]}: ")
     assert f"pip install 'celery-actors[{extra}]'" in line
