@@ -113,6 +113,11 @@ class Address:
         return cls.parse(url + ("&" if "?" in url else "?") * bool(more) + urlencode(more))
 
     @property
+    def place(self) -> tuple[object, ...]:
+        """What tells one database of one server from others, by whatever words it is named."""
+        return tuple(self.hosts), self.socket_path, self.service, self._database
+
+    @property
     def service(self) -> str:
         """What the sentinels call the primary; '' where the address names the server itself."""
         parts = urlsplit(self.url)

@@ -298,10 +298,14 @@ class ConcurrentLoop:
         """Begin a call: its arguments; None where it ended before it began."""
         try:
             return self._start(call)
-        except Exception:  # a runner's thread or task shows it to nobody
-            logger.exception("a call could not be executed; this process ends")
-            self._host.crash(SystemExit(1))
+        except Exception as error:  # noqa: BLE001 - a runner's thread or task shows it to nobody
+            self.broken(error)
             return None
+
+    def broken(self, error: BaseException) -> None:
+        """End the process: a call would never end, nor be answered."""
+        logger.error("a call could not be executed; this process ends", exc_info=error)
+        self._host.crash(SystemExit(1))
 
     def _start(self, call: Call) -> Started | None:
         message, host = call.prepared.message, self._host
@@ -334,7 +338,10 @@ class ConcurrentLoop:
     def end(self, call: Call, outcome: Outcome | None) -> None:
         """End a call that had begun; None: its process ends with it."""
         if outcome is not None:
-            self._host.end(call.prepared, outcome, time.monotonic() - call.begun)
+            try:
+                self._host.end(call.prepared, outcome, time.monotonic() - call.begun)
+            except Exception:  # what others are told of a call must not keep its answer back
+                logger.exception("the end of %s could not be reported", call.callee.label)
         with self._count_lock:
             self._running -= 1
         if self._host.leaving:

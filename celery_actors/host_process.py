@@ -370,6 +370,7 @@ class HostProcess:
             position=mine.position, ttl=self.settings.result_seconds, wake_fd=self._wake_read,
             mark=self._marks() and not overlapping, lease_lasts=self.lease_lasts,
             peek_seconds=10 if mine.resident else 1, only_rings=overlapping,
+            on_thief=lambda: self.tell(thief=True),
         )  # fmt: skip
 
     def _marks(self) -> bool:

@@ -75,7 +75,7 @@ def address_of(app: Any) -> Address:
         )
     if of_broker:
         store = Address.of_celery(broker, options, conf.broker_use_ssl)
-        if of_backend and _of_backend(conf, backend) != store:
+        if of_backend and store.place != _of_backend(conf, backend).place:
             raise ConfigurationError(
                 f"results would go to {_of_backend(conf, backend).public}, and actors live at the "
                 f"broker, {store.public}. Set result_backend to your broker_url"

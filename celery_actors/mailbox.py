@@ -30,6 +30,10 @@ __all__ = ["OUSTED", "PATIENCE_SECONDS", "Batch", "Mailbox", "check_owned"]
 PEEK_SECONDS = 10
 #: Seconds between two looks for a call where the store is full.
 FULL_SECONDS = 0.05
+#: Seconds between two warnings of a stray consumer.
+WARN_SECONDS = 10.0
+#: How a commit tells that somebody else has taken calls off the queue.
+STOLEN = 1
 #: Seconds a worker tries to reach a lost store; its node has fenced it long before.
 PATIENCE_SECONDS = 30.0
 #: A broken connection, or a server that has lost its scripts: both are mended by a new connection.
@@ -58,6 +62,7 @@ class Mailbox:
         self, address: Address, keys: ActorKeys, *, source: str, epoch: str, owner: str,
         position: int, ttl: int, wake_fd: int, mark: bool, lease_lasts: Callable[[], bool],
         peek_seconds: float = PEEK_SECONDS, only_rings: bool = False,
+        on_thief: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._address = address
         self._keys = keys
@@ -75,6 +80,8 @@ class Mailbox:
         self._patience = max(PATIENCE_SECONDS, address.patience)
         self._only_rings = only_rings  # peeks tell that calls wait; something else takes them
         self._held: deque[bytes] = deque()  # handed out and not settled, oldest first
+        self._on_thief = on_thief  # somebody else takes calls off the queue
+        self._warn_at = 0.0
         self._me: tuple[str | int, ...] = ()  # this connection, as the server knows it
         self._wake_fd = wake_fd
         self._peek_seconds = peek_seconds
@@ -256,6 +263,8 @@ class Mailbox:
 
     def _take(self, reply: Any, settled: int) -> list[bytes]:
         check_owned(reply, self.position)
+        if reply[0] == STOLEN:
+            self._warn_of_thief()
         self.position += settled
         self.release(settled)
         self._held += reply[1]
@@ -265,6 +274,12 @@ class Mailbox:
         if len(reply) > 4:
             self.replies += reply[4]
         return list(reply[1])
+
+    def _warn_of_thief(self) -> None:
+        now = time.monotonic()
+        if now >= self._warn_at:
+            self._warn_at = now + WARN_SECONDS
+            self._on_thief()
 
     def park(self) -> None:
         """Move the oldest call out of line: an argument of it is not ready."""
@@ -333,7 +348,7 @@ def check_owned(reply: list[Any], position: int) -> None:
     """
     if reply[0] == -10:
         raise FencedError("another process owns this queue now")
-    if reply[0] != 0:
+    if reply[0] not in (0, STOLEN):
         raise StoreRolledBackError(
             f"the store has lost writes: its position is {reply[1]} and this process is at "
             f"{position}, or the calls there are not those that run here. A failover to a replica "

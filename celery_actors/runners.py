@@ -45,6 +45,8 @@ class ThreadRunner:
             )
         except SystemExit as request:
             loop.crash(request)
+        except BaseException as error:  # noqa: BLE001 - a pool's thread shows it to nobody
+            loop.broken(error)
         finally:
             loop.end(call, outcome)
 
@@ -115,6 +117,8 @@ class AsyncRunner:
                 outcome = await self._outcome(call, started)
             except SystemExit as request:
                 self._loop.crash(request)
+            except BaseException as error:  # noqa: BLE001 - a task shows it to nobody
+                self._loop.broken(error)
             finally:
                 self._loop.end(call, outcome)
 

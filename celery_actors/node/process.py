@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -21,6 +22,8 @@ from .output import Output
 from .zygote import ZygoteLink
 
 __all__ = ["WorkerProcess", "launch"]
+
+logger = logging.getLogger(__name__)
 
 _WORD_BYTES = 64 * 1024
 
@@ -120,6 +123,12 @@ class WorkerProcess:
             return None
         word: dict[str, Any] = json.loads(data)
         self.ready = self.ready or bool(word.get("ready"))
+        if word.get("thief"):
+            logger.warning(
+                "%s: somebody else takes calls off %s, whose only consumer is its process: a "
+                "Celery worker with -Q %s? Stop it. What it takes before it runs here fails there",
+                self.assignment.label, self.assignment.queue, self.assignment.queue,
+            )  # fmt: skip
         self.init_failed = word.get("init_failed", self.init_failed)
         self.frozen = word.get("frozen", self.frozen)
         self.left = word.get("left", self.left)

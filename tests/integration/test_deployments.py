@@ -15,7 +15,14 @@ from celery import Celery, chain, chord, group
 from kombu.exceptions import EncodeError
 
 import celery_actors as ca
-from tests.integration.deployments import PROJECT, Deployment, celery_url, deployment, wait_noted
+from tests.integration.deployments import (
+    PROJECT,
+    Deployment,
+    celery_url,
+    deployment,
+    stock_worker,
+    wait_noted,
+)
 from tests.integration.support import ROOT, redis_server
 from tests.waits import wait_until
 
@@ -197,3 +204,36 @@ def test_two_deployments_in_one_process_do_not_meet(found: Deployment, counter: 
                 other.get_actor("till-of-nobody")
         app.close()
     assert ca.get(counter.add.remote(), timeout=20) == 1
+
+
+def test_a_stray_worker_on_an_actors_queue_takes_no_other_call_along(found: Deployment):
+    """What it takes fails there, as Celery does with a task that it does not know."""
+    shop = found.shop
+    actor = shop.Counter.options(name="haunted").remote()
+    shop.actors.get(actor.add.remote(0), timeout=20)
+    queue = ca.actor_queue("default", "haunted")
+    variables = {**found.server.environment(), "STRAY_STORE": celery_url(found.server)}
+    with stock_worker("tests.integration.projects.stray", "-Q", queue, variables=variables):
+
+        def outcomes(refs: list[Any]) -> list[Any]:
+            found: list[Any] = []
+            for ref in refs:
+                try:
+                    found.append(shop.actors.get(ref, timeout=30))
+                except ca.RayError as error:
+                    found.append(None if "NotRegistered" in str(error) else error)
+            return found
+
+        wait_until(lambda: None in outcomes([actor.add.remote(0) for _ in range(20)]), "a theft")
+        before = shop.actors.get(actor.__ray_call__.remote(lambda counter: counter.value))
+        answers = outcomes([actor.add.remote(1) for _ in range(200)])
+    counted = [answer for answer in answers if answer is not None]
+    assert counted == sorted(set(counted)), "in order, none of them twice"
+    value = shop.actors.get(actor.__ray_call__.remote(lambda counter: counter.value), timeout=20)
+    # A call may have run here and be answered there: Celery stores its failure without a look.
+    assert before + len(counted) <= value <= before + 200
+    assert shop.actors.get([actor.add.remote(1) for _ in range(20)], timeout=20) == list(
+        range(value + 1, value + 21)
+    )
+    wait_until(lambda: "takes calls off" in found.node.log.read_text(), "the node's warning", 20)
+    shop.actors.kill(actor)

@@ -1,0 +1,7 @@
+"""A Celery app that knows nothing of actors, for a worker that serves the wrong queue."""
+
+import os
+
+from celery import Celery
+
+app = Celery("stray", broker=os.environ["STRAY_STORE"], backend=os.environ["STRAY_STORE"])
