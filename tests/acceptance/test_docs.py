@@ -36,7 +36,7 @@ PAGES = {
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
 #: The servers that pages speak of. Those of the test's own take their places.
-STORE, BROKER, METRICS = "localhost:6379", "localhost:5672", "9464"
+STORE, BROKER = "localhost:6379", "localhost:5672"
 #: Why blocks are not run, and how many there are: what is added here is to be a decision.
 NOT_RUN = {
     "enters the environment that was installed above": 1,
@@ -228,8 +228,6 @@ def _servers_of(blocks: list[Block], folder: Path) -> Iterator[dict[str, str]]:
             places[STORE] = stack.enter_context(_store(folder))
         if BROKER in text:
             places[BROKER] = stack.enter_context(rabbitmq()).partition("@")[2].strip("/")
-        if METRICS in text:
-            places[METRICS] = str(closed_port())
         yield places
 
 
