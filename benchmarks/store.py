@@ -3,9 +3,9 @@
     python -m benchmarks.store                 # some 20 s
     python -m benchmarks.store --calls 20000
 
-Redis and Valkey run commands in one thread, so its time for a call says how many calls one store can
-carry, whatever machines the callers and actors are on. Processor time is counted by the server
-itself (`INFO cpu`), so other work on the machine changes the figures little.
+Redis and Valkey run commands in one thread, so its time for a call says how many calls one store
+can carry, whatever machines the callers and actors are on. Processor time is counted by the server
+itself (`INFO cpu`), so other work on the machine changes the figures less than it would a rate.
 """
 
 import argparse

@@ -46,10 +46,16 @@ nitpick_ignore_regex = [
     # Names of others: the standard library's. Looking them up needs the network, and a build must
     # not.
     (r"py:.*", r"opentelemetry\..*|kombu's EncodeError"),
-    (r"py:.*", r"_?(asyncio|collections|concurrent|contextlib|datetime|functools|os|queue|types|typing|uuid)\..*"),
+    (
+        r"py:.*",
+        r"_?(asyncio|collections|concurrent|contextlib|datetime|functools|os|queue|types|typing|uuid)\..*",
+    ),
     (r"py:.*", r"|".join(name for name in dir(builtins) if name[0].isupper())),
     # Type variables, and names that only type checkers see.
-    (r"py:class", r"(celery_actors\.[a-z_.]+\.)?(_Wrapped|_Decorator|Function|Init|Ref|Strategy|[A-Z](_co)?)"),
+    (
+        r"py:class",
+        r"(celery_actors\.[a-z_.]+\.)?(_Wrapped|_Decorator|Function|Init|Ref|Strategy|[A-Z](_co)?)",
+    ),
 ]
 
 html_theme = "furo"

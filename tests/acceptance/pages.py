@@ -1,18 +1,18 @@
-"""Pages of the documentation as programs: their blocks of code, and what runs them as a reader would.
+"""Pages of the documentation as programs: their blocks of code, and what runs these for a reader.
 
 A page is read from top to bottom. What a block of code is, is said by its language:
 
-* ``python``: a program. One that imports celery_actors begins a new process; blocks after it go on in
-  that process. A ``text`` block behind it is what it prints. Where the first line is a comment with a
-  file's name, the block is that file and not a program.
+* ``python``: a program. One that imports celery_actors begins a new process; blocks after it go on
+  in that process. A ``text`` block behind it is what it prints. Where the first line is a comment
+  with a file's name, the block is that file and not a program.
 * ``console``: commands behind ``$``, each followed by what it prints, if the page says so. All of a
   page's commands are given to one shell.
 * ``sh``: commands alone.
 * ``pycon``: statements behind ``>>>``, typed into the Python that a command before has started with
   ``python -i``.
 
-In what is printed ``…`` stands for anything in a line, and alone on a line for any lines; how wide a
-gap is does not matter. A comment before a block says what else is to be known of it:
+In what is printed ``…`` stands for anything in a line, and alone on a line for any lines; how wide
+a gap is does not matter. A comment before a block says what else is to be known of it:
 
 * ``<!-- in another terminal -->``: it goes on until the page ends, and is then ended by Ctrl-C.
 * ``<!-- after Ctrl-C -->``: … in the other terminal.
@@ -41,7 +41,9 @@ __all__ = ["Block", "Shell", "blocks_of", "commands_of", "file_of", "is_printed"
 CODE = {"python", "pycon", "console", "sh", "bash"}
 SHOWN = {"text", "ini", "toml", "yaml", "json", "dockerfile"}
 _FENCE = re.compile(r"^( *)(`{3,}|~{3,}|:{3,})(\S*)(.*)$")
-_COMMENT = re.compile(r"^<!-- (not run|run by|in another terminal|after Ctrl-C|exit status)(?:: | )?(.*?) ?-->$")
+_COMMENT = re.compile(
+    r"^<!-- (not run|run by|in another terminal|after Ctrl-C|exit status)(?:: | )?(.*?) ?-->$"
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def blocks_of(text: str) -> list[Block]:
     """
     found: list[Block] = []
     lines = iter(enumerate(text.splitlines(), start=1))
-    before, follows = "", False  # the line before; whether only blank lines are since the last block
+    before = ""  # the line before
+    follows = False  # nothing but "It prints" is between the last block and this line
     for number, line in lines:
         fence = _FENCE.match(line)
         if fence is None:
@@ -229,7 +232,8 @@ class Shell:
         assert self._process.stdout is not None
         until = time.monotonic() + seconds
         while (found := re.search(pattern, self._said)) is None:
-            ready, _, _ = select.select([self._process.stdout], [], [], max(0, until - time.monotonic()))
+            left = max(0, until - time.monotonic())
+            ready, _, _ = select.select([self._process.stdout], [], [], left)
             data = os.read(self._process.stdout.fileno(), 65536) if ready else b""
             if not data:
                 why = "it ended" if ready else f"not within {seconds:g} s"

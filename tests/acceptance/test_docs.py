@@ -27,7 +27,6 @@ from tests.acceptance.pages import (
     statements_of,
 )
 from tests.integration.rabbitmq import rabbitmq
-from tests.integration.rabbitmq import rabbitmq
 from tests.integration.support import ROOT
 from tests.waits import wait_until
 
@@ -111,7 +110,8 @@ class _Reader:
         return self._open()
 
     def _open(self) -> Shell:
-        return self._opened.enter_context(contextlib.closing(Shell(self._folder, self._environment)))
+        shell = Shell(self._folder, self._environment)
+        return self._opened.enter_context(contextlib.closing(shell))
 
     def follow(self, block: Block) -> None:
         """Do what a block says."""

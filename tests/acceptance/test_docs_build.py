@@ -24,7 +24,7 @@ ALIASES = {"exceptions", "remote_function", "util"}
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site as `make docs` does."""
     folder = tmp_path_factory.mktemp("site")
     words = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", "-b", "html",
@@ -34,7 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert (run.returncode, run.stderr) == (0, "")
-    yield folder / "html"
+    return folder / "html"
 
 
 def test_the_reference_describes_every_public_name(site: Path):

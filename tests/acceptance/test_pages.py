@@ -52,7 +52,9 @@ def test_blocks_are_read_with_what_is_said_about_them():
     assert commands_of(commands) == [("row --fast", "splash\n"), ("swim", "")]
 
 
-@pytest.mark.parametrize("page", ["  ```python\n  1\n  ```\n", "```pyhton\n1\n```\n", "```python\n"])
+@pytest.mark.parametrize(
+    "page", ["  ```python\n  1\n  ```\n", "```pyhton\n1\n```\n", "```python\n"]
+)
 def test_a_block_that_would_be_overlooked_is_an_error(page: str):
     with pytest.raises(ValueError, match=r"known language|does not end"):
         blocks_of(page)
