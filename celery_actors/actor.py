@@ -103,6 +103,8 @@ class ActorClass(TypedClass[T, Init]):
         self._init.check(f"{self.__name__}()", args, kwargs)
         context = runtime.current()
         options = self._options
+        if context.inline is not None:
+            return cast("ActorHandle[T]", context.inline.create(cls, args, kwargs, options))
         namespace = options.namespace or context.namespace
         if options.get_if_exists and options.name is not None:
             found = directory.find_named(context.store, namespace, options.name)
@@ -257,6 +259,8 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
 def _find(name: str, namespace: str | None) -> ActorHandle[Any]:
     context = runtime.current()
     space = namespace or context.namespace
+    if context.inline is not None and (found := context.inline.find(name, space)) is not None:
+        return cast("ActorHandle[Any]", found)
     record = directory.find_named(context.store, space, name) if name else None
     if record is None:
         raise ValueError(

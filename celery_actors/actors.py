@@ -8,14 +8,16 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from . import actor, objects, runtime
 from .cluster_context import ClusterContext
 from .config import Address, resolve_keys
 from .driver import Driver
 from .errors import ConfigurationError, NotInitializedError
+from .function import RemoteFunction
 from .init_arguments import address_of
+from .inline import InlineActor, InlineCluster
 from .remote import make
 from .runtime import RESULT_SECONDS, Runtime
 
@@ -46,6 +48,9 @@ class Actors:
 
     A process that uses an actor is a driver: actors that it creates end with it, unless they have
     ``lifetime="detached"``, as those of a web application should.
+
+    With the app's ``task_always_eager`` everything runs at once in the calling process: see
+    ``inline``.
 
     Args:
         app: your Celery app; None: ``init_app`` names it later, as in Flask's factories.
@@ -78,6 +83,8 @@ class Actors:
         self._env, self._result_seconds = runtime_env, result_seconds
         self._driver: Driver | None = None
         self._pid = 0
+        self._inline: InlineCluster | None = None
+        self._functions: list[RemoteFunction[Any]] = []  # that the app does not know yet
         self._lock = threading.RLock()
 
     def init_app(self, app: Any) -> None:
@@ -91,6 +98,7 @@ class Actors:
                 "these Actors have a Celery app already: make Actors() for each app"
             )
         self.app = app
+        self._register()
 
     # -- declaring -------------------------------------------------------------------------
 
@@ -101,10 +109,27 @@ class Actors:
             TypeError, ValueError: as ``celery_actors.remote``.
         """
         if len(targets) == 1 and not options:
-            return make(targets[0], {}, self.runtime)
+            return self._made(make(targets[0], {}, self.runtime))
         if targets or not options:
             raise TypeError("use @actors.remote bare, or with named options: @actors.remote(…)")
-        return lambda target: make(target, options, self.runtime)
+        return lambda target: self._made(make(target, options, self.runtime))
+
+    def _made(self, target: Any) -> Any:
+        """Let the app's own workers know a function, as soon as there is an app."""
+        if isinstance(target, RemoteFunction):
+            self._functions.append(target)
+            self._register()
+        return target
+
+    def _register(self) -> None:
+        if self.app is None or not hasattr(self.app, "finalize"):
+            return
+        functions, self._functions = self._functions, []
+        if functions:
+            from .stock_worker import register
+
+            for each in functions:
+                register(self.app, each.task_name, each.__celery_actors_wrapped__, self.runtime)
 
     # -- using -----------------------------------------------------------------------------
 
@@ -112,7 +137,15 @@ class Actors:
     put = _in_scope(objects.put)
     wait = _in_scope(objects.wait)
     cancel = _in_scope(objects.cancel)
-    kill = _in_scope(actor.kill)
+
+    def kill(self, handle: Any, *, no_restart: bool = True) -> None:
+        """End an actor's process at once: see ``celery_actors.kill``."""
+        if isinstance(handle, InlineActor):
+            cast("InlineCluster", self.runtime()).end(handle)
+            return
+        with runtime.using(self.runtime()):
+            actor.kill(handle, no_restart=no_restart)
+
     get_actor = _in_scope(actor.get_actor)
 
     @property
@@ -145,6 +178,10 @@ class Actors:
         if self.app is None:
             raise ConfigurationError("these Actors have no Celery app yet: call init_app(app)")
         conf = self.app.conf
+        if conf.task_always_eager:
+            self._inline = self._inline or InlineCluster(lambda: self.app, self.namespace)
+            return cast("Runtime", self._inline)
+        self._inline = None
         address = self._store or address_of(self.app)
         keys = self._keys or conf.get("celery_actors_keys")
         ring = resolve_keys(address, keys=keys, key_file=self._key_file, insecure=self._insecure)
@@ -166,6 +203,7 @@ class Actors:
         The next use joins again.
         """
         with self._lock:
+            self._inline = None
             driver, self._driver = self._driver, None
             if driver is not None and self._pid == os.getpid():
                 driver.leave()

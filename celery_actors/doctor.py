@@ -20,6 +20,8 @@ __all__ = ["collect", "is_well", "show"]
 #: Seconds that two clocks may differ. Leases go by the store's clock alone; deadlines and `eta` of
 #: calls by each machine's own.
 SKEW_SECONDS = 1.0
+#: Seconds for a connection, and for each answer.
+ANSWER_SECONDS = 2.0
 
 
 def collect(address: Address, key_file: str | os.PathLike[str] | None = None) -> list[Finding]:
@@ -36,7 +38,7 @@ def _key(address: Address, key_file: str | os.PathLike[str] | None) -> Finding:
 
 
 def _store(address: Address) -> list[Finding]:
-    store = Store(address, retries=0, patience=5)
+    store = Store(address, retries=0, patience=ANSWER_SECONDS)
     try:
         began = time.perf_counter()
         store.run("PING")

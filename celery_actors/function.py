@@ -14,6 +14,7 @@ from .calls import Target
 from .capacity import FRESH_SECONDS
 from .code import dump_code, dump_types, import_reference
 from .contents import collecting
+from .inline import InlineMethod
 from .messages import CallOptions, MessageTemplate
 from .methods import is_stream, returns_of
 from .need import Need
@@ -71,6 +72,11 @@ class RemoteFunction(CeleryVerbs, Generic[F_co]):
         self.__celery_actors_wrapped__ = function
         functools.update_wrapper(self, function)
 
+    @property
+    def task_name(self) -> str:
+        """The name of the Celery task that its calls are."""
+        return routing.task_name(None, self._name)
+
     def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
         """Refuse: a remote function runs in a worker."""
         raise TypeError(
@@ -101,6 +107,8 @@ class RemoteFunction(CeleryVerbs, Generic[F_co]):
         """
         prepared, context = self._prepared, (self._bind or runtime.current)()
         if prepared is None or prepared.context is not context or prepared.job != context.job:
+            if context.inline is not None:
+                return self._inline(context).remote(*args, **kwargs)
             prepared = self._prepare(context)
         if kwargs or not self._bounds[0] <= len(args) <= self._bounds[1]:
             self._signature.check(f"{self._name}()", args, kwargs)
@@ -110,6 +118,27 @@ class RemoteFunction(CeleryVerbs, Generic[F_co]):
     def _remote(self, args: Any = (), kwargs: Any = None, **options: Any) -> Any:
         chosen: Any = self.options(**options)
         return chosen.remote(*args, **(kwargs or {}))
+
+    def _inline(self, context: runtime.Runtime) -> InlineMethod:
+        return InlineMethod(context.inline, self._name, self._function, self._returns)
+
+    def apply_async(
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        """As ``CeleryVerbs.apply_async``."""
+        context = (self._bind or runtime.current)()
+        if context.inline is not None:
+            return self._inline(context).apply_async(args, kwargs, **options)
+        return super().apply_async(args, kwargs, **options)
+
+    def signature(
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        """As ``CeleryVerbs.signature``."""
+        context = (self._bind or runtime.current)()
+        if context.inline is not None:
+            return self._inline(context).signature(args, kwargs, **options)
+        return super().signature(args, kwargs, **options)
 
     def _place_for_celery(self) -> Place:
         context = (self._bind or runtime.current)()

@@ -402,6 +402,7 @@ class HostProcess:
         self._celery = CeleryWorker(
             app, routing.worker_name(mine.label, self.settings.host), [queue],
             task_events=self.settings.task_events, on_shutdown=self.drain,
+            cancel=self.interrupts.cancel,
         )  # fmt: skip
         self._celery.start()
 

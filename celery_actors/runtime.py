@@ -88,6 +88,8 @@ class Runtime:
         self.worker: WorkerFacts | None = None  # None: a driver
         #: Returns the Celery app on this cluster.
         self.find_app: Callable[[], Any] = lambda: None
+        #: What runs calls at once in this process (see ``inline``); None: they are sent.
+        self.inline: Any = None
         self.is_cancelled: Callable[[str], bool] = lambda _call_id: False
         self.env: dict[str, Any] = {}  # the runtime environment that calls made here inherit
         self.environments: dict[str, str] = {}  # given environment -> name of the stored one

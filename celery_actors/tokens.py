@@ -29,6 +29,7 @@ __all__ = [
     "PREFIXES",
     "REMEMBER_SECONDS",
     "Remains",
+    "clear",
     "discard",
     "drop",
     "dropping",
@@ -91,6 +92,14 @@ def discard(store: Store, answered: Iterable[bytes]) -> None:
         store.run("UNLINK", *keys)
     _free_blobs(store, blobs)
     drop(store, ties)
+
+
+def clear(store: Store, remains: Remains) -> None:
+    """Remove what one answered call leaves behind."""
+    if remains.keys:
+        store.run("UNLINK", *remains.keys)
+    _free_blobs(store, remains.blobs)
+    drop(store, remains.ties)
 
 
 def drop(store: Store, ties: Sequence[str]) -> None:

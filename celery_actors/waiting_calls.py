@@ -1,7 +1,7 @@
 """The calls that wait or run, in the order of their queues, as plain values.
 
-What is told is what the store knows. An actor's calls stay in its queue until their results are
-stored; the marks of how far it has come are those that recovery goes by (see ``node.recovery``).
+What is told is what the store knows: calls stay in their queue until their results are stored. So
+the oldest runs, or is about to, or has just run; a worker marks how far it reads ahead, not more.
 """
 
 from __future__ import annotations
@@ -70,26 +70,18 @@ def _of_actor(store: Store, record: directory.ActorRecord, limit: int) -> Iterat
         if raw is not None:  # it has ended meanwhile
             state = "RUNNING" if all_run or position in marked else "WAITING"
             yield {**_call(raw, state, keys.queue, 0), **about}
-    begun = 0 if overlap or record.state != "ALIVE" else _begun(record.meta)
+    runs = not overlap and record.state == "ALIVE"
     for place, raw in enumerate(_oldest(store, keys.queue, limit), 1):
-        state = "RUNNING" if place <= begun else "WAITING"
+        state = "RUNNING" if runs and place == 1 else "WAITING"
         yield {**_call(raw, state, keys.queue, place), **about}
 
 
 def _taken(store: Store, worker: str, limit: int) -> Iterator[dict[str, Any]]:
-    """Yield the calls that a worker of functions has taken from its queue."""
+    """Yield the calls that a worker of functions has taken from its queue: it runs the oldest."""
     keys = routing.worker_keys(worker)
     meta = store.hash(keys.meta)
-    begun = _begun(meta) if meta else 0
     for place, raw in enumerate(_oldest(store, keys.queue, limit), 1):
-        state = "RUNNING" if place <= begun else "WAITING"
-        yield _call(raw, state, meta.get("source", ""), place)
-
-
-def _begun(meta: dict[str, str]) -> int:
-    """Return how many of the oldest calls in line have begun, or are about to."""
-    last = max(int(meta.get("go", 0)), int(meta["ap"]) + 1)
-    return last - int(meta["ap"])
+        yield _call(raw, "RUNNING" if place == 1 else "WAITING", meta.get("source", ""), place)
 
 
 def _oldest(store: Store, queue: str, limit: int) -> Iterable[bytes]:

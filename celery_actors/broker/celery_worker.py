@@ -148,13 +148,18 @@ class MailboxConsumer(Consumer):
 
 
 class ActiveCall:
-    """What `inspect active` shows of a running call."""
+    """A running call as Celery's remote control knows it: what `inspect active` shows."""
 
     # Celery gives each active request the event dispatcher of its new connection.
-    __slots__ = ("__weakref__", "begun", "call_id", "eventer", "hostname", "label", "raw")
+    __slots__ = (
+        "__weakref__", "_cancel", "begun", "call_id", "eventer", "hostname", "label", "raw",
+    )  # fmt: skip
 
-    def __init__(self, hostname: str, call_id: str, label: str, raw: bytes) -> None:
+    def __init__(
+        self, hostname: str, call_id: str, label: str, raw: bytes, cancel: Callable[[str], Any]
+    ) -> None:
         self.hostname = hostname
+        self._cancel = cancel
         self.call_id = call_id
         self.label = label
         self.raw = raw  # its message
@@ -162,6 +167,10 @@ class ActiveCall:
 
     id = property(lambda self: self.call_id)
     name = property(lambda self: self.label)
+
+    def terminate(self, _pool: Any, signal: Any = None) -> None:  # noqa: ARG002 - Celery's signature
+        """Stop it, as `revoke(terminate=True)` asks: in its process, which goes on."""
+        self._cancel(self.call_id)
 
     def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
         """As celery.worker.request.Request.info."""
@@ -202,14 +211,15 @@ class CeleryWorker:
 
     def __init__(
         self, app: Celery, hostname: str, queues: Sequence[str], *, task_events: bool,
-        on_shutdown: Callable[[], None],
+        on_shutdown: Callable[[], None], cancel: Callable[[str], Any] = lambda _call_id: None,
     ) -> None:  # fmt: skip
         self._app = app
+        self._cancel = cancel
         self.hostname = hostname
         self._queues = queues
         self._task_events = task_events
         self._on_shutdown = on_shutdown
-        self._active: dict[str, ActiveCall] = {}
+        self._active: dict[str, ActiveCall] = state.requests  # where `revoke` looks for them
         self._worker: Any = None
         self._events: deque[tuple[Any, ...]] = deque()
         self._flush_planned = False
@@ -276,7 +286,8 @@ class CeleryWorker:
 
     def begin(self, call_id: str, label: str, raw: bytes) -> None:
         """Note a running call."""
-        active = self._active[call_id] = ActiveCall(self.hostname, call_id, label, raw)
+        active = ActiveCall(self.hostname, call_id, label, raw, self._cancel)
+        self._active[call_id] = active
         state.active_requests.add(active)
 
     def message_of(self, call_id: str) -> bytes:

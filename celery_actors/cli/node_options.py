@@ -30,15 +30,15 @@ def check_queues(text: str, app: str) -> list[str]:
     return found
 
 
-def cpus(num_cpus: float | None, concurrency: int | None) -> float:
+def cpus(num_cpus: float | None, concurrency: int | None, *, has_queues: bool) -> float:
     """Return the CPUs of a node.
 
     Raises:
-        ConfigurationError: both are given, and differ.
+        ConfigurationError: both are given, and differ, and there is no Celery worker for the other.
     """
     from ..machine import available_cpus
 
-    if num_cpus is not None and concurrency is not None and num_cpus != concurrency:
+    if None not in (num_cpus, concurrency) and num_cpus != concurrency and not has_queues:
         raise ConfigurationError(
             f"--concurrency {concurrency} is the same as --num-cpus {concurrency}, and --num-cpus "
             f"{num_cpus:g} is given, too: leave one out"

@@ -45,7 +45,8 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 @click.option(
     "-c", "--concurrency", type=click.IntRange(min=0), metavar="N",
     help="The same as --num-cpus N: so many calls of one CPU run at a time, each in a process. "
-    "With -Q also the processes of that Celery worker, which are not counted among the CPUs.",
+    "With -Q also the processes of that Celery worker; they are not counted among the node's CPUs, "
+    "which --num-cpus may say apart.",
 )  # fmt: skip
 @click.option("--num-gpus", type=click.IntRange(min=0), help="Default: the NVIDIA GPUs found.")
 @click.option("--memory", type=click.IntRange(min=0), help="Bytes for work; default: 70 % of all.")
@@ -112,7 +113,7 @@ def worker(
         raise ConfigurationError(f"--resources: {error}") from None
     level, app = loglevel.upper(), app or _app_of_celery()
     names = check_queues(queues, app)
-    total, name = cpus(num_cpus, concurrency), node_name(hostname)
+    total, name = cpus(num_cpus, concurrency, has_queues=bool(names)), node_name(hostname)
     limit = memory_size("--max-memory-per-actor", max_memory_per_actor)
     take_identity(uid, gid)
     found = _address(address, app, has_queues=bool(names))

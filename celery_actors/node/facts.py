@@ -65,23 +65,28 @@ class Tally:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen: dict[str, int] = {}  # worker -> how far its mailbox was
+        self._seen: dict[str, int] = {}  # worker that runs -> how far its mailbox was
         self._settled: Counter[str] = Counter()  # by class; '' functions
         self._restarts: Counter[str] = Counter()
         self._frozen: Counter[str] = Counter()
 
     def begins(self, worker: WorkerFacts) -> None:
         """Count a process that starts."""
-        if worker.actor_id:
-            with self._lock:
+        with self._lock:
+            self._seen[worker.worker_id] = worker.first
+            if worker.actor_id:
                 self._restarts[worker.actor_class] += bool(worker.restarts)
 
     def settled(self, worker: WorkerFacts, calls: int) -> None:
-        """Take note of how many calls a worker's mailbox has settled so far."""
+        """Take note of how many calls a worker's mailbox has settled so far.
+
+        Whoever looked before it ended, and says so afterwards, is not listened to.
+        """
         with self._lock:
-            before = self._seen.get(worker.worker_id, worker.first)
-            self._seen[worker.worker_id] = max(before, calls)
-            self._settled[worker.actor_class] += max(0, calls - before)
+            before = self._seen.get(worker.worker_id, calls)
+            if calls > before:
+                self._seen[worker.worker_id] = calls
+                self._settled[worker.actor_class] += calls - before
 
     def ends(self, worker: WorkerFacts, position: int, *, frozen: bool) -> None:
         """Count what a process had done that has ended; ``position``: of its last call."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -32,11 +33,33 @@ class MetricsServer(ThreadingHTTPServer):
 
     daemon_threads = True
     source: Source
+    _thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host, port = self.server_address[:2]
+        return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
 
     def serve(self, source: Source) -> None:
         """Answer from now on."""
         self.source = source
-        threading.Thread(target=self.serve_forever, name="ca-metrics", daemon=True).start()
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(0.1,), name="ca-metrics", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Listen no more."""
+        if self._thread is not None:
+            self.shutdown()
+            self._thread.join()
+            self.source.close()
+        self.server_close()
+
+
+class _MetricsServer6(MetricsServer):
+    address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -84,7 +107,7 @@ def listening(place: tuple[str, int] | None) -> Iterator[MetricsServer | None]:
         yield None
         return
     try:
-        server = MetricsServer(place, _Handler)
+        server = (_MetricsServer6 if ":" in place[0] else MetricsServer)(place, _Handler)
     except OSError as error:
         raise ConfigurationError(
             f"metrics cannot be served at {place[0]}:{place[1]} ({error.strerror or error}): name "
@@ -93,4 +116,4 @@ def listening(place: tuple[str, int] | None) -> Iterator[MetricsServer | None]:
     try:
         yield server
     finally:
-        server.server_close()
+        server.stop()

@@ -70,5 +70,5 @@ def run_node(
             from .metrics import Metrics
 
             server.serve(Metrics(settings, supervisor.window, supervisor.tally, LEASE_MS / 1000))
-            logger.info("metrics at http://%s:%d/metrics", *server.server_address[:2])
+            logger.info("metrics at %s/metrics", server.url)
         return supervisor.run()

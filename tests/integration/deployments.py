@@ -7,6 +7,7 @@ import importlib
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,8 @@ def stock_worker(project: str, *words: str, variables: dict[str, str]) -> Iterat
     """Run Celery's own worker on a project."""
     with subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", project, "worker", "-P", "solo",
-         "--without-gossip", "--without-mingle", "-l", "WARNING", *words],
+         "--without-gossip", "--without-mingle", "-l", "WARNING", "-n", f"stock-{uuid.uuid4()}",
+         *words],
         env={**variables, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}, cwd=ROOT,
         stdout=subprocess.DEVNULL,
     ) as process:  # fmt: skip

@@ -156,6 +156,25 @@ def test_a_revoked_call_does_not_run(cluster: Cluster, gate: Gate):
     assert ca.get([running, after], timeout=10) == ["passed", 1]
 
 
+def test_a_running_call_is_terminated_and_its_actor_lives_on(cluster: Cluster, gate: Gate):
+    app = cluster.context.app
+    actor = Counter.options(name="terminating").remote()
+    running, after = actor.hold.remote(gate.path), actor.add.remote(1)
+    pid = gate.wait_reached()
+
+    def told() -> bool:
+        answers = app.control.revoke(running.id, terminate=True, reply=True, timeout=1) or []
+        return any("Counter-terminating@" in name for answer in answers for name in answer)
+
+    wait_until(told, "the actor's worker knows", 20)
+
+    with pytest.raises(ca.TaskCancelledError, match=r"Counter\.hold"):
+        ca.get(running, timeout=10)
+    assert ca.get(after, timeout=10) == 1
+    assert ca.get(actor.__ray_call__.remote(lambda _actor: os.getpid()), timeout=10) == pid
+    ca.kill(actor)
+
+
 def test_a_call_that_expired_does_not_run(cluster: Cluster, plain: Celery, gate: Gate):
     actor = Counter.options(name="expiring").remote()
     queue = ca.actor_queue(cluster.context.namespace, "expiring")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from tests.integration.deployments import (
     stock_worker,
     wait_noted,
 )
-from tests.integration.support import ROOT, redis_server
+from tests.integration.support import ROOT, redis_server, run_script
 from tests.waits import wait_until
 
 
@@ -191,6 +192,20 @@ def test_a_task_with_a_rate_limit_is_refused_in_words(found: Deployment):
         result.get(timeout=20)
 
 
+def test_remote_control_on_the_projects_broker_sees_nodes_and_actors(found: Deployment):
+    actor = found.shop.Counter.options(name="seen").remote()
+    found.shop.actors.get(actor.add.remote(), timeout=20)
+    inspect = found.shop.app.control.inspect(timeout=1)
+
+    def names() -> set[str]:
+        return {name.partition("@")[0] for name in inspect.ping() or {}}
+
+    wait_until(lambda: {"node", "Counter-seen"} <= names(), "the node and the actor answer", 30)
+    queues = inspect.active_queues()["Counter-seen@test"]
+    assert [queue["name"] for queue in queues] == [ca.actor_queue("default", "seen")]
+    found.shop.actors.kill(actor)
+
+
 def test_two_deployments_in_one_process_do_not_meet(found: Deployment, counter: Any):
     with redis_server() as server:
         app = Celery("other", broker=celery_url(server), backend=celery_url(server))
@@ -237,3 +252,35 @@ def test_a_stray_worker_on_an_actors_queue_takes_no_other_call_along(found: Depl
     )
     wait_until(lambda: "takes calls off" in found.node.log.read_text(), "the node's warning", 20)
     shop.actors.kill(actor)
+
+
+def test_a_stock_worker_serves_functions_from_a_shared_queue(tmp_path: Path):
+    """There is no node: Celery's own worker runs what callers of ours have sent."""
+    with redis_server() as server:
+        own = {"SHOP_STORE": celery_url(server), "SHOP_BROKER": "", "SHOP_STOCK": "1"}
+        variables = {**server.environment(), **own}
+        with stock_worker(PROJECT, "-Q", "ca.tasks.cpu1", variables=variables):
+            done = run_script(tmp_path, CALLS_FUNCTIONS, variables)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n") == [
+        "[144, 9]",
+        "('stock', (1, 'two'), 100000)",
+        "ValueError",
+        "",
+    ]
+
+
+CALLS_FUNCTIONS = """
+import celery_actors as ca
+from tests.integration.projects.shop import actors, square, tell
+
+given = actors.put((1, "two"))
+print(ca.get([square.remote(12), square.remote(3)], timeout=60))
+print(ca.get(tell.remote(given, list(range(100_000))), timeout=60))
+try:
+    ca.get(tell.remote(None), timeout=60)
+except ValueError as error:
+    assert "nothing was given" in str(error)
+    print("ValueError")
+actors.shutdown()
+"""

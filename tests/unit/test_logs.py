@@ -1,4 +1,4 @@
-"""Logs as they are read: in order, further from where one was, and whatever somebody wrote there."""
+"""Logs as they are read: in order, further from where one was, whatever somebody wrote there."""
 
 from __future__ import annotations
 

@@ -101,3 +101,12 @@ class Counter:
 @actors.remote
 def square(number: int) -> int:
     return number * number
+
+
+@actors.remote
+def tell(value: Any, numbers: list[int] | None = None) -> tuple[str, Any, int]:
+    """Tell which kind of worker runs this, and what it was given."""
+    if value is None:
+        raise ValueError("nothing was given")
+    kind = "stock" if os.environ.get("SHOP_STOCK") else "node"
+    return kind, value, len(numbers or ())

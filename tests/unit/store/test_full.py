@@ -15,7 +15,7 @@ from tests.unit.needs import ONE
 from tests.unit.store.records import NODE, NODE_PREFIX, TTL, StoredActor, answer, full, start_node
 
 #: Steps that only read or change when keys expire, and those that take in more work.
-READS = {"extend", "group_line", "group_records", "held", "known", "nodes"}
+READS = {"extend", "group_line", "group_records", "held", "known", "mailboxes", "nodes"}
 TAKES_IN = {"create", "group_create", "keep_lines", "remind", "ring", "submit", "submit_shared"}
 #: Their first command of their own frees, or takes from a list.
 FREES_FIRST = {
