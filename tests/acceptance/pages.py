@@ -3,8 +3,8 @@
 A page is read from top to bottom. What a block of code is, is said by its language:
 
 * ``python``: a program. One with ``import celery_actors`` begins a new process; blocks after it go
-  on in that process. A ``text`` block behind it is what it prints. Where the first line is a comment
-  with a file's name, the block is that file and not a program.
+  on in that process. A ``text`` block behind it is what it prints. Where the first line is a
+  comment with a file's name, the block is that file and not a program.
 * ``console``: commands behind ``$``, each followed by what it prints, if the page says so. All of a
   page's commands are given to one shell.
 * ``sh``: commands alone.
