@@ -24,6 +24,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "command_line",  # ours, in _ext
 ]
+smartquotes = False  # `--num-cpus` and quotes in commands stay as one types them
 exclude_patterns = ["_ext"]
 nitpicky = True
 
