@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Any, cast
 
 from . import actor, objects, runtime
+from .app_settings import address_of
 from .cluster_context import ClusterContext
 from .config import Address, resolve_keys
 from .driver import Driver
 from .errors import ConfigurationError, NotInitializedError
 from .function import RemoteFunction
-from .init_arguments import address_of
 from .inline import InlineActor, InlineCluster
 from .remote import make
 from .runtime import RESULT_SECONDS, Runtime

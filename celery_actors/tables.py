@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +11,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["console", "harmless", "table"]
+__all__ = ["coloured", "console", "harmless", "table"]
+
+#: The first group is a change of colour; all else moves the cursor, rings, or worse.
+_COMMANDS = re.compile(r"(\x1b\[[0-9;]*m)|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
 def console() -> Console:
@@ -23,6 +27,11 @@ def console() -> Console:
 def harmless(text: str) -> str:
     """Return a text without characters that a terminal would obey."""
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
+def coloured(line: str) -> str:
+    """Return a printed line as a terminal may have it: of what commands one, only colours stay."""
+    return _COMMANDS.sub(lambda found: found[1] or "\N{REPLACEMENT CHARACTER}", line)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 from ..address import Address
+from ..app_settings import address_of
 from ..errors import ConfigurationError
 
 __all__ = ["address_of_app"]
@@ -20,10 +21,12 @@ _IMPORT_SECONDS = 60.0
 
 
 def address_of_app(name: str, *, needed: bool) -> Address | None:
-    """Return the address of an app's broker; None where it is no store, and none is ``needed``.
+    """Return where an app's actors live: its broker, or its result backend.
+
+    None where its settings do not say, and no address is ``needed``.
 
     Raises:
-        ConfigurationError: the app cannot be imported, or its broker is no Redis or Valkey.
+        ConfigurationError: the app cannot be imported, or its settings do not say.
     """
     command = [sys.executable, "-m", __name__, name]
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109 - a string is what is passed on
@@ -49,8 +52,8 @@ def address_of_app(name: str, *, needed: bool) -> Address | None:
     if not needed:
         return None
     raise ConfigurationError(
-        f"the broker of the app {name} is no Redis or Valkey, and actors live in one: give its "
-        f"--address ({found['error']})"
+        f"the settings of the app {name} do not say where actors live: {found['error']}; or give "
+        "--address"
     )
 
 
@@ -58,12 +61,9 @@ def _main(name: str) -> None:
     from celery.app.utils import find_app
 
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as Celery's own command does
-    conf = find_app(name).conf
     address, problem = "", ""
     try:
-        address = Address.of_celery(
-            str(conf.broker_url), conf.broker_transport_options or {}, conf.broker_use_ssl
-        ).url
+        address = address_of(find_app(name)).url
     except ConfigurationError as error:
         problem = str(error)
     sys.stdout.write("\n" + json.dumps({"address": address, "error": problem}) + "\n")

@@ -19,7 +19,7 @@ STATUSES = (
 )
 
 #: The errors that a command may end with; any other is a bug, and shows where it is.
-EXPECTED = (RayError, click.UsageError)
+EXPECTED = (RayError, click.UsageError, PermissionError)
 
 
 class Failure(click.ClickException):
@@ -66,4 +66,5 @@ def failure_of(error: Exception, ctx: click.Context) -> Failure:
         return Misuse(f"{error.format_message()} See {asked.command_path} --help")
     if isinstance(error, ClusterUnreachableError | StoreError):
         return Unreachable(str(error))
-    return (Misuse if isinstance(error, ConfigurationError) else Failure)(str(error))
+    settings = isinstance(error, ConfigurationError | PermissionError)
+    return (Misuse if settings else Failure)(str(error))

@@ -39,6 +39,7 @@ def logs(
     kept, for a day after an actor's death. With --json each line is an object.
     """
     from .. import logs as reader
+    from ..tables import coloured
 
     with open_store(address) as store, contextlib.suppress(KeyboardInterrupt):
         log = reader.log_of(store, name, namespace)
@@ -47,7 +48,7 @@ def logs(
             if as_json:
                 echo_json(line._asdict())
             else:
-                click.echo(str(line) if log.node_id else line.text)
+                click.echo(coloured(str(line) if log.node_id else line.text))
 
         for line in log.last(lines):
             show(line)

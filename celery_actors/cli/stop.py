@@ -35,14 +35,16 @@ def stop(address: str | None, force: bool, timeout: float, as_json: bool) -> Non
     from .. import stopping
     from ..embedded import end_store
 
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
     local = is_local(address)
     with open_store(address) as store:
         nodes = stopping.nodes_here(store)
         if not nodes and not local:
             raise Failure(f"no node of the cluster at {store.address.public} runs on this machine")
-        stopping.stop(
-            store, nodes, timeout, force=force, say=lambda text: click.echo(text, err=True)
-        )
+        say(f"the cluster at {store.address.public}")
+        stopping.stop(store, nodes, timeout, force=force, say=say)
         if local:
             end_store(store)
     ids = [record.node_id for record in nodes]

@@ -10,8 +10,8 @@ import pytest
 from celery import Celery
 
 import celery_actors as ca
+from celery_actors.app_settings import address_of
 from celery_actors.errors import ConfigurationError
-from celery_actors.init_arguments import address_of
 
 
 def app_with(**settings: Any) -> Celery:

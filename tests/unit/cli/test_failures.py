@@ -33,6 +33,7 @@ def command_that_raises(error: Exception) -> click.Command:
         (NotFoundError("no actor\nhas this name"), 1),
         (NodeDiedError("it is still there"), 1),
         (ConfigurationError("no address"), 2),
+        (PermissionError(13, "Permission denied", "/etc/keys"), 2),
         (click.UsageError("no such option"), 2),
         (ClusterUnreachableError("no answer"), 3),
         (StoreError("refused"), 3),
@@ -57,6 +58,14 @@ def test_a_wrong_option_names_the_help_of_its_command() -> None:
     run = CliRunner().invoke(command_that_raises(click.UsageError("no such option.")))
 
     assert "no such option. See command --help" in run.stderr
+
+
+def test_a_printed_line_keeps_its_colours_and_tabs_and_nothing_else_that_commands() -> None:
+    line = "\x1b[31mred\x1b[0m\tand\x1b[2J\x1b]0;title\x07\r\x9b5"
+
+    assert tables.coloured(line) == (
+        "\x1b[31mred\x1b[0m\tand\ufffd[2J\ufffd]0;title\ufffd\ufffd\ufffd5"
+    )
 
 
 def test_what_a_terminal_would_obey_is_shown_as_a_mark(capsys: pytest.CaptureFixture[str]) -> None:
