@@ -17,7 +17,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test coverage flake stress simulate chaos check format bench gpu clean lock
+.PHONY: help env demo test coverage flake stress simulate chaos check format bench docs gpu clean lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,9 @@ format: env ## Format the code and fix what can be fixed safely
 
 bench: env ## Measure against Ray, Celery, Dask and xoscar
 	@$(BIN)/python -m benchmarks.run
+
+docs: env ## Build the documentation into build/docs; warnings are errors
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m sphinx -q -W --keep-going -n -b html docs build/docs && echo build/docs/index.html
 
 gpu: env ## Install PyTorch; run its example and the tests that need it or an NVIDIA GPU
 	$(BIN)/python -m pip install --quiet $(TORCH) && $(BIN)/python -m examples.neural_net_gpu && $(BIN)/python -m pytest tests/integration tests/acceptance -m "gpu or torch" $(ARGS)

@@ -1,33 +1,17 @@
-"""The programs of docs/durable.md run as they stand and print what the page says."""
+"""The class of docs/durable.md that migrates does: its programs are run with all other pages'."""
 
 from __future__ import annotations
 
-import itertools
-import re
-from pathlib import Path
-
-import pytest
-
-from tests.integration.support import ROOT, run_script
+from tests.acceptance.pages import blocks_of
+from tests.integration.support import ROOT
 
 PAGE = (ROOT / "docs" / "durable.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(python|text)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-PAIRS = [
-    (program, printed)
-    for (language, program), (kind, printed) in itertools.pairwise(BLOCKS)
-    if (language, kind) == ("python", "text")
-]
 
 
-@pytest.mark.parametrize(("program", "printed"), PAIRS)
-def test_a_program_prints_what_the_page_says(tmp_path: Path, program: str, printed: str):
-    run = run_script(tmp_path, program)
-    assert (run.returncode, run.stdout) == (0, printed), run.stderr
-
-
-def test_the_page_has_two_programs_and_a_class_that_migrates():
-    assert len(PAIRS) == 2
+def test_the_class_that_migrates_does_what_the_page_says():
+    (example,) = [block for block in blocks_of(PAGE) if "__migrate__" in block.text]
     namespace: dict[str, type] = {}
-    exec(BLOCKS[-1][1], namespace)
+    exec(example.text, namespace)
+
     account = namespace["Account"]
     assert account.__migrate__({"pence": 250}, 1) == {"pounds": 2.5}  # type: ignore[attr-defined]

@@ -1,10 +1,9 @@
-"""The programs of docs/gpu.md run as they stand and print what the page says."""
+"""The Celery task of docs/gpu.md runs on a device; its other program is run with all pages'."""
 
 from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 import pytest
 
@@ -14,16 +13,6 @@ PAGE = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(python|text)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 # Made-up devices alone: those that are there might be named otherwise.
 ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-
-
-def test_the_first_program_prints_what_the_page_says(tmp_path: Path):
-    (language, program), (_, printed), *_ = BLOCKS
-    assert language == "python"
-
-    run = run_script(tmp_path, program, ENVIRONMENT)
-
-    assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout == printed
 
 
 @pytest.mark.debian_redis
