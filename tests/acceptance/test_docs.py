@@ -42,6 +42,7 @@ NOT_RUN = {
     "installs from a package index": 1,
     "needs a second machine": 1,
     "needs an NVIDIA GPU": 1,
+    "serves browsers until Ctrl-C, as tests/integration/test_flower_pages.py does": 4,
     "sets up a whole environment and runs every test": 1,
 }
 
