@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -139,6 +139,13 @@ class RemoteFunction(CeleryVerbs, Generic[F_co]):
         if context.inline is not None:
             return self._inline(context).signature(args, kwargs, **options)
         return super().signature(args, kwargs, **options)
+
+    def starmap(self, items: Iterable[Sequence[Any]]) -> Any:
+        """As ``CeleryVerbs.starmap``."""
+        context = (self._bind or runtime.current)()
+        if context.inline is not None:
+            return self._inline(context).starmap(items)
+        return super().starmap(items)
 
     def _place_for_celery(self) -> Place:
         context = (self._bind or runtime.current)()

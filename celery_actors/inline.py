@@ -13,7 +13,7 @@ import os
 import threading
 import traceback
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from .errors import ActorAlreadyExistsError, ActorDiedError, RayTaskError
@@ -227,6 +227,16 @@ class InlineMethod:
     def si(self, *args: Any, **kwargs: Any) -> Any:
         """Return a signature that takes no result of what comes before it."""
         return self.signature(args, kwargs, immutable=True)
+
+    def map(self, items: Iterable[Any]) -> Any:
+        """Return a group with one call for each item."""
+        return self.starmap((item,) for item in items)
+
+    def starmap(self, items: Iterable[Sequence[Any]]) -> Any:
+        """Do the same with several arguments for each call."""
+        from .broker.canvas import group_of
+
+        return group_of([self.signature(tuple(args)) for args in items], self._cluster.find_app())
 
     def _task(self) -> Any:
         """Return a Celery task that runs this: canvases find tasks by name, so it has its own."""

@@ -7,7 +7,7 @@ chains, groups and chords work with tasks on both sides, and arguments are what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .runtime import Runtime
@@ -93,6 +93,23 @@ class CeleryVerbs:
     def si(self, *args: Any, **kwargs: Any) -> Any:
         """Return a signature that takes no result of what comes before it."""
         return self.signature(args, kwargs, immutable=True)
+
+    def map(self, items: Iterable[Any]) -> Any:
+        """Return a group with one call for each item: ``method.map([1, 2])().get()``.
+
+        Celery's own ``map`` runs in one task; here each call is one, so an actor answers them in
+        order, and others may come between.
+        """
+        return self.starmap((item,) for item in items)
+
+    def starmap(self, items: Iterable[Sequence[Any]]) -> Any:
+        """Do the same with several arguments for each call."""
+        from .broker.canvas import group_of  # few programs need Celery for more than its names
+
+        return group_of(
+            [self.signature(tuple(args)) for args in items],
+            self._place_for_celery().runtime.find_app(),
+        )
 
 
 def _options(place: Place, given: Mapping[str, Any]) -> dict[str, Any]:

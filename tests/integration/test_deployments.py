@@ -82,6 +82,8 @@ def test_groups_and_chords_have_actors_on_both_sides(found: Deployment, counter:
     squares = group(shop.square.s(number) for number in range(4))
     assert squares.apply_async().get(timeout=20) == [0, 1, 4, 9]
     assert chord(squares, shop.total.s()).apply_async().get(timeout=20) == 14
+    assert shop.square.map([5, 6]).apply_async().get(timeout=20) == [25, 36]
+    assert counter.add.starmap([(1,), (2,)]).apply_async().get(timeout=20) == [1, 3]
     sums = [shop.add.s(number, number) for number in range(3)]
     assert chord(sums, counter.describe.s()).apply_async().get(timeout=20) == ["list", [0, 2, 4]]
 

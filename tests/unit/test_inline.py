@@ -92,6 +92,8 @@ def test_celerys_verbs_run_inline_in_every_canvas() -> None:
     squares = group(square.s(number) for number in range(4))
     assert squares.apply().get() == [0, 1, 4, 9]
     assert chord(squares, total.s()).apply().get() == 14
+    assert square.map([2, 3]).apply().get() == [4, 9]
+    assert counter.add.map([1, 1]).apply().get() == [6, 7]
     failed = counter.fail.apply_async()
     assert failed.state == "FAILURE"
 
