@@ -170,14 +170,16 @@ class Executor:
         self.on_accepted: Callable[[Message], None] = lambda _message: None
         self.watcher: Watcher | None = None
         self.trace: Trace | None = None
+        self.listens = False  # whether there is code of the user's that may listen to signals
         # Of plain Celery clients: what their JSON has beside JSON's own types.
         self.read_typed: Callable[[Any], Any] = lambda value: value
         self.write_typed: Callable[[Any], bytes | None] = lambda _value: None
 
     def _traced(self, message: Message) -> Trace | None:
-        """Return what is to hear of this call: most have nobody who listens."""
-        trace = self.trace
-        return trace if trace is not None and (message.follows or trace.send_signals) else None
+        """Return what is to hear of this call; most have nobody, which costs two looks."""
+        if not (message.follows or self.listens) or self.trace is None:
+            return None
+        return self.trace if message.follows or self.trace.send_signals else None
 
     def prepare(self, raw: bytes) -> Prepared:
         """Decode a message; its references are watched from now on.
@@ -269,7 +271,7 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - a failed dependency raises the user's own error
             return self.refuse(message, error, label)
         self.on_accepted(message)
-        if self.trace is not None and self.trace.send_signals:
+        if self.listens and self.trace is not None and self.trace.send_signals:
             self.trace.begins(message, label, started.args, started.kwargs)
         return started
 
@@ -295,7 +297,7 @@ class Executor:
             if streams or isinstance(error, SerializationError | ObjectStoreFullError):
                 return self.fail(message, error, label)
             raise
-        if (trace := self._traced(message)) is not None:
+        if (message.follows or self.listens) and (trace := self._traced(message)) is not None:
             try:
                 trace.succeeded(message, None if streams else value)
             except Exception as error:  # noqa: BLE001 - what comes after it could not be sent

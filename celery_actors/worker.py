@@ -374,6 +374,7 @@ def _executor(
     executor.trace = TaskTrace(
         process.find_app, has_listeners=bool(process.settings.user_app), nested=nested
     )
+    executor.listens = bool(process.settings.user_app)
     executor.read_typed, executor.write_typed = read_typed, write_typed
     return executor
 
