@@ -180,7 +180,7 @@ def test_a_store_without_the_scripts_is_told_with_the_cure_and_heals(tmp_path: P
             ):
                 Counter.remote()
             refused = run_cli("load-scripts", "--address", address)
-            assert refused.returncode == 1
+            assert refused.returncode == 3
             assert "may not load" in refused.stderr
             scripts = acl.as_user(url, "scripts")
             first, second = (run_cli("load-scripts", "--address", scripts) for _ in range(2))

@@ -77,7 +77,7 @@ def lose_everything(cluster_address: str) -> None:
 def folders(cluster_address: str) -> list[Path]:
     """Return the folders of shared memory of a cluster's nodes."""
     with contextlib.closing(client_of(cluster_address)) as client:
-        return [Path(json.loads(about)["folder"]) for about in client.hvals("ca:nodes")]
+        return [Path(json.loads(about)["folder"]) for about in client.hgetall("ca:nodes").values()]
 
 
 def buffers(cluster_address: str) -> list[str]:

@@ -223,7 +223,7 @@ def test_a_fork_of_the_driver_leaves_its_cluster_alone(tmp_path: Path):
 def test_what_a_driver_holds_does_not_expire():
     with ca.init(num_cpus=1, result_seconds=4) as context, client_of(context.address) as client:
         value = ca.put(np.ones(100_000))
-        [folder] = [Path(json.loads(raw)["folder"]) for raw in client.hvals("ca:nodes")]
+        [folder] = [Path(json.loads(raw)["folder"]) for raw in client.hgetall("ca:nodes").values()]
         [file] = [path for path in folder.iterdir() if path.name.startswith(value.id)]
         written = file.stat().st_mtime
         key = f"celery-task-meta-{value.id}"

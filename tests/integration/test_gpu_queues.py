@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from celery import Celery, Signature, chain, chord, group
-from celery.result import AsyncResult
+from celery import Celery, chain, chord, group
 
 import celery_actors as ca
 from tests.integration.devices import Holder
@@ -125,43 +124,15 @@ def test_a_task_that_asks_for_what_is_not_offered_yet_fails_in_words(
         sent.get(timeout=20)
 
 
-def _linked(task: Signature, other: Signature) -> list[AsyncResult]:
-    return [task.apply_async(link=other)]
-
-
-def _with_an_error_linked(task: Signature, other: Signature) -> list[AsyncResult]:
-    return [task.apply_async(link_error=other)]
-
-
-def _chained(task: Signature, other: Signature) -> list[AsyncResult]:
-    last = chain(task, other).apply_async()
-    return [last.parent, last]
-
-
-def _in_a_chord(task: Signature, other: Signature) -> list[AsyncResult]:
-    body = chord([task.clone(), task.clone()], other).apply_async()
-    return [*body.parent.results, body]
-
-
-@pytest.mark.parametrize(
-    ("send", "what"),
-    [
-        (_linked, "link"), (_with_an_error_linked, "link_error"), (_chained, "a chain"),
-        (_in_a_chord, "a chord"),
-    ],
-)  # fmt: skip
-def test_a_task_after_which_others_are_to_run_is_refused_in_words(
-    deployment: tuple[Server, Celery], send: Callable[..., list[AsyncResult]], what: str
-):
+def test_what_is_to_come_after_a_task_is_sent(deployment: tuple[Server, Celery]):
     _, app = deployment
-    task, other = (
-        app.signature("project.where", args=[1], queue=queue, immutable=True)
-        for queue in (ca.gpu_queue(1), "elsewhere")
+    first, then = (
+        app.signature("project.where", args=[factor], queue=ca.gpu_queue(1), immutable=True)
+        for factor in (1, 2)
     )
 
-    for result in send(task, other):
-        with pytest.raises(Exception, match=rf"project.where was not run: .* with {what}, and"):
-            result.get(timeout=20)
+    assert chain(first, then).apply_async().get(timeout=30)[2] == 4
+    assert chord([first.clone(), first.clone()], then).apply_async().get(timeout=30)[2] == 4
 
 
 def test_the_tasks_of_a_plain_group_run(deployment: tuple[Server, Celery]):

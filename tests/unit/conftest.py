@@ -20,6 +20,12 @@ settings.load_profile("unit")
 RING = KeyRing((b"\x01" * 32,))
 
 
+@pytest.fixture(autouse=True)
+def _in_one_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test leaves the others in a process of several clusters."""
+    monkeypatch.setattr("celery_actors.runtime._several", False)
+
+
 @pytest.fixture
 def sealer() -> Sealer:
     return Sealer(RING)

@@ -50,29 +50,29 @@ def on_failure(sender: Any, exception: BaseException, **_: Any) -> None:
     note(f"failure {sender.name} {exception!r}")
 
 
-@app.task
+@app.task(shared=False)  # two of this module, for two brokers, are in one test run
 def add(x: int, y: int) -> int:
     return x + y
 
 
-@app.task
+@app.task(shared=False)
 def total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
-@app.task
+@app.task(shared=False)
 def on_error(request: Any, error: BaseException, _traceback: Any) -> None:
     note(f"errback {request.task} {error!r}")
 
 
-@app.task
+@app.task(shared=False)
 def call_till(amount: int) -> int:
     """A plain task that calls an actor by name."""
     till: Any = actors.get_actor("till")
     return int(actors.get(till.add.remote(amount), timeout=20))
 
 
-@app.task(rate_limit="1/m")
+@app.task(rate_limit="1/m", shared=False)
 def limited() -> None:
     return None
 
