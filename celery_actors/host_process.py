@@ -227,7 +227,7 @@ class HostProcess:
         if self._app is None:
             name = self.settings.user_app
             host = routing.worker_name(self.assignment.label, self.settings.host)
-            self._app = load_user_app(name, host) if name else self.settings.app
+            self._app = load_user_app(name, host, self.settings.app) if name else self.settings.app
         return self._app
 
     def load_user_app(self) -> None:

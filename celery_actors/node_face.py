@@ -80,7 +80,7 @@ def _on_other_broker(settings: NodeSettings, name: str) -> tuple[Any, NodeIngres
     if not settings.user_app:
         return app, None
     try:
-        user_app = load_user_app(settings.user_app, name)
+        user_app = load_user_app(settings.user_app, name, app)
     except Exception:
         logger.exception("the Celery app %s (-A) cannot be imported", settings.user_app)
         return app, None

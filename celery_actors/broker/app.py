@@ -141,10 +141,10 @@ def _configured(app: Celery, address: Address, *, result_seconds: int) -> Celery
 def on_broker_of(user_app: Celery, app: Celery) -> Celery:
     """Return an app for a worker's events and remote control: on the user's broker.
 
-    Where that is the store, ``app`` is right as it is.
+    Where that is the store, or the user's app names none, ``app`` is right as it is.
     """
     conf = user_app.conf
-    if is_store_url(str(conf.broker_url)):
+    if not conf.broker_url or is_store_url(str(conf.broker_url)):
         return app
     other = ClusterApp("celery_actors", set_as_current=False)
     other.sealer = app.sealer

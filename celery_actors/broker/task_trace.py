@@ -23,6 +23,11 @@ from kombu.utils.objects import cached_property
 from ..errors import RayTaskError, TaskCancelledError
 from ..messages import Message
 
+#: How to reach the cluster's store, beside its addresses.
+_OF_STORE = (
+    "broker_use_ssl", "redis_backend_use_ssl", "broker_transport_options",
+    "result_backend_transport_options",
+)  # fmt: skip
 #: What code that watches tasks connects to.
 _OF_TASKS = (
     signals.task_prerun, signals.task_postrun, signals.task_success, signals.task_failure,
@@ -34,16 +39,21 @@ __all__ = ["TaskTrace", "load_user_app"]
 logger = logging.getLogger(__name__)
 
 
-def load_user_app(name: str, hostname: str) -> Celery:
+def load_user_app(name: str, hostname: str, own: Celery) -> Celery:
     """Import the app that ``celery_actors worker -A`` names, as Celery's worker does.
 
     Its task modules are imported, and ``worker_init`` and ``worker_process_init`` are sent: what
     connects to them (Django's fixup, a connection pool) is set up in this process.
 
+    An app that names no broker sends what comes after its tasks by the cluster's ``own``.
+
     Raises:
         ImportError, …: what the user's modules raise.
     """
     app: Celery = find_app(name)
+    if not app.conf.broker_url:
+        names = ("broker_url", "result_backend", *_OF_STORE)
+        app.conf.update({name: own.conf[name] for name in names})
     app.loader.import_default_modules()
     app.finalize()
     signals.worker_init.send(sender=_Sender(app, hostname))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +21,7 @@ import os
 from celery import Celery
 from celery.exceptions import Ignore, Retry
 
-app = Celery("project", broker="memory://")
+app = Celery("project")  # it names no broker: what comes after its tasks goes to the cluster's
 SEEN = os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
@@ -74,6 +75,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serve
             closing(Celery("client", broker=url, backend=url, set_as_current=False)) as app,
         ):
             yield server, app
+            gc.collect()  # an AsyncResult that dies later would look for a store that is gone
 
 
 def test_a_plain_task_runs_on_a_gpu_worker_with_the_device_set(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -21,9 +22,9 @@ RING = KeyRing((b"\x01" * 32,))
 
 
 @pytest.fixture(autouse=True)
-def _in_one_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test leaves the others in a process of several clusters."""
-    monkeypatch.setattr("celery_actors.runtime._several", False)
+def _in_one_cluster() -> None:
+    """No test finds the process in several clusters because of another one."""
+    sys.modules[Runtime.__module__]._several = False  # type: ignore[attr-defined] # a module's own
 
 
 @pytest.fixture
