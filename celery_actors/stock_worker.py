@@ -39,7 +39,8 @@ def register(
             return function(*args, **kwargs)
         return _Call(task, find_runtime(), function).answer(args, kwargs)
 
-    app.task(run, name=name, bind=True, acks_late=True, reject_on_worker_lost=True)
+    # Not shared: other apps of this process have functions of their own.
+    app.task(run, name=name, bind=True, shared=False, acks_late=True, reject_on_worker_lost=True)
 
 
 class _Call:

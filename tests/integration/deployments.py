@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import subprocess
@@ -75,6 +76,7 @@ def deployment(broker: str = "redis") -> Iterator[Deployment]:
             shop = importlib.import_module(PROJECT)
             yield Deployment(server, node, shop, path, variables)
             shop.actors.shutdown()
+            gc.collect()  # an AsyncResult that dies later would look for a store that is gone
             shop.app.close()
         finally:
             sys.modules.pop(PROJECT, None)

@@ -114,3 +114,12 @@ def test_results_last_as_long_as_the_app_says() -> None:
     assert _seconds(dt.timedelta(minutes=2)) == 120
     assert _seconds(90) == 90
     assert _seconds(None) == 24 * 3600
+
+
+def test_a_function_of_one_app_is_no_task_of_another() -> None:
+    def twice(number: int) -> int:
+        return 2 * number
+
+    apps = [app_with(), app_with()]
+    ca.Actors(apps[0]).remote(twice)
+    assert [any("twice" in name for name in app.tasks) for app in apps] == [True, False]

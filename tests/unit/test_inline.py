@@ -43,14 +43,14 @@ def _plus(x: int, y: int) -> int:
     return x + y
 
 
-plus: Any = app.task(_plus)
+plus: Any = app.task(_plus, shared=False)
 
 
 def _total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
-total: Any = app.task(_total)
+total: Any = app.task(_total, shared=False)
 
 
 def _square(number: int) -> int:
