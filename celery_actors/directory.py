@@ -66,7 +66,7 @@ class ActorRecord:
     @property
     def name(self) -> str:
         """Its name, or ''."""
-        return self.meta.get("name", "").partition("\x1f")[2]
+        return routing.split_name_field(self.meta.get("name", ""))[1]
 
     @property
     def state(self) -> str:

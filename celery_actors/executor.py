@@ -176,10 +176,9 @@ class Executor:
         self.write_typed: Callable[[Any], bytes | None] = lambda _value: None
 
     def _traced(self, message: Message) -> Trace | None:
-        """Return what is to hear of this call; most have nobody, which costs two looks."""
-        if not (message.follows or self.listens) or self.trace is None:
-            return None
-        return self.trace if message.follows or self.trace.send_signals else None
+        """Return what is to hear of this call: most have nobody who listens."""
+        trace = self.trace
+        return trace if trace is not None and (message.follows or trace.send_signals) else None
 
     def prepare(self, raw: bytes) -> Prepared:
         """Decode a message; its references are watched from now on.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -126,7 +126,7 @@ class RemoteFunction(CeleryVerbs, Generic[F_co]):
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Any:
         """As ``CeleryVerbs.apply_async``."""
-        context = (self._bind or runtime.current)()
+        context = self._context()
         if context.inline is not None:
             return self._inline(context).apply_async(args, kwargs, **options)
         return super().apply_async(args, kwargs, **options)
@@ -135,20 +135,19 @@ class RemoteFunction(CeleryVerbs, Generic[F_co]):
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Any:
         """As ``CeleryVerbs.signature``."""
-        context = (self._bind or runtime.current)()
+        context = self._context()
         if context.inline is not None:
             return self._inline(context).signature(args, kwargs, **options)
         return super().signature(args, kwargs, **options)
 
-    def starmap(self, items: Iterable[Sequence[Any]]) -> Any:
-        """As ``CeleryVerbs.starmap``."""
-        context = (self._bind or runtime.current)()
-        if context.inline is not None:
-            return self._inline(context).starmap(items)
-        return super().starmap(items)
+    def _app_for_celery(self) -> Any:
+        return self._context().find_app()
+
+    def _context(self) -> runtime.Runtime:
+        return (self._bind or runtime.current)()
 
     def _place_for_celery(self) -> Place:
-        context = (self._bind or runtime.current)()
+        context = self._context()
         if is_stream(self._function) or self._returns != 1:
             raise ValueError(
                 f"{self._name} gives several values, and Celery has no place for them: use "

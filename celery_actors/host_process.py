@@ -429,7 +429,7 @@ def _facts(mine: Assignment) -> WorkerFacts:
     """Return what user code may ask about this process."""
     return WorkerFacts(
         mine.worker_id, mine.need.plain, mine.devices, mine.need.group[0], mine.actor_id,
-        mine.meta.get("name", "").partition("\x1f")[2], int(mine.meta.get("restarts", 0)),
+        routing.split_name_field(mine.meta.get("name", ""))[1], int(mine.meta.get("restarts", 0)),
     )  # fmt: skip
 
 

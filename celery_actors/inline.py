@@ -13,11 +13,12 @@ import os
 import threading
 import traceback
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from .errors import ActorAlreadyExistsError, ActorDiedError, RayTaskError
 from .object_ref import ObjectRef
+from .verbs import CeleryVerbs
 
 if TYPE_CHECKING:
     from .results import Results
@@ -186,7 +187,7 @@ class InlineActor:
         return f"Actor({type(self._instance).__name__}, inline)"
 
 
-class InlineMethod:
+class InlineMethod(CeleryVerbs):
     """A method of an inline actor, or a function."""
 
     def __init__(
@@ -204,14 +205,13 @@ class InlineMethod:
         """Run it now; return the reference to its result."""
         return self._cluster.call(self._label, self._function, args, kwargs, self._returns)
 
-    def delay(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it now, as Celery's eager tasks do; return an ``EagerResult``."""
-        return self.apply_async(args, kwargs)
-
     def apply_async(
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Any:
-        """Likewise; ``link``, ``link_error`` and ``task_id`` count."""
+        """Run it now, as Celery's eager tasks do; return an ``EagerResult``.
+
+        ``link``, ``link_error`` and ``task_id`` count.
+        """
         return self._task().apply(tuple(args), dict(kwargs or {}), **options)
 
     def signature(
@@ -220,23 +220,8 @@ class InlineMethod:
         """Return a Celery signature that runs inline, in chains, groups and chords."""
         return self._task().signature(tuple(args), dict(kwargs or {}), **options)
 
-    def s(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a signature with these arguments."""
-        return self.signature(args, kwargs)
-
-    def si(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a signature that takes no result of what comes before it."""
-        return self.signature(args, kwargs, immutable=True)
-
-    def map(self, items: Iterable[Any]) -> Any:
-        """Return a group with one call for each item."""
-        return self.starmap((item,) for item in items)
-
-    def starmap(self, items: Iterable[Sequence[Any]]) -> Any:
-        """Do the same with several arguments for each call."""
-        from .broker.canvas import group_of
-
-        return group_of([self.signature(tuple(args)) for args in items], self._cluster.find_app())
+    def _app_for_celery(self) -> Any:
+        return self._cluster.find_app()
 
     def _task(self) -> Any:
         """Return a Celery task that runs this: canvases find tasks by name, so it has its own."""

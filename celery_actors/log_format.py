@@ -22,7 +22,7 @@ from .config import Address, KeyRing
 from .current_call import current_call
 from .watching import LogFormat
 
-__all__ = ["LOG_MARK", "json_line", "secrets_of", "set_up", "text_of", "without"]
+__all__ = ["LOG_MARK", "TextFormatter", "json_line", "secrets_of", "set_up", "text_of", "without"]
 
 #: Begins a line on a worker's standard error that is a record of its log, as JSON.
 LOG_MARK = "\x1elog:"

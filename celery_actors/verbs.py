@@ -37,6 +37,10 @@ class CeleryVerbs:
         """Return where calls go."""
         raise NotImplementedError
 
+    def _app_for_celery(self) -> Any:
+        """Return the app that sends."""
+        return self._place_for_celery().runtime.find_app()
+
     def _check_for_celery(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Refuse arguments that do not fit."""
         raise NotImplementedError
@@ -106,10 +110,7 @@ class CeleryVerbs:
         """Do the same with several arguments for each call."""
         from .broker.canvas import group_of  # few programs need Celery for more than its names
 
-        return group_of(
-            [self.signature(tuple(args)) for args in items],
-            self._place_for_celery().runtime.find_app(),
-        )
+        return group_of(map(self.signature, items), self._app_for_celery())
 
 
 def _options(place: Place, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,8 @@ __all__ = ["Board", "Look"]
 #: Seconds for which one look is good.
 FRESH_SECONDS = 1.0
 #: Seconds between two looks beyond which their difference says nothing of the present rate.
-RATE_SECONDS = 15.0  #: Printed lines on the page of one actor.
+RATE_SECONDS = 15.0
+#: Printed lines on the page of one actor.
 LINES = 100
 
 Row = dict[str, Any]

@@ -54,7 +54,7 @@ def meta_of(values: Sequence[bytes | None]) -> dict[str, str]:
 def actor_row(record: ActorRecord, waiting: int, parked: int, context: Context) -> dict[str, Any]:
     """Return what the page shows of one actor."""
     meta, actor_id = record.meta, record.actor_id
-    name = meta.get("name", "").partition("\x1f")[2]
+    name = record.name
     node, pid = meta.get("node", ""), int(meta.get("pid") or 0)
     lives = record.state == "ALIVE"
     process = context.vitals.processes.get(actor_id)

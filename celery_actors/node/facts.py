@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from .. import routing
 from ..routing import ActorKeys
 from .process import WorkerProcess
 
@@ -49,7 +50,7 @@ class Facts:
 def facts_of(worker: WorkerProcess) -> WorkerFacts:
     """Return what watchers may know of a worker."""
     mine = worker.assignment
-    name = mine.meta.get("name", "").partition("\x1f")[2]
+    _, name = routing.split_name_field(mine.meta.get("name", ""))
     return WorkerFacts(
         mine.worker_id, worker.pid, mine.keys, mine.position, worker.ready, worker.busy,
         mine.actor_id, mine.meta.get("class", "") if mine.actor_id else "",

@@ -231,7 +231,7 @@ class Intake:
         if claim is None:
             return False
         meta = claim.meta
-        name = meta.get("name", "").partition("\x1f")[2] or None
+        name = routing.split_name_field(meta.get("name", ""))[1] or None
         assignment = Assignment(
             worker_id=f"a-{claim.actor_id}-{owner[-8:]}", queue=claim.queue, epoch=claim.epoch,
             owner=owner, session=session, position=int(meta["ap"]),

@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 
 from .. import routing
 from ..assignment import Assignment, LogBatch
 from ..errors import StoreFullError
+from ..log_format import TextFormatter
 from ..progress import decode_bar
 from ..store import Store
 from ..tokens import REMEMBER_SECONDS
@@ -31,11 +33,11 @@ OWN_MESSAGES = 200
 class Printed:
     """The way of lines to drivers and into logs: actors have their own, functions the node's."""
 
-    def __init__(self, store: Store, node_id: str, host: str) -> None:
+    def __init__(self, store: Store, node_id: str, host: str, secrets: Sequence[str] = ()) -> None:
         self._store = store
         self._node_id = node_id
         self._host = host
-        self.own = OwnMessages()
+        self.own = OwnMessages(secrets)
 
     def take(self, assignment: Assignment, job: str, batch: LogBatch) -> None:
         """Tell a driver what its worker printed, and keep it; ``job`` '': nobody's.
@@ -85,10 +87,10 @@ class Printed:
 class OwnMessages(logging.Handler):
     """Keeps what the node logs until its next tick; of more than there is room for the newest."""
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: Sequence[str] = ()) -> None:
         super().__init__()
         self.lines: deque[str] = deque(maxlen=OWN_MESSAGES)
-        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(TextFormatter(secrets))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a message."""

@@ -22,7 +22,7 @@ def forget(store: Store, label: str, host: str) -> None:
 
 def forget_actor(store: Store, actor: directory.ActorRecord, host: str) -> None:
     """The same for an actor's worker, before others may start the next one on that host."""
-    name = actor.meta.get("name", "").partition("\x1f")[2] or None
+    name = actor.name or None
     forget(store, routing.worker_label(actor.class_name, name, actor.actor_id), host)
 
 

@@ -94,7 +94,8 @@ class Supervisor:
         self._zygote = zygote
         self._buffers = BufferServer(settings, shared) if shared is not None else None
         self._store = Store(settings.address)
-        self._printed = Printed(self._store, settings.node_id, settings.host)
+        secrets = secrets_of(settings.address, settings.ring)
+        self._printed = Printed(self._store, settings.node_id, settings.host, secrets)
         self._ttl = settings.result_seconds
         self._incarnation = settings.node_id
         self._workers: dict[str, WorkerProcess] = {}
@@ -119,7 +120,6 @@ class Supervisor:
             settings.address, self._incarnation, self._on_words, self._watch, self._unwatch
         )
         self.window, self.tally = Window(self._facts), Tally()
-        secrets = secrets_of(settings.address, settings.ring)
         self._console = console_of(settings.watching.log_format, settings.host, secrets)
         self._beside = Beside(options.beside, options.beside_environ)
         self._draining: Draining | None = None

@@ -173,3 +173,11 @@ def test_of_many_messages_between_two_ticks_the_newest_are_kept() -> None:
 
     assert own.lines[-1] == "INFO n: 999"
     assert len(own.lines) == 200
+
+
+def test_the_nodes_own_messages_hide_its_secrets() -> None:
+    own = OwnMessages(["hush"])
+    own.emit(
+        logging.LogRecord("node", logging.INFO, "", 1, "redis://me:other@host: hush", (), None)
+    )
+    assert list(own.lines) == ["INFO node: redis://me:***@host: ***"]
