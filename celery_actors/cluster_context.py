@@ -6,10 +6,10 @@ import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import metadata
 from types import TracebackType
 from typing import Any
 
+from . import installation
 from .network import own_ip
 from .runtime import Runtime
 
@@ -67,10 +67,7 @@ class ClusterContext(Mapping[str, Any]):
     @property
     def ray_version(self) -> str:
         """The version of celery_actors as Ray's programs print it; '' in a checkout."""
-        try:
-            return metadata.version("celery-actors")
-        except metadata.PackageNotFoundError:
-            return ""
+        return installation.version()
 
     @property
     def ray_commit(self) -> str:

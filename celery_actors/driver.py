@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +18,7 @@ from .config import Address, KeyRing
 from .driver_output import DriverOutput
 from .embedded import LocalCluster
 from .errors import LocalRayletDiedError, NotInitializedError, RayError
+from .installation import import_path
 from .node.recovery import end_session, node_lost
 from .profiling import Recorder, wanted
 from .runtime import RESULT_SECONDS, Runtime
@@ -100,8 +99,7 @@ class Driver:
     @staticmethod
     def _introduce(context: Runtime) -> None:
         """Tell the store of this driver, now and again after it has lost writes."""
-        path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109 - a string is sent
-        record = json.dumps({"path": path, "namespace": context.namespace})
+        record = json.dumps({"path": import_path(), "namespace": context.namespace})
         known = ("SET", routing.session_key(context.session), record)
         begins = Scripts.pack(
             "renew_session", [routing.SESSIONS], context.session, registry.SESSION_MS, "1"

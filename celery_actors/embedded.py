@@ -24,6 +24,7 @@ from pathlib import Path
 
 from .config import KEYS_VARIABLE, Address, new_key
 from .errors import ClusterUnreachableError, ConfigurationError
+from .installation import import_path
 from .store import Store
 
 __all__ = ["LocalCluster", "end_store", "newest_address", "start_local"]
@@ -267,7 +268,7 @@ def _start_node(
     environment: Mapping[str, str] = {
         **os.environ,
         KEYS_VARIABLE: key,
-        "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
+        "PYTHONPATH": os.pathsep.join(import_path()),
     }
     command = [
         sys.executable, "-m", "celery_actors", "worker", "--address", address.url,

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
-from . import runtime, tracing
+from . import installation, runtime, tracing
 from .messages import Message, headers_of
 from .methods import TERMINATE
 
@@ -88,7 +88,7 @@ class _Spans:
     """The spans of this process, by call."""
 
     def __init__(self, provider: trace.TracerProvider | None, prepare: Callable[[], None]) -> None:
-        version = _version()
+        version = installation.version() or None
         self._tracer = trace.get_tracer("celery_actors", version, provider, schema_url=_SCHEMA)
         self._prepare: Callable[[], None] | None = prepare  # before the first span
         self._open: dict[str, tuple[Span, Any]] = {}
@@ -160,13 +160,6 @@ class _Spans:
         for span, _token in list(self._open.values()):
             span.end()
         self._open.clear()
-
-
-def _version() -> str | None:
-    try:
-        return metadata.version("celery-actors")
-    except metadata.PackageNotFoundError:
-        return None  # a checkout
 
 
 def _common(task: str, action: str) -> dict[str, str]:

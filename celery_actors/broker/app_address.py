@@ -13,6 +13,7 @@ import sys
 from ..address import Address
 from ..app_settings import address_of
 from ..errors import ConfigurationError
+from ..installation import import_path
 
 __all__ = ["address_of_app"]
 
@@ -29,7 +30,7 @@ def address_of_app(name: str, *, needed: bool) -> Address | None:
         ConfigurationError: the app cannot be imported, or its settings do not say.
     """
     command = [sys.executable, "-m", __name__, name]
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109 - a string is what is passed on
+    path = os.pathsep.join(import_path())
     try:
         run = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=_IMPORT_SECONDS,

@@ -9,11 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 
 import psutil
 
-from .. import routing
+from .. import installation, routing
 from ..assignment import NodeSettings
 from ..errors import ClusterUnreachableError
 from ..need import UNIT
@@ -84,7 +83,7 @@ class Metrics(Collector):
         age = None if facts is None else time.monotonic() - facts.renewed
         up = age is not None and age <= self._lease_seconds
         yield self._gauge("node_up", "1 while the node holds its lease.", up)
-        about = {"node_id": self._settings.node_id, "version": _version()}
+        about = {"node_id": self._settings.node_id, "version": installation.version()}
         yield self._gauge("node_info", "The run of the node, and its version.", 1, about)
         if facts is None or age is None:
             return
@@ -221,10 +220,3 @@ class Metrics(Collector):
 
 def _names(worker: WorkerFacts) -> tuple[str, str, str]:
     return worker.actor_class, worker.actor, worker.actor_id
-
-
-def _version() -> str:
-    try:
-        return metadata.version("celery-actors")
-    except metadata.PackageNotFoundError:
-        return ""
