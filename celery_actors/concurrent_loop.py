@@ -342,13 +342,14 @@ class ConcurrentLoop:
                 self._host.end(call.prepared, outcome, time.monotonic() - call.begun)
             except Exception:  # what others are told of a call must not keep its answer back
                 logger.exception("the end of %s could not be reported", call.callee.label)
+            # Before it is not counted any more: a loop that stops ends where nothing runs, and an
+            # outcome that it has not seen by then is never told.
+            self._done.append((call, outcome))
         with self._count_lock:
             self._running -= 1
         if self._host.leaving:
             self._host.stopping = True
-        if outcome is not None:
-            self._finish(call, outcome)
-        else:
+        if self._asleep or outcome is None:
             self._host.wake()
 
     def _finish(self, call: Call, outcome: Outcome) -> None:

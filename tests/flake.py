@@ -24,12 +24,14 @@ ROOT = Path(__file__).parents[1]
 LOGS = ROOT / ".pytest_cache" / "flake"
 RUN_SECONDS = 3600
 
-#: Integration tests of something else than the programming model: what nodes have and give,
-#: durable actors, a store in trouble, dying nodes. Their chaos and stress runs repeat these.
+#: Integration tests of something else than the programming model: Celery's verbs, the command line
+#: and Flower; what nodes have and give, durable actors, a store in trouble, dying nodes. The chaos
+#: and stress runs repeat the latter.
 OTHERS = (
-    "crash_points", "cut_off_nodes", "devices", "devices_under_stress", "durable", "durable_nodes",
-    "fairness", "fairness_nodes", "full_store", "gpu_queues", "infeasible", "journal", "lost_nodes",
-    "node_ends", "passive", "passive_nodes", "placement_groups", "real_gpus", "reminders",
+    "celery", "cli_acts", "cli_looks", "crash_points", "cut_off_nodes", "deployments", "devices",
+    "devices_under_stress", "durable", "durable_nodes", "fairness", "fairness_nodes", "flower",
+    "flower_pages", "full_store", "gpu_queues", "infeasible", "journal", "lost_nodes", "node_ends",
+    "otel", "passive", "passive_nodes", "placement_groups", "real_gpus", "reminders",
     "resource_nodes", "resources", "rollback", "scheduling", "sentinels", "state_versions",
     "store_away", "store_trouble", "tls", "tls_refused",
 )  # fmt: skip

@@ -172,12 +172,14 @@ def test_a_package_that_somebody_changed_is_not_unpacked(cluster: Cluster, proje
     ready = Place.options(runtime_env={"working_dir": project})
     with cluster.client() as client:
         before = set(client.scan_iter("ca:blob:package-*"))
-        ca.kill(ready.remote())
+        # It stores the package and starts nowhere: a node that had unpacked it would not ask again.
+        waiting = ready.options(resources={"nowhere": 1}).remote()
         (key,) = set(client.scan_iter("ca:blob:package-*")) - before
         client.set(key, b"x" * client.strlen(key), keepttl=True)
 
         with pytest.raises(ca.exceptions.RuntimeEnvSetupError, match="changed in the store"):
-            ca.get(ready.options(num_cpus=0).remote().folder.remote(), timeout=20)
+            ca.get(ready.remote().folder.remote(), timeout=20)
+        ca.kill(waiting)
 
 
 def test_an_environment_that_somebody_forged_is_refused(cluster: Cluster):
