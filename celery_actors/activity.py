@@ -35,10 +35,10 @@ def look(store: Store, before: Activity | None = None) -> Activity:
     now = time.monotonic()
     done: dict[str, int] = {}
     actors = []
-    for record in directory.actors(store):
-        waiting = int(store.run("LLEN", record.keys.queue))
-        waiting += int(store.run("HLEN", record.keys.parked))
-        count = done[record.actor_id] = int(record.meta["ap"])
+    records = directory.actors(store)
+    mailboxes = store.scripts.mailboxes([record.keys for record in records])
+    for record, (waiting, count) in zip(records, mailboxes, strict=True):
+        done[record.actor_id] = count
         earlier = before.done.get(record.actor_id, count) if before is not None else count
         rate = (count - earlier) / (now - before.at) if before is not None else 0.0
         row = {"actor": lookup.title_of(record), **listing.actor_row(record)}
