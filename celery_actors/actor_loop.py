@@ -41,7 +41,7 @@ class Aside:
         """Note that the call begins, so that a crash knows it may have taken effect."""
         keys, scripts = self._keys, self._runtime.store.scripts
         if not scripts.begin(keys.meta, keys.begun, self._epoch, self._owner, [position]):
-            raise FencedError("another process owns this actor now")
+            raise FencedError
 
     def settle(
         self, position: int, answer: Answer, remains: list[Remains], left: Sequence[str | int],
@@ -58,7 +58,7 @@ class Aside:
             self._runtime.result_seconds, answer, left, durable,
         )  # fmt: skip
         if settled is None:
-            raise FencedError("another process owns this actor now")
+            raise FencedError
         freed, replies = settled
         self._runtime.holdings.clear(remains, freed)
         return replies

@@ -22,6 +22,7 @@ from .serialization import SEALED, Sealer, encode_plain, is_sealed
 from .store import Mux, Scripts, Step
 from .store.wire import pack
 from .streams import Acknowledge, Known, Stream
+from .tokens import thing_of
 from .tracing import Sent
 from .waiting import WaitingWork
 
@@ -214,7 +215,7 @@ class Calls:
             message = template.build(call_id, sequence, body, carried, lineage, labels)
             ref._target, ref._sequence = target, sequence
             if template.repeatable:
-                things = [tie.partition(" ")[0] for tie in carried or ()]
+                things = [thing_of(tie) for tie in carried or ()]
                 # Our own references, not only holds: with one its value can be made again, too.
                 holds = [self._results.held(t) or self._holdings.hold(t) for t in things]
                 ref._lineage = (target, message, holds)
@@ -260,7 +261,7 @@ class Calls:
             message["body"] = json.dumps([values[: len(args)], named, embed])
             tag[1] = sequence
             if len(tag) > 6:
-                self._holdings.carry([tie.partition(" ")[0] for tie in tag[6]], "m", call_id)
+                self._holdings.carry([thing_of(tie) for tie in tag[6]], "m", call_id)
             again = json.dumps(message).encode()
             if (ref := self._results.held(call_id)) is not None:
                 ref._sequence = sequence

@@ -123,7 +123,7 @@ class ConcurrentLoop:
             if self._host.crashed is not None:
                 raise self._host.crashed
             if self.fenced:
-                raise FencedError("another process owns this actor now")
+                raise FencedError
             self._turn()
 
     def _busy(self) -> bool:

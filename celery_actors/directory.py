@@ -272,7 +272,7 @@ def passivate(store: Store, record: ActorRecord, incarnation: str, epoch: str, o
              "" if needed else keys.spec]  # fmt: skip
     found = store.scripts.passivate(names, epoch, owner, record.actor_id)
     if found == -10:
-        raise FencedError("another process owns this actor now")
+        raise FencedError
     return found == 1
 
 

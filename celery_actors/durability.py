@@ -100,7 +100,7 @@ class _Steps:
         signed = self._runtime.sealer.sign(data, self._place(name))
         words = (keys.meta, keys.steps, mine.epoch, mine.owner, name, signed)
         if not self._runtime.store.scripts.keep_step(*words):
-            raise FencedError("another process owns this actor now")
+            raise FencedError
 
     def load(self) -> dict[str, bytes]:
         """Return what is stored.

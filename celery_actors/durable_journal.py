@@ -30,6 +30,7 @@ from .routing import ActorKeys
 from .runtime import Runtime
 from .serialization import encode_plain
 from .store import Step
+from .tokens import thing_of
 
 __all__ = ["KeptJournal", "digest"]
 
@@ -227,7 +228,7 @@ class KeptJournal(Kept):
         self._calls = self._stored_calls = loaded.calls
         self._next = loaded.calls + self._every
         self._ties.known = dict.fromkeys(loaded.ties)
-        self._things = dict.fromkeys(tie.partition(" ")[0] for tie in loaded.ties)
+        self._things = dict.fromkeys(thing_of(tie) for tie in loaded.ties)
         for entry in entries:
             self._again(*self._read(entry))
 
@@ -243,7 +244,7 @@ class KeptJournal(Kept):
         ends = [0, *accumulate(entry.s)]
         pieces = [data[start:end] for start, end in pairwise(ends)]
         self._ties.known.update(dict.fromkeys(entry.h))
-        self._things.update(dict.fromkeys(tie.partition(" ")[0] for tie in entry.h))
+        self._things.update(dict.fromkeys(thing_of(tie) for tie in entry.h))
         return entry, pickle.loads(pieces[0]), pieces[1:]  # noqa: S301 - verified above
 
     def _again(self, entry: _Entry, arguments: Any, steps: Sequence[bytes]) -> None:

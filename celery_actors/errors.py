@@ -115,6 +115,9 @@ class DeadLetterError(RayError):
 class FencedError(RayError):
     """Raised in a worker whose place was taken: it may not commit any more."""
 
+    def __init__(self, words: str = "another process owns this queue now") -> None:
+        super().__init__(words)
+
 
 class GetTimeoutError(RayError, TimeoutError):
     """Raised when ``get`` did not have every value in time. The calls go on."""

@@ -18,7 +18,7 @@ from . import records, routing
 from .buffers import Buffers
 from .store import Mux, Scripts, Step
 from .store.wire import pack
-from .tokens import PREFIXES, REMEMBER_SECONDS, Remains
+from .tokens import PREFIXES, REMEMBER_SECONDS, Remains, thing_of
 
 __all__ = ["Hold", "Holdings"]
 
@@ -166,7 +166,7 @@ class Holdings:
             count = min(len(self.dropped), _BATCH)
             ties = [self.dropped.popleft() for _ in range(count)]
             for tie in ties:
-                thing = tie.partition(" ")[0]
+                thing = thing_of(tie)
                 watch = self._holds.get(thing)
                 if watch is not None and watch.tie == tie:
                     del self._holds[thing]

@@ -81,7 +81,7 @@ class InFlight:
         """
         words: list[str | int] = [self._epoch, self._owner, *(call.position for call in calls)]
         if self._call(Scripts.pack("begin", [self._keys[1], self._keys[3]], *words)) != 0:
-            raise FencedError("another process owns this actor now")
+            raise FencedError
 
     def confirm(self, call: Taken) -> None:
         """Ask, before an unmarked call begins, whether it is still ours; callable from any thread.
@@ -95,7 +95,7 @@ class InFlight:
             scripts = self._runtime.store.scripts
             words = (self._epoch, self._owner, [call.position])
             if not scripts.begin(self._keys[1], self._keys[3], *words):
-                raise FencedError("another process owns this actor now")
+                raise FencedError
 
     def _call(self, command: bytes) -> Any:
         give_up = time.monotonic() + max(PATIENCE_SECONDS, self._address.patience)

@@ -32,6 +32,9 @@ PEEK_SECONDS = 10
 FULL_SECONDS = 0.05
 #: Seconds between two warnings of a stray consumer.
 WARN_SECONDS = 10.0
+#: Before a commit with a peek. The server writes first to whom it has put in line last: with an
+#: answer due already we stand behind the caller, who is woken a write earlier (3 % of a lone call).
+_GREETING = pack(("PING",))
 #: How a commit tells that somebody else has taken calls off the queue.
 STOLEN = 1
 #: Seconds a worker tries to reach a lost store; its node has fenced it long before.
@@ -185,7 +188,7 @@ class Mailbox:
         words = (self._epoch, self._owner, *pairs)
         self._wire.send(Scripts.pack("mark", [self._keys.meta], *words))
         if self._wire.read() != 0:
-            raise FencedError("another process owns this queue now")
+            raise FencedError
 
     def sleep(self) -> None:
         """Block until the wake-up descriptor fires; calls are not looked at."""
@@ -218,7 +221,8 @@ class Mailbox:
             FencedError: another process owns the actor now; nothing was written.
         """
         try:
-            self._send(batch, 0, self._source, self._peek)
+            self._wire.send(_GREETING + self._pack(batch, 0, self._source) + self._peek)
+            self._wire.read()
             self._take(self._wire.read(), len(batch.answers))
             self._peeking = True
         except _TRY_AGAIN:
@@ -244,11 +248,8 @@ class Mailbox:
 
     def _fetch(self, batch: Batch, want: int, *, own_only: bool) -> list[bytes]:
         source = "" if own_only and self._source else self._source
-        self._send(batch, want, source)
+        self._wire.send(self._pack(batch, want, source))
         return self._take(self._wire.read(), len(batch.answers))
-
-    def _send(self, batch: Batch, want: int, source: str, then: bytes = b"") -> None:
-        self._wire.send(self._pack(batch, want, source) + then)
 
     def _pack(self, batch: Batch, want: int, source: str) -> bytes:
         answers, durable = batch.answers, batch.durable
@@ -347,7 +348,7 @@ def check_owned(reply: list[Any], position: int) -> None:
         FencedError: it does not. StoreRolledBackError: it has lost what this process had written.
     """
     if reply[0] == -10:
-        raise FencedError("another process owns this queue now")
+        raise FencedError
     if reply[0] not in (0, STOLEN):
         raise StoreRolledBackError(
             f"the store has lost writes: its position is {reply[1]} and this process is at "

@@ -91,7 +91,7 @@ class Keeper:
             words = ("", "", seconds, *flatten(answers))
             runtime.calls.held_steps.append(Step("answer", ("",), words))
         elif not runtime.store.scripts.values(self.fence, seconds, answers):
-            raise FencedError("another process owns this queue now")
+            raise FencedError
 
     def end(self, message: Message, count: int) -> bytes:
         """Return the own record of a call that gave so many values."""

@@ -195,7 +195,7 @@ class Stream(Sink):
         if isinstance(reply, Exception):
             self._error = RayError(f"the store refused values of {self._label}: {reply}")
         elif reply < 0:
-            self._error = FencedError("another process owns this queue now")
+            self._error = FencedError()
         if not self._under_way:
             self._flush()
         self._keeper.runtime.mux.wake_followers()

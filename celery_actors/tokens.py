@@ -35,6 +35,7 @@ __all__ = [
     "dropping",
     "leave",
     "remains_of",
+    "thing_of",
 ]
 
 #: Where the scripts find the keys of things.
@@ -44,6 +45,11 @@ REMEMBER_SECONDS = 24 * 3600
 #: Seconds for which late words of an ended session are refused: what lay in its sockets.
 _GONE_SECONDS = 600
 _BATCH = 200
+
+
+def thing_of(tie: str) -> str:
+    """Return what a tie keeps alive."""
+    return tie.partition(" ")[0]
 
 
 class Remains(NamedTuple):
