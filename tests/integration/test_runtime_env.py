@@ -173,7 +173,7 @@ def test_a_package_that_somebody_changed_is_not_unpacked(cluster: Cluster, proje
     with cluster.client() as client:
         before = set(client.scan_iter("ca:blob:package-*"))
         # It stores the package and starts nowhere: a node that had unpacked it would not ask again.
-        waiting = ready.options(resources={"nowhere": 1}).remote()
+        waiting = ready.options(resources={"nowhere": 1}, wait_for_resources=True).remote()
         (key,) = set(client.scan_iter("ca:blob:package-*")) - before
         client.set(key, b"x" * client.strlen(key), keepttl=True)
 
