@@ -27,7 +27,14 @@ from .errors import ClusterUnreachableError, ConfigurationError
 from .installation import import_path
 from .store import Store
 
-__all__ = ["LocalCluster", "end_store", "newest_address", "start_local"]
+__all__ = [
+    "LocalCluster",
+    "end_store",
+    "folder_of",
+    "local_addresses",
+    "newest_address",
+    "start_local",
+]
 
 START_SECONDS = 20.0
 #: A server that starts answers within this time, so nobody asks earlier whether it has ended.
@@ -106,8 +113,8 @@ def _answers(path: Path) -> bool:
         return True
 
 
-def newest_address() -> Address:
-    """Return the address of this user's newest running local cluster.
+def local_addresses() -> list[Address]:
+    """Return the addresses of this user's running local clusters, the newest first.
 
     Raises:
         ClusterUnreachableError: none runs.
@@ -115,13 +122,32 @@ def newest_address() -> Address:
     described = sorted(
         base_folder().glob("*/cluster.json"), key=lambda path: path.stat().st_mtime, reverse=True
     )
-    for path in described:
-        if _answers(path.parent / "store.sock"):
-            return Address.parse(json.loads(path.read_text())["address"])
-    raise ClusterUnreachableError(
-        "no local cluster of yours is running. Start one with celery_actors.init(), or give an "
-        "address (redis://host:6379/0)"
-    )
+    found = [
+        Address.parse(json.loads(path.read_text())["address"])
+        for path in described
+        if _answers(path.parent / "store.sock")
+    ]
+    if not found:
+        raise ClusterUnreachableError(
+            "no local cluster of yours is running. Start one with celery_actors.init(), or give an "
+            "address (redis://host:6379/0)"
+        )
+    return found
+
+
+def newest_address() -> Address:
+    """Return the address of this user's newest running local cluster.
+
+    Raises:
+        ClusterUnreachableError: none runs.
+    """
+    return local_addresses()[0]
+
+
+def folder_of(address: Address) -> Path | None:
+    """Return the folder of a local cluster, which goes with its driver; None for other stores."""
+    path = address.socket_path
+    return path.parent if path is not None and path.parent.parent == base_folder() else None
 
 
 def end_store(store: Store, seconds: float = 15.0) -> None:

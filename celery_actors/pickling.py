@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import ChainMap
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, ClassVar, TypeVar
 
 import cloudpickle
@@ -17,11 +18,22 @@ T = TypeVar("T")
 _reducers: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
 
 
+#: What cloudpickle puts in the place of a code object's file name, from version 3.1.3 on.
+_NO_FILE = "<dynamic-code>"
+_reduce_code = cloudpickle.Pickler.dispatch_table[CodeType]
+
+
+def _code_with_file(code: CodeType) -> tuple[Any, ...]:
+    """Take a code object apart, file name and all: tracebacks of a worker show it."""
+    make, words, *rest = _reduce_code(code)
+    return (make, tuple(code.co_filename if word == _NO_FILE else word for word in words), *rest)
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no types
     """cloudpickle's pickler, with the registered serialisers before everybody else's."""
 
     dispatch_table: ClassVar[ChainMap[type, Any]] = ChainMap(
-        _reducers, *cloudpickle.Pickler.dispatch_table.maps
+        _reducers, {CodeType: _code_with_file}, *cloudpickle.Pickler.dispatch_table.maps
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..config import Address
+from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -46,18 +47,31 @@ def given_app(ctx: click.Context | None = None) -> Any:
     return getattr(root.obj, "app", None)
 
 
-def find_address(given: str | None, ctx: click.Context | None = None) -> Address:
+def find_address(
+    given: str | None, ctx: click.Context | None = None, *, sure: bool = False
+) -> Address:
     """Return the address of the cluster that a command is about.
 
+    Where none was named it is the newest local one; with ``sure``, the only one.
+
     Raises:
-        ConfigurationError: it is no address.
+        ConfigurationError: it is no address, or not sure.
         ClusterUnreachableError: none was given, and no local cluster runs.
     """
-    from ..embedded import newest_address
+    from ..embedded import local_addresses
     from ..init_arguments import wanted_address
 
     found = wanted_address(given, given_app(ctx))
-    return found if isinstance(found, Address) else newest_address()
+    if isinstance(found, Address):
+        return found
+    newest, *others = local_addresses()
+    if others:
+        words = f"{len(others) + 1} local clusters of yours are running"
+        if sure:
+            named = ", ".join(each.public for each in (newest, *others))
+            raise ConfigurationError(f"{words}: say which one with --address. They are {named}")
+        click.echo(f"{words}; this is the newest. --address names another", err=True)
+    return newest
 
 
 def is_local(given: str | None) -> bool:

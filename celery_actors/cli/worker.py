@@ -128,6 +128,7 @@ def worker(
     if lifeline_fd is None:
         _say(f"node on {found.public} (server {checked(found)})", watching, name)
     from .. import gpu
+    from ..embedded import folder_of
     from ..machine import available_memory
     from ..node.start import run_node
     from ..node.supervisor import SupervisorOptions
@@ -142,7 +143,7 @@ def worker(
         num_cpus=total, devices=gpu.found() if num_gpus is None else gpu.logical(num_gpus),
         memory=int(available_memory() * MEMORY_SHARE) if memory is None else memory,
         resources=custom, labels=labels(label_text), lifeline=lifeline_fd, ready=ready_fd,
-        memory_per_actor=limit, beside_environ=environ,
+        memory_per_actor=limit, beside_environ=environ, folder=folder_of(found),
         beside=_beside(app, names, name, level, concurrency, task_events),
     )  # fmt: skip
     with pidfile(pid_path) if pid_path else contextlib.nullcontext():
@@ -180,9 +181,9 @@ def _address(given: str | None, app: str, *, has_queues: bool) -> Address:
 
     needed = is_local(given) and not given
     if not app or given_app() is not None or not (needed or has_queues):
-        return find_address(given)
+        return find_address(given, sure=True)
     of_app = address_of_app(app, needed=needed)
-    return of_app if needed and of_app is not None else find_address(given)
+    return of_app if needed and of_app is not None else find_address(given, sure=True)
 
 
 def _beside(

@@ -30,7 +30,7 @@ class Draining:
     """
 
     def __init__(self, why: str, seconds: float, *, serves: bool) -> None:
-        self._why = why
+        self.why = why
         self._seconds = seconds
         self._serves = serves
         self._until = time.monotonic() + seconds
@@ -67,7 +67,7 @@ class Draining:
     def cause(self, worker: WorkerProcess, host: str) -> str:
         """Return why a worker that was told has ended, for those who called it."""
         what = "drained" if self._serves else "stopped"
-        text = f"its node {host} was {what} ({self._why})"
+        text = f"its node {host} was {what} ({self.why})"
         if self._seconds and self._told[worker.assignment.worker_id] is signal.SIGKILL:
             return f"{text}, and it had not ended after {self._seconds:g} s"
         if self._serves and _stays(worker):

@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -80,6 +81,7 @@ class SupervisorOptions:
     memory_per_actor: int = 0  # bytes; 0: any
     beside: Sequence[str] = ()  # the command of a Celery worker that runs with the node
     beside_environ: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None  # of the local cluster, whose program removes it as it ends
 
 
 class Supervisor:
@@ -143,7 +145,7 @@ class Supervisor:
         patiently(lambda: Scripts.load(self._store.run), LOADER_SECONDS, (ScriptsMissingError,))
         # Not before: the fork server and the workers have output of their own.
         logging.getLogger().addHandler(self._printed.own)
-        store_check.warn(self._store, embedded=self._options.lifeline is not None)
+        store_check.warn(self._store, embedded=self._options.folder is not None)
         self._bells.tick()
         self._tick(first=True)
         if self._buffers is not None:
@@ -228,6 +230,9 @@ class Supervisor:
             self._bells.tick()
             alive = self._tick()
         except _STORE_TROUBLE as error:
+            if (folder := self._options.folder) is not None and not folder.exists():
+                self._abandoned = True  # the program has ended, and its server with it
+                return True
             self._presence.not_told()
             self._reconcile.hasten()
             self._steady_since = time.monotonic()
@@ -461,3 +466,5 @@ class Supervisor:
             self._buffers.stop()
         self._zygote.sock.close()
         self._store.close()
+        if self._draining is not None:
+            logger.info("this node has ended: %s", self._draining.why)

@@ -146,10 +146,10 @@ def _recoveries(record: Record) -> Iterator[tuple[float, bool]]:
         if event.method != "actor killed":
             continue
         before = [name for ns, name in owners.get(event.value["pid"], ()) if ns < event.ns]
-        actor = record.actors[before[-1]] if before else None
-        if actor is None or not KINDS[actor.kind].restarts or actor.ended:
+        killed = record.actors[before[-1]] if before else None
+        if killed is None or not KINDS[killed.kind].restarts or killed.ended:
             continue
-        later = [ns for ns, pid in actor.signs if ns > event.ns and pid != event.value["pid"]]
+        later = [ns for ns, pid in killed.signs if ns > event.ns and pid != event.value["pid"]]
         if later:
             back = min(later)
             alone = not any(start < back and end > event.ns for start, end in wide)

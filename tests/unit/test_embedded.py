@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from celery_actors import embedded
+from celery_actors.config import Address
 from celery_actors.errors import ClusterUnreachableError, ConfigurationError
 
 
@@ -73,6 +75,28 @@ def test_the_newest_cluster_that_answers_is_found(base: Path, listener: socket.s
 
     assert embedded.newest_address().url == f"unix://{running}/store.sock"
     assert stale.exists()
+
+
+def test_all_clusters_that_answer_are_found_the_newest_first(base: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        for name, when in (("1-old", 1), ("1-new", 2)):
+            folder = cluster_folder(base, name)
+            os.utime(folder / "cluster.json", (when, when))
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(str(folder / "store.sock"))
+            listener.listen()
+
+        found = [address.socket_path for address in embedded.local_addresses()]
+
+    assert found == [base / "1-new" / "store.sock", base / "1-old" / "store.sock"]
+
+
+def test_a_local_clusters_folder_is_told_from_that_of_another_server(base: Path) -> None:
+    local = Address.parse(f"unix://{base}/1-mine/store.sock")
+
+    assert embedded.folder_of(local) == base / "1-mine"
+    assert embedded.folder_of(Address.parse("unix:///run/redis/redis.sock")) is None
+    assert embedded.folder_of(Address.parse("redis://localhost:6379/0")) is None
 
 
 def test_a_start_removes_folders_of_killed_clusters_and_no_others(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Iterator
+from types import CodeType
 from typing import Any
 
 import pytest
 
+from celery_actors import pickling
 from celery_actors.code import dump_code, load_code
 from celery_actors.pickling import deregister_serializer, dumps, register_serializer
 from celery_actors.serialization import Sealer
@@ -76,3 +78,23 @@ def test_what_cannot_work_is_refused() -> None:
         register_serializer(Gauge(1), serializer=str, deserializer=str)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="the deserializer of Gauge must be a function, not int"):
         register_serializer(Gauge, serializer=str, deserializer=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("place", ["/home/me/program.py", "<dynamic-code>"])
+def test_a_traceback_names_the_file_of_a_function_that_was_sent(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile("def fail():\n    raise ValueError\n", place, "exec"), space)
+    reduce = pickling._reduce_code
+
+    def without_file(code: CodeType) -> tuple[Any, ...]:
+        """Take a code object apart as cloudpickle does from version 3.1.3 on."""
+        make, words, *rest = reduce(code)
+        words = tuple("<dynamic-code>" if word == place else word for word in words)
+        return (make, words, *rest)
+
+    monkeypatch.setattr(pickling, "_reduce_code", without_file)
+    sent = pickle.loads(dumps(space["fail"]))
+
+    assert sent.__code__.co_filename == place
