@@ -6,6 +6,7 @@ so their view knows more of them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +16,19 @@ from redis.client import Pipeline
 from celery_actors.config import Address
 from celery_actors.store.prefix import Prefix, Word
 
-__all__ = ["PREFIX", "OpenPrefix", "PrefixedClient", "open_prefix_of", "outside", "with_prefix"]
+__all__ = [
+    "IN_FORCE",
+    "PREFIX",
+    "OpenPrefix",
+    "PrefixedClient",
+    "open_prefix_of",
+    "outside",
+    "with_prefix",
+]
 
 PREFIX = "shop:"
+#: What every server of the integration tests has before its keys: `CELERY_ACTORS_TEST_PREFIX=1`.
+IN_FORCE = PREFIX if os.environ.get("CELERY_ACTORS_TEST_PREFIX") == "1" else ""
 
 _NONE = frozenset({
     "ACL", "BGREWRITEAOF", "CLIENT", "CONFIG", "DBSIZE", "DEBUG", "ECHO", "EXEC", "FLUSHALL",
@@ -108,7 +119,9 @@ class _Pipeline(Pipeline):
 
 
 def with_prefix(url: str, prefix: str = PREFIX) -> str:
-    """Return an address with a prefix."""
+    """Return an address with a prefix, if there is one."""
+    if not prefix:
+        return url
     return f"{url}{'&' if '?' in url else '?'}global_keyprefix={prefix}"
 
 
