@@ -26,7 +26,13 @@ from celery_actors.address import Address
 from celery_actors.shared_memory import HOST_VARIABLE
 from tests.integration.actors import Counter, double
 from tests.integration.command_line import as_json, command
-from tests.integration.deployments import PROJECT, Deployment, celery_settings, deployment
+from tests.integration.deployments import (
+    PROJECT,
+    Deployment,
+    celery_settings,
+    celery_url,
+    deployment,
+)
 from tests.integration.flower import serving
 from tests.integration.stores import replicated, tls_server
 from tests.integration.support import ROOT, Server, node_on, redis_server
@@ -246,7 +252,19 @@ def _call_under_prefix(server: Any) -> None:
         assert outside(client) == []
 
 
-def test_a_node_without_the_prefix_is_told_what_the_server_refuses(found: Deployment) -> None:
+def test_a_node_that_would_not_find_its_app_says_so() -> None:
+    with redis_server(prefix="") as server:
+        app = {"SHOP_STORE": celery_url(server), "SHOP_PREFIX": PREFIX, "SHOP_BROKER": ""}
+        with node_on(server, "-A", PROJECT, variables={**app, "SHOP_NOTES": ""}) as node:
+            said = wait_until(
+                lambda: [line for line in node.log.read_text().splitlines() if "Start" in line],
+                "a word about the prefix", 30,
+            )  # fmt: skip
+    assert "global_keyprefix 'shop:', and this node's address has ''" in said[0]
+    assert said[0].endswith(f"global_keyprefix={PREFIX}")
+
+
+def test_a_command_without_the_prefix_is_told_what_the_server_refuses(found: Deployment) -> None:
     address = Address.parse(found.server.url).server_url
     said = command("status", "--address", address)
     assert said.exit_code != 0
