@@ -55,12 +55,17 @@ def _under(line: str, prefix: str) -> str:
 
 
 def write_tenant(folder: Path, prefix: str) -> Path:
-    """Write a file with a user who may do anything under a prefix, and nothing beside it."""
+    """Write a file with a user who may do anything under a prefix, and nothing beside it.
+
+    kombu subscribes to patterns, and a server compares a pattern with those of the user letter by
+    letter: ``&shop:*`` does not give ``PSUBSCRIBE shop:/0.celeryev/*``.
+    """
     path = folder / "users.acl"
     path.write_text(
         "user default on nopass ~* &* +@all\n"
-        f"user tenant on >{password('tenant')} resetkeys resetchannels "
-        f"~{prefix}* &{prefix}* +@all -flushall -flushdb -keys -scan\n"
+        f"user tenant on >{password('tenant')} resetkeys resetchannels ~{prefix}* &{prefix}* "
+        f"&{prefix}/0.celery.pidbox &{prefix}/0.celeryev/* "
+        "+@all -flushall -flushdb -keys -scan\n"
     )
     return path
 

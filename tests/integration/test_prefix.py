@@ -35,7 +35,7 @@ from tests.integration.deployments import (
 )
 from tests.integration.flower import serving
 from tests.integration.stores import replicated, tls_server
-from tests.integration.support import ROOT, Server, node_on, redis_server
+from tests.integration.support import ROOT, Server, client_of, node_on, redis_server
 from tests.prefixed import PREFIX, outside, with_prefix
 from tests.waits import wait_until
 
@@ -153,7 +153,7 @@ def test_the_command_line_finds_the_prefix_in_the_app(found: Deployment) -> None
     assert "tenant-pw" not in status.stdout + status.stderr
     assert run_celery(found, "call", "listed", "add", "2").stdout.strip() == "7"
     assert run_celery(found, "load-scripts").stdout.strip() == "every script was there"
-    assert run_celery(found, "doctor").returncode == 0
+    assert "answers at" in run_celery(found, "doctor").stdout
     named = as_json(found.server.url, "get", "listed")
     assert named["name"] == "listed", "and an address says it, too"
     shop.actors.kill(actor)
@@ -176,7 +176,7 @@ def test_flower_shows_actors_and_the_lengths_of_queues(found: Deployment) -> Non
 def test_three_deployments_on_one_database_do_not_meet() -> None:
     with redis_server(prefix="") as server, contextlib.ExitStack() as stack:
         bare = server.url
-        totals = {}
+        totals, handles = {}, []
         for number, prefix in enumerate(["", "shop:", "shop:eu:"]):
             server.url = with_prefix(bare, prefix)
             stack.enter_context(node_on(server, name=f"node{number}"))
@@ -185,6 +185,7 @@ def test_three_deployments_on_one_database_do_not_meet() -> None:
             actors = stack.enter_context(ca.Actors(app, keys=server.key))
             counter = actors.remote(Counter.__celery_actors_wrapped__)
             actor = counter.options(name="counter").remote()
+            handles.append(actor)
             actors.get(actor.add.remote(number + 1), timeout=20)
             sent = app.send_task(
                 "Counter.add", args=[10], queue=ca.actor_queue("default", "counter")
@@ -223,33 +224,35 @@ def test_with_rabbitmq_only_the_store_has_the_prefix() -> None:
 
 def test_calls_pass_over_tls() -> None:
     with tls_server() as server:
-        _call_under_prefix(server)
+        bare = server.url
+        server.url = with_prefix(bare)
+        _call(server)
+        with contextlib.closing(redis.Redis.from_url(bare)) as client:
+            assert outside(client) == []
 
 
 @pytest.mark.slow
 def test_calls_pass_where_sentinels_name_the_primary() -> None:
     with replicated(sentinels=1) as store:
-        _call_under_prefix(store)
+        primary = f"redis://127.0.0.1:{store.primary()}/0"
+        server: Any = store
+        server.url = with_prefix(store.url)
+        server.client = lambda: client_of(with_prefix(primary))
+        _call(server)
+        with contextlib.closing(redis.Redis.from_url(primary)) as client:
+            assert outside(client) == []
 
 
-def _call_under_prefix(server: Any) -> None:
-    bare = server.url
-    server.url = with_prefix(bare)
-    before = server.client
-    try:
-        with node_on(server), ca.init(server.url, keys=server.key) as context:
-            actor = Counter.remote()
-            ref = actor.add.remote(2)
-            assert ca.get(ref, timeout=20) == 2
-            assert context.app.AsyncResult(ref.id).get(timeout=10) == 2
-            wait_until(
-                lambda: any("node@test" in each for each in context.app.control.ping(timeout=0.5)),
-                "the node answers Celery's remote control", 20,
-            )  # fmt: skip
-    finally:
-        server.url = bare
-    with contextlib.closing(before()) as client:
-        assert outside(client) == []
+def _call(server: Any) -> None:
+    with node_on(server), ca.init(server.url, keys=server.key) as context:
+        actor = Counter.remote()
+        ref = actor.add.remote(2)
+        assert ca.get(ref, timeout=20) == 2
+        assert context.app.AsyncResult(ref.id).get(timeout=10) == 2
+        wait_until(
+            lambda: any("node@test" in each for each in context.app.control.ping(timeout=0.5)),
+            "the node answers Celery's remote control", 20,
+        )  # fmt: skip
 
 
 def test_a_node_that_would_not_find_its_app_says_so() -> None:
@@ -268,4 +271,6 @@ def test_a_command_without_the_prefix_is_told_what_the_server_refuses(found: Dep
     address = Address.parse(found.server.url).server_url
     said = command("status", "--address", address)
     assert said.exit_code != 0
-    assert "No permissions to access a key" in said.output
+    assert "no permissions to access one of the keys" in said.output
+    with contextlib.closing(found.server.client()) as client:
+        client.acl_log_reset()
