@@ -56,7 +56,8 @@ class OpenPrefix(Prefix):
             "MSET": range(1, len(words), 2),
         }  # fmt: skip
         if name == "SCAN":
-            return range(words.index("MATCH") + 1, words.index("MATCH") + 2)
+            at = words.index(b"MATCH") + 1  # as redis-py writes it
+            return range(at, at + 1)
         return found[name] if name in found else super().places(name, words)
 
     def digest(self, bare: str) -> str:
@@ -65,8 +66,8 @@ class OpenPrefix(Prefix):
 
     def command(self, words: Sequence[Word]) -> list[Word]:
         """Return a command as the server is to see it."""
-        if words[0] == "SCAN" and "MATCH" not in words:
-            words = [*words, "MATCH", "*"]
+        if words[0] == "SCAN" and b"MATCH" not in words:
+            words = [*words, b"MATCH", "*"]
         return super().command(words)
 
     def reply(self, words: Sequence[Word], reply: Any) -> Any:
