@@ -81,7 +81,7 @@ class Address:
             return found
         if prefix[-1] not in _PREFIX_ENDS:
             raise ConfigurationError(
-                f"{_PREFIX} is {prefix!r}, and must end with one of {' '.join(_PREFIX_ENDS)}: "
+                f"global_keyprefix is {prefix!r}, and must end with one of {' '.join(_PREFIX_ENDS)}: "
                 "behind any other Celery puts a `_` for results, and none for queues. Write "
                 f"{prefix + ':'!r}"
             )
