@@ -81,9 +81,9 @@ class Address:
             return found
         if prefix[-1] not in _PREFIX_ENDS:
             raise ConfigurationError(
-                f"global_keyprefix is {prefix!r}, and must end with one of {' '.join(_PREFIX_ENDS)}: "
-                "behind any other Celery puts a `_` for results, and none for queues. Write "
-                f"{prefix + ':'!r}"
+                f"global_keyprefix is {prefix!r}, and must end with one of "
+                f"{' '.join(_PREFIX_ENDS)}: behind any other Celery puts a `_` for results, and "
+                f"none for queues. Write {prefix + ':'!r}"
             )
         parts = urlsplit(found.url)
         words = (_without_prefix(parts.query), urlencode({_PREFIX: prefix}, safe=":/"))

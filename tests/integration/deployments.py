@@ -44,9 +44,10 @@ def celery_url(server: Server) -> str:
     return Address.parse(server.url).celery_url
 
 
-def celery_settings(server: Server) -> dict[str, Any]:
-    """Return what an app is told of a server: its address, and what stands before keys."""
-    url, options = celery_url(server), {"global_keyprefix": Address.parse(server.url).prefix}
+def celery_settings(address: str) -> dict[str, Any]:
+    """Return what an app is told of a store: its address, and what stands before keys."""
+    found = Address.parse(address)
+    url, options = found.celery_url, {"global_keyprefix": found.prefix}
     return {
         "broker_url": url, "result_backend": url,
         "broker_transport_options": options, "result_backend_transport_options": options,

@@ -74,7 +74,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serve
             node_on(server, "--num-gpus", "2", "-A", "project", name="one", cpus=4),
             closing(Celery("client", set_as_current=False)) as app,
         ):
-            app.conf.update(celery_settings(server))
+            app.conf.update(celery_settings(server.url))
             yield server, app
             gc.collect()  # an AsyncResult that dies later would look for a store that is gone
 

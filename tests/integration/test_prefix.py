@@ -181,7 +181,7 @@ def test_three_deployments_on_one_database_do_not_meet() -> None:
             server.url = with_prefix(bare, prefix)
             stack.enter_context(node_on(server, name=f"node{number}"))
             app = Celery("deployment", set_as_current=False)
-            app.conf.update(celery_settings(server))
+            app.conf.update(celery_settings(server.url))
             actors = stack.enter_context(ca.Actors(app, keys=server.key))
             counter = actors.remote(Counter.__celery_actors_wrapped__)
             actor = counter.options(name="counter").remote()
