@@ -65,7 +65,7 @@ def write_tenant(folder: Path, prefix: str) -> Path:
         "user default on nopass ~* &* +@all\n"
         f"user tenant on >{password('tenant')} resetkeys resetchannels ~{prefix}* &{prefix}* "
         f"&{prefix}/0.celery.pidbox &{prefix}/0.celeryev/* "
-        "+@all -flushall -flushdb -keys -scan\n"
+        "+@all -flushall -flushdb -keys\n"
     )
     return path
 
