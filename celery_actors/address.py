@@ -24,6 +24,11 @@ _TLS_SCHEMES = {"rediss", "sentinels"}
 _SENTINEL_PORT = 26379
 #: Options of an address that are for the sentinels, not for the servers.
 _OF_SENTINELS = ("sentinel_username", "sentinel_password")
+#: The option that is for this package: what stands before every key and channel. It is called as
+#: kombu and Celery call it.
+_PREFIX = "global_keyprefix"
+#: How a prefix may end. Celery puts a `_` behind any other for its results, and kombu does not.
+_PREFIX_ENDS = ":_-."
 _FORMS = (
     "redis://host:port/db, rediss://…, unix:///path.sock, redis+socket:///path.sock or "
     "sentinel://host:port,host:port/name/db"
@@ -39,6 +44,11 @@ def _words(query: str) -> dict[str, str]:
     return dict(parse_qsl(query, keep_blank_values=True))
 
 
+def _without_prefix(query: str) -> str:
+    """Return the options that redis-py knows, each as it was written."""
+    return "&".join(each for each in query.split("&") if not each.startswith(f"{_PREFIX}="))
+
+
 def is_store_url(url: str) -> bool:
     """Tell whether Celery's url of a broker or result backend names a Redis or Valkey."""
     return bool(re.match(r"(redis|rediss|valkey|valkeys|sentinel|sentinels|unix)(\+socket)?:", url))
@@ -50,7 +60,7 @@ class Address:
 
     ``url`` is as redis-py reads it; of a store with sentinels it is
     ``sentinel://user:password@host:port,host:port/name/db?options``, where ``name`` is what they
-    call the primary. Options are redis-py's, such as ``ssl_ca_certs``.
+    call the primary. Options are redis-py's, such as ``ssl_ca_certs``, and ``global_keyprefix``.
     """
 
     url: str
@@ -62,8 +72,25 @@ class Address:
         Celery's ``sentinel://host:port;sentinel://host:port`` needs ``?master_name=…`` behind it.
 
         Raises:
-            ConfigurationError: another scheme, no host or path, or no name of a primary.
+            ConfigurationError: another scheme, no host or path, no name of a primary, or a prefix
+                that Celery would change.
         """
+        found = cls._read(text)
+        prefix = found.prefix
+        if not prefix:
+            return found
+        if prefix[-1] not in _PREFIX_ENDS:
+            raise ConfigurationError(
+                f"global_keyprefix is {prefix!r}, and must end with one of "
+                f"{' '.join(_PREFIX_ENDS)}: behind any other Celery puts a `_` for results, and "
+                f"none for queues. Write {prefix + ':'!r}"
+            )
+        parts = urlsplit(found.url)
+        words = (_without_prefix(parts.query), urlencode({_PREFIX: prefix}, safe=":/"))
+        return cls(_join(parts.scheme, parts.netloc, parts.path, "&".join(filter(None, words))))
+
+    @classmethod
+    def _read(cls, text: str) -> Address:
         scheme, mark, _ = text.partition("://")
         shown = f"{scheme}://…" if mark and scheme.replace("+", "").isalpha() else "this address"
         # No more of it: what is not understood may hold a password anywhere.
@@ -103,6 +130,8 @@ class Address:
         more: dict[str, Any] = {}
         if name := transport_options.get("master_name"):
             more["master_name"] = name
+        if prefix := transport_options.get(_PREFIX):
+            more[_PREFIX] = prefix
         sentinel_options = transport_options.get("sentinel_kwargs") or {}
         more |= {f"sentinel_{word}": sentinel_options[word] for word in ("username", "password")
                  if sentinel_options.get(word)}  # fmt: skip
@@ -116,6 +145,11 @@ class Address:
     def place(self) -> tuple[object, ...]:
         """What tells one database of one server from others, by whatever words it is named."""
         return tuple(self.hosts), self.socket_path, self.service, self._database
+
+    @property
+    def prefix(self) -> str:
+        """What stands before every key and channel: kombu's ``global_keyprefix``; '' for none."""
+        return _words(urlsplit(self.url).query).get(_PREFIX, "")
 
     @property
     def service(self) -> str:
@@ -134,13 +168,16 @@ class Address:
 
     @property
     def server_url(self) -> str:
-        """The url; of a store with sentinels that of a server that they name, without its host."""
-        if not self.service:
-            return self.url
+        """The url that redis-py can open.
+
+        Of a store with sentinels that of a server that they name, without its host.
+        """
         parts = urlsplit(self.url)
+        if not self.service:
+            return _join(parts.scheme, parts.netloc, parts.path, _without_prefix(parts.query))
         who = parts.netloc.rpartition("@")[0]
         query = {name: value for name, value in _words(parts.query).items()
-                 if name not in _OF_SENTINELS}  # fmt: skip
+                 if name not in (*_OF_SENTINELS, _PREFIX)}  # fmt: skip
         scheme = "rediss" if self.is_encrypted else "redis"
         netloc = f"{who}@primary" if who else "primary"
         return _join(scheme, netloc, f"/{self._database}", urlencode(query))
@@ -181,10 +218,11 @@ class Address:
     def celery_url(self) -> str:
         """The same address as Celery and kombu write it.
 
-        They know a primary's name from ``broker_transport_options``: see ``broker.app``.
+        They know a primary's name and a prefix from ``broker_transport_options``: see
+        ``broker.app``.
         """
         parts = urlsplit(self.url)
-        query = _words(parts.query)
+        query = _words(_without_prefix(parts.query))
         if parts.scheme == "unix":
             if "db" in query:
                 query["virtual_host"] = query.pop("db")
@@ -203,7 +241,7 @@ class Address:
     @property
     def shared_form(self) -> str:
         """The address as others may be told it: Celery's form where that says everything."""
-        return self.url if self.service else self.celery_url
+        return self.url if self.service or self.prefix else self.celery_url
 
     @property
     def socket_path(self) -> Path | None:

@@ -17,17 +17,11 @@ def address_of(app: Any) -> Address:
     it; with another broker, such as RabbitMQ, it is the result backend.
 
     Raises:
-        ConfigurationError: neither is one, results go elsewhere, or keys have a prefix.
+        ConfigurationError: neither is one, results go elsewhere, or to keys of another prefix.
     """
     conf = app.conf
     broker, backend = str(conf.broker_url or ""), str(conf.result_backend or "")
     options = conf.broker_transport_options or {}
-    if options.get("global_keyprefix"):
-        raise ConfigurationError(
-            "broker_transport_options['global_keyprefix'] is set, and celery_actors does not put "
-            "prefixes before its keys yet: actors and Celery would not find each other. Give this "
-            "deployment a database of its own (redis://host:6379/1) instead of a prefix"
-        )
     of_broker, of_backend = is_store_url(broker), is_store_url(backend)
     if backend and not of_backend and not backend.startswith("disabled"):
         raise ConfigurationError(
@@ -37,11 +31,8 @@ def address_of(app: Any) -> Address:
         )
     if of_broker:
         store = Address.of_celery(broker, options, conf.broker_use_ssl)
-        if of_backend and store.place != _of_backend(conf, backend).place:
-            raise ConfigurationError(
-                f"results would go to {_of_backend(conf, backend).public}, and actors live at the "
-                f"broker, {store.public}. Set result_backend to your broker_url"
-            )
+        if of_backend:
+            _check_same(store, _of_backend(conf, backend))
         return store
     if of_backend:
         return _of_backend(conf, backend)
@@ -49,6 +40,21 @@ def address_of(app: Any) -> Address:
         f"broker_url is {_scheme(broker)}: actors, their state and their results live in Redis or "
         "Valkey. Set result_backend to a redis:// address beside this broker"
     )
+
+
+def _check_same(store: Address, results: Address) -> None:
+    if store.place != results.place:
+        raise ConfigurationError(
+            f"results would go to {results.public}, and actors live at the broker, {store.public}. "
+            "Set result_backend to your broker_url"
+        )
+    if store.prefix != results.prefix:
+        raise ConfigurationError(
+            f"the keys of the broker begin with {store.prefix!r}, those of results with "
+            f"{results.prefix!r}, and the results of actors are stored with their state in one "
+            "step. Set global_keyprefix to the same in broker_transport_options and in "
+            "result_backend_transport_options"
+        )
 
 
 def _of_backend(conf: Any, url: str) -> Address:

@@ -14,11 +14,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from . import log_format, routing
+from .app_settings import address_of
 from .assignment import Assignment, NodeSettings
 from .broker.app import on_broker_of
 from .broker.celery_worker import CeleryWorker
 from .broker.ingress import Ingress
 from .broker.task_trace import load_user_app
+from .errors import ConfigurationError
 from .mailbox import PATIENCE_SECONDS
 from .store import Store
 
@@ -84,8 +86,24 @@ def _on_other_broker(settings: NodeSettings, name: str) -> tuple[Any, NodeIngres
     except Exception:
         logger.exception("the Celery app %s (-A) cannot be imported", settings.user_app)
         return app, None
+    _compare_prefixes(user_app, settings)
     found = on_broker_of(user_app, app)
     return found, NodeIngress(settings, user_app) if found is not app else None
+
+
+def _compare_prefixes(user_app: Any, settings: NodeSettings) -> None:
+    """Say so where the app and this node would not find each other in the same database."""
+    try:
+        of_app = address_of(user_app)
+    except ConfigurationError:
+        return  # an app with other settings than ours is asked for nothing but its tasks
+    own = settings.address
+    if of_app.place == own.place and of_app.prefix != own.prefix:
+        logger.error(
+            "the app %s has the global_keyprefix %r, and this node's address has %r: what the app "
+            "sends does not arrive here. Start the node without an address, or with %s",
+            settings.user_app, of_app.prefix, own.prefix, of_app.public,
+        )  # fmt: skip
 
 
 class NodeIngress:

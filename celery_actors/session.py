@@ -73,11 +73,13 @@ def init(
         address: ``redis://…``, ``rediss://…`` (TLS), ``unix://…``,
             ``sentinel://host:port,host:port/name/db`` (``sentinels://…`` with TLS; ``name`` is what
             the sentinels call the primary), each with redis-py's options, such as
-            ``?ssl_ca_certs=/path``; ``"auto"``: the newest local cluster of this user;
-            ``"local"``: always start one. None: the variable ``CELERY_ACTORS_ADDRESS``, then
-            ``RAY_ADDRESS``, else start one.
+            ``?ssl_ca_certs=/path``, and ``?global_keyprefix=shop:``, which stands before every key
+            and channel, as Celery's setting of that name; ``"auto"``: the newest local cluster of
+            this user; ``"local"``: always start one. None: the variable ``CELERY_ACTORS_ADDRESS``,
+            then ``RAY_ADDRESS``, else start one.
         app: a Celery app whose broker is the address to join: its ``broker_url``,
-            ``broker_use_ssl`` and ``broker_transport_options["master_name"]`` count.
+            ``broker_use_ssl`` and in ``broker_transport_options`` ``master_name`` and
+            ``global_keyprefix`` count.
         num_cpus: processors of a started node; None: those found.
         num_gpus: GPUs of a started node; None: those found.
         resources: other resources of a started node, by name.

@@ -91,21 +91,28 @@ class ClusterApp(Celery):
 
 
 def _connection_settings(address: Address) -> dict[str, Any]:
-    """Return what Celery must be told of the store: its url, how to speak TLS, who is primary."""
+    """Return what Celery must be told of the store.
+
+    Its url, how to speak TLS, who is primary, and what stands before every key.
+    """
     tls = address.tls_options
     url = address.celery_url
     found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if tls:
         url = url.partition("?")[0]  # kombu would take its options first, numbers as text
         found |= {"broker_use_ssl": tls, "redis_backend_use_ssl": tls}
     if address.service:
         of_sentinels = {**({"ssl": True, **tls} if tls else {}), **address.sentinel_credentials}
-        options = {
+        options |= {
             "master_name": address.service,
             "sentinel_kwargs": {"socket_timeout": 1.0, **of_sentinels},
             # A primary that hangs must not hold up heartbeats after the failover.
             "socket_timeout": silence_of(address),
         }
+    if address.prefix:
+        options["global_keyprefix"] = address.prefix
+    if options:
         found |= {"broker_transport_options": options, "result_backend_transport_options": options}
     return {"broker_url": url, "result_backend": url, **found}
 

@@ -27,7 +27,8 @@ PATIENCE_SECONDS = 10.0
 
 address_option = click.option(
     "--address", metavar="URL",
-    help="redis://host:6379/0, rediss://…, sentinel://host:26379/name/0, unix:///path. Default: "
+    help="redis://host:6379/0, rediss://…, sentinel://host:26379/name/0, unix:///path; "
+    "?global_keyprefix=shop: behind it is what stands before every key. Default: "
     "the broker of the app in `celery -A app actors …`, CELERY_ACTORS_ADDRESS, or your newest "
     "local cluster.",
 )  # fmt: skip

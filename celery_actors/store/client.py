@@ -14,6 +14,7 @@ from .. import routing
 from ..config import Address
 from ..errors import ObjectLostError
 from .connections import CONNECT_TIMEOUT, close_pool, make_pool, silence_of
+from .prefix import prefix_of
 from .scripts import Scripts, entries_of, fields_of, texts
 from .wire import StoreError, StoreFullError, connect_error, patiently
 
@@ -36,6 +37,7 @@ class Store:
     ) -> None:
         self.address = address
         self._away = away
+        self._prefix = prefix_of(address.prefix)
         self._pool = make_pool(
             address,
             socket_timeout=min(patience, silence_of(address) or patience),
@@ -43,6 +45,7 @@ class Store:
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), retries),
         )
         self._redis: Any = redis.Redis(connection_pool=self._pool)
+        self._send = self._redis.execute_command if self._prefix is None else self._send_prefixed
         self.scripts = Scripts(self.run)
 
     def run(self, *command: Any) -> Any:
@@ -64,7 +67,8 @@ class Store:
         def ask() -> list[Any]:
             pipeline = self._redis.pipeline(transaction=False)
             for command in words:
-                pipeline.execute_command(*command)
+                sent = command if self._prefix is None else self._prefix.command(command)
+                pipeline.execute_command(*sent)
             return list(pipeline.execute())
 
         return list(patiently(lambda: self._asked(ask), self._away))
@@ -72,12 +76,16 @@ class Store:
     def _run(self, *command: Any) -> Any:
         def ask() -> Any:
             try:
-                return self._redis.execute_command(*command)
+                return self._send(*command)
             except NoScriptError:
-                Scripts.load(self._redis.execute_command)
-                return self._redis.execute_command(*command)
+                Scripts.load(self._send)
+                return self._send(*command)
 
         return self._asked(ask)
+
+    def _send_prefixed(self, *command: Any) -> Any:
+        prefix: Any = self._prefix
+        return prefix.reply(command, self._redis.execute_command(*prefix.command(command)))
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
         try:
@@ -190,7 +198,9 @@ class Store:
         return memoryview(whole).toreadonly()
 
     def subscribe(self, *channels: str) -> Any:
-        """Return a subscription on a connection of its own."""
+        """Return a subscription on a connection of its own; its channels are as the server's."""
+        if self._prefix is not None:
+            channels = tuple(self._prefix.key(channel).decode() for channel in channels)
         try:
             subscription = self._redis.pubsub(ignore_subscribe_messages=True)
             subscription.subscribe(*channels)

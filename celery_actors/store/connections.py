@@ -45,7 +45,7 @@ def make_pool(address: Address, **options: Any) -> redis.ConnectionPool:
     """Return a pool of connections; ``options`` are redis-py's."""
     options = {"socket_connect_timeout": CONNECT_TIMEOUT, "driver_info": None, **options}
     if not address.service:
-        return redis.ConnectionPool.from_url(address.url, **options)
+        return redis.ConnectionPool.from_url(address.server_url, **options)
     found: dict[str, Any] = {**parse_url(address.server_url), **options}
     del found["host"]
     is_encrypted = found.get("connection_class") is SSLConnection

@@ -7,16 +7,15 @@ pipelines.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, NamedTuple
 
 import redis
 from redis.lock import Lock
 
 from .. import routing
+from .sources import SOURCES, digest_of
 from .wire import StoreError, StoreUnreachableError, pack
 
 __all__ = [
@@ -122,39 +121,7 @@ class Tick(NamedTuple):
     dying: dict[str, str]  # actors that are dead and not buried, and their queues
 
 
-#: Parts of other scripts.
-_INCLUDED = frozenset(
-    {"drop_steps", "group_mark", "journal", "let_go", "post_results", "push", "rouse", "when_full"}
-)
-
-
-def _load() -> dict[str, bytes]:
-    sources = {}
-    for file in (resources.files(__package__) / "lua").iterdir():
-        if file.name.endswith(".lua"):
-            sources[file.name[:-4]] = file.read_text()
-
-    def whole(name: str) -> str:
-        return "\n".join(map(line_of, sources[name].splitlines()))
-
-    def line_of(line: str) -> str:
-        """Return a line, or what it asks for: a part of a script, or a whole one as a function."""
-        word, _, name = line.partition(" ")
-        if word == "--@include":
-            return whole(name)
-        if word == "--@function":
-            return f"local function {name}(KEYS, ARGV)\n{whole(name)}\nend"
-        return line
-
-    return {name: whole(name).encode() for name in sources if name not in _INCLUDED}
-
-
-def _digest(source: bytes) -> str:
-    return hashlib.sha1(source).hexdigest()  # noqa: S324 - Redis names scripts by SHA-1
-
-
-SOURCES = _load()
-_SHA = {name: _digest(source) for name, source in SOURCES.items()}
+_SHA = {name: digest_of(source) for name, source in SOURCES.items()}
 #: With this one the Celery side of a worker gives kombu's lock back; redis-py would load it by
 #: itself, where its user may.
 _LOCK = Lock.LUA_RELEASE_SCRIPT.encode()
@@ -188,7 +155,7 @@ class Scripts:
             ScriptsMissingError: it lacks some, and this user may not load them.
         """
         sources = [*SOURCES.values(), _LOCK, *more]
-        known = run("SCRIPT", "EXISTS", *map(_digest, sources))
+        known = run("SCRIPT", "EXISTS", *map(digest_of, sources))
         missing = [source for source, there in zip(sources, known, strict=True) if not there]
         try:
             for source in missing:

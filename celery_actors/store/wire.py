@@ -31,6 +31,7 @@ from ..errors import (
     TaskTimeoutError,
 )
 from .connections import SILENCE_SECONDS, close_sentinels, make_pool, silence_of
+from .prefix import prefix_of
 from .tls import TlsSocket
 
 __all__ = [
@@ -126,6 +127,7 @@ class Wire:
         connection: Any = pool.make_connection()  # redis-py types it as an interface
         self._connection = connection
         self.address = address
+        self._prefix = prefix_of(address.prefix)
         try:
             connection.connect()
         except (redis.RedisError, OSError) as error:
@@ -173,6 +175,8 @@ class Wire:
         Raises:
             StoreUnreachableError: the connection is broken.
         """
+        if self._prefix is not None:
+            data = self._prefix.packed(data)
         try:
             with self._write_lock:
                 self.sock.sendall(data)
@@ -187,6 +191,8 @@ class Wire:
         Raises:
             StoreUnreachableError: the connection is broken.
         """
+        if self._prefix is not None:
+            data = self._prefix.packed(data)
         try:
             with self._write_lock:
                 patience = 0.0 if self._unsent else POST_SECONDS
@@ -243,7 +249,7 @@ class Wire:
             while (reply := self._reader.gets()) is not False:
                 replies.append(reply)
             if (replies and not self._aborted) or not self.fill(timeout):
-                return replies
+                return replies if self._prefix is None else self._prefix.heard(replies)
 
     def fill(self, timeout: float | None) -> bool:
         """Read what has arrived; False where nothing did within ``timeout`` seconds.

@@ -112,7 +112,7 @@ def test_the_wheel_built_from_what_is_copied_has_everything(tmp_path: Path):
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     program = (
         "import celery_actors, celery_actors_pytest\n"
-        "from celery_actors.store.scripts import SOURCES\n"
+        "from celery_actors.store.sources import SOURCES\n"
         "print(celery_actors.__file__, len(SOURCES))"
     )
     said = subprocess.run(

@@ -14,7 +14,7 @@ import redis
 
 import celery_actors as ca
 from celery_actors.config import new_key
-from celery_actors.store.scripts import SOURCES
+from celery_actors.store.sources import SOURCES
 from tests.acceptance.commands import run_cli
 from tests.integration import acl
 from tests.integration.actors import Counter

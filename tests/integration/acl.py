@@ -33,8 +33,11 @@ def password(user: str) -> str:
     return f"{user}-pw"
 
 
-def write_users(folder: Path) -> Path:
-    """Write the file with passwords, as its readers are told to; return its copy."""
+def write_users(folder: Path, prefix: str = "") -> Path:
+    """Write the file with passwords, as its readers are told to; return its copy.
+
+    With a prefix that is before each pattern of keys and channels, but for the admin's.
+    """
     path = folder / "users.acl"
     rules = [line for line in FILE.read_text().splitlines() if line.startswith("user ")]
     text, replaced = re.subn(
@@ -42,7 +45,28 @@ def write_users(folder: Path) -> Path:
         "\n".join(rules), flags=re.MULTILINE,
     )  # fmt: skip
     assert replaced == len(rules) - 1, "every user but `default` has a password to change"
+    text = re.sub(r"(?m)^(?!user admin ).*", lambda line: _under(line[0], prefix), text)
     path.write_text(text + "\n")
+    return path
+
+
+def _under(line: str, prefix: str) -> str:
+    return re.sub(r"(?<=[ (])([~&])", rf"\1{prefix}", line)
+
+
+def write_tenant(folder: Path, prefix: str) -> Path:
+    """Write a file with a user who may do anything under a prefix, and nothing beside it.
+
+    kombu subscribes to patterns, and a server compares a pattern with those of the user letter by
+    letter: ``&shop:*`` does not give ``PSUBSCRIBE shop:/0.celeryev/*``.
+    """
+    path = folder / "users.acl"
+    path.write_text(
+        "user default on nopass ~* &* +@all\n"
+        f"user tenant on >{password('tenant')} resetkeys resetchannels ~{prefix}* &{prefix}* "
+        f"&{prefix}/0.celery.pidbox &{prefix}/0.celeryev/* "
+        "+@all -flushall -flushdb -keys\n"
+    )
     return path
 
 

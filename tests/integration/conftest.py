@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 import celery_actors as ca
+from celery_actors.store import client as client_module
+from tests import prefixed
 from tests.integration.actors import Recorder
 from tests.integration.gates import Gate
 from tests.integration.strangers import Target
 from tests.integration.support import Cluster, Server, redis_server, running
+
+if prefixed.IN_FORCE:  # tests do to the store of their own driver what the package never does
+    client_module.prefix_of = prefixed.open_prefix_of
 
 STORES = ["valkey", pytest.param("redis", marks=pytest.mark.debian_redis)]
 

@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from celery_actors.config import Address
+from tests import prefixed
 from tests.integration.rabbitmq import rabbitmq
 from tests.integration.support import ROOT, Node, Server, node_on, redis_server
 from tests.waits import wait_until
@@ -38,7 +41,17 @@ class Deployment:
 
 def celery_url(server: Server) -> str:
     """Return a server's address as Celery writes it."""
-    return server.url.replace("unix://", "redis+socket://")
+    return Address.parse(server.url).celery_url
+
+
+def celery_settings(address: str) -> dict[str, Any]:
+    """Return what an app is told of a store: its address, and what stands before keys."""
+    found = Address.parse(address)
+    url, options = found.celery_url, {"global_keyprefix": found.prefix}
+    return {
+        "broker_url": url, "result_backend": url,
+        "broker_transport_options": options, "result_backend_transport_options": options,
+    }  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -59,11 +72,12 @@ def stock_worker(project: str, *words: str, variables: dict[str, str]) -> Iterat
 
 
 @contextlib.contextmanager
-def deployment(broker: str = "redis") -> Iterator[Deployment]:
+def deployment(broker: str = "redis", *, prefix: str = prefixed.IN_FORCE) -> Iterator[Deployment]:
     """Run a broker, a stock worker and a node with ``-A``; import the project here."""
-    with redis_server() as server, contextlib.ExitStack() as stack:
+    with redis_server(prefix=prefix) as server, contextlib.ExitStack() as stack:
         path = server.folder / "notes"
-        variables = {"SHOP_STORE": celery_url(server), "SHOP_NOTES": str(path), "SHOP_BROKER": ""}
+        variables = {"SHOP_STORE": celery_url(server), "SHOP_PREFIX": prefix,
+                     "SHOP_NOTES": str(path), "SHOP_BROKER": ""}  # fmt: skip
         if broker == "rabbitmq":
             variables["SHOP_BROKER"] = stack.enter_context(rabbitmq())
         everything = {**server.environment(), **variables}

@@ -18,7 +18,8 @@ import pytest
 import redis
 
 import celery_actors as ca
-from celery_actors.config import new_key
+from celery_actors.config import Address, new_key
+from tests import prefixed
 from tests.census import (
     driver_keys,
     family,
@@ -27,6 +28,7 @@ from tests.census import (
     leaving_nothing,
 )
 from tests.integration import acl
+from tests.prefixed import PrefixedClient, outside, with_prefix
 from tests.waits import wait_empty, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +43,8 @@ def wait_all_gone(pids: list[int], what: str, seconds: float = 15.0) -> None:
 
 def client_of(address: str) -> redis.Redis:
     """Return a plain client of a store, for looking and for harm."""
-    return redis.Redis.from_url(address.replace("redis+socket://", "unix://"))
+    found = Address.parse(address)
+    return PrefixedClient.at(found) if found.prefix else redis.Redis.from_url(found.url)
 
 
 def require_redis_server() -> str:
@@ -101,31 +104,42 @@ def _answers(server: Server) -> bool:
 
 @contextlib.contextmanager
 def redis_server(
-    *options: str, program: str | None = None, with_acl: bool = acl.IN_FORCE
-) -> Iterator[Server]:
-    """Run Debian's redis-server, or another, on a Unix socket in a folder of its own."""
+    *options: str, program: str | None = None, with_acl: bool = acl.IN_FORCE,
+    prefix: str = prefixed.IN_FORCE,
+) -> Iterator[Server]:  # fmt: skip
+    """Run Debian's redis-server, or another, on a Unix socket in a folder of its own.
+
+    Whoever has a prefix may touch nothing beside it, and must leave nothing there.
+    """
     program = program or require_redis_server()
     folder = Path(tempfile.mkdtemp(prefix="ca-test-"))
     path = folder / "redis.sock"
+    users = acl.write_users(folder, prefix) if with_acl else None
+    if prefix and not with_acl:
+        users = acl.write_tenant(folder, prefix)
     process = subprocess.Popen(
         [program, "--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", "",
-         *options, *(["--aclfile", str(acl.write_users(folder))] if with_acl else [])],
+         *options, *(["--aclfile", str(users)] if users else [])],
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    url = f"unix://{path}"
+    url = with_prefix(f"unix://{path}", prefix)
     server = Server(process, folder, url, new_key())
-    if with_acl:
-        server.url = acl.as_user(url, "celery-actors")
-        server.admin_url = acl.as_user(url, "admin")
+    if users:
+        server.url = acl.as_user(url, "celery-actors" if with_acl else "tenant")
+        server.admin_url = acl.as_user(url, "admin") if with_acl else url
     try:
         wait_until(path.exists, "the server's socket")
         wait_until(lambda: _answers(server), "an answer of the server")
         with acl.scripts_loaded(url) if with_acl else contextlib.nullcontext():
             yield server
-        if with_acl and server.process.poll() is None:
+        if users and server.process.poll() is None:
             with contextlib.closing(server.client()) as client:
                 left = acl.refused(client)
             assert not left, f"the ACL gives everything that is needed; refused: {left}"
+        if prefix and server.process.poll() is None:
+            admin = Address.parse(server.admin_url).server_url
+            with contextlib.closing(redis.Redis.from_url(admin)) as plain:
+                assert outside(plain, prefix) == []
     finally:
         server.kill()
         shutil.rmtree(folder)
@@ -225,7 +239,7 @@ def running(
     Connections do not count: Celery's own apps, which tests use here, keep theirs in pools.
     """
     with leaving_nothing(but=("descriptors",)):
-        if kind == "valkey" and not acl.IN_FORCE:
+        if kind == "valkey" and not (acl.IN_FORCE or prefixed.IN_FORCE):
             others = {*family(os.getpid())}  # this process, and what other fixtures have started
             context = ca.init(num_cpus=cpus, num_gpus=gpus, task_events=task_events)
             pids = [pid for pid in family(os.getpid()) if pid not in others]

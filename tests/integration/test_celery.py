@@ -13,6 +13,7 @@ from celery import Celery
 
 import celery_actors as ca
 from tests.integration.actors import Counter, Recorder, double, fail
+from tests.integration.deployments import celery_settings
 from tests.integration.gates import Gate
 from tests.integration.support import Cluster, wait_until
 
@@ -20,7 +21,8 @@ from tests.integration.support import Cluster, wait_until
 @pytest.fixture
 def plain(cluster: Cluster) -> Iterator[Celery]:
     """A Celery app that knows nothing of this package."""
-    app = Celery("plain", broker=cluster.address, backend=cluster.address)
+    app = Celery("plain")
+    app.conf.update(celery_settings(cluster.address))
     yield app
     gc.collect()  # an AsyncResult that dies later would look for a store that is gone
     app.close()

@@ -16,9 +16,11 @@ from celery import Celery, chain, chord, group
 from kombu.exceptions import EncodeError
 
 import celery_actors as ca
+from celery_actors.config import Address
 from tests.integration.deployments import (
     PROJECT,
     Deployment,
+    celery_settings,
     celery_url,
     deployment,
     stock_worker,
@@ -210,7 +212,8 @@ def test_remote_control_on_the_projects_broker_sees_nodes_and_actors(found: Depl
 
 def test_two_deployments_in_one_process_do_not_meet(found: Deployment, counter: Any):
     with redis_server() as server:
-        app = Celery("other", broker=celery_url(server), backend=celery_url(server))
+        app = Celery("other")
+        app.conf.update(celery_settings(server.url))
         with ca.Actors(app, keys=server.key) as other:
             assert other.context.address != found.shop.actors.context.address
             other_ref, own_ref = other.put("theirs"), found.shop.actors.put("ours")
@@ -229,7 +232,8 @@ def test_a_stray_worker_on_an_actors_queue_takes_no_other_call_along(found: Depl
     actor = shop.Counter.options(name="haunted").remote()
     shop.actors.get(actor.add.remote(0), timeout=20)
     queue = ca.actor_queue("default", "haunted")
-    variables = {**found.server.environment(), "STRAY_STORE": celery_url(found.server)}
+    variables = {**found.server.environment(), "STRAY_STORE": celery_url(found.server),
+                 "STRAY_PREFIX": found.variables["SHOP_PREFIX"]}  # fmt: skip
     with stock_worker("tests.integration.projects.stray", "-Q", queue, variables=variables):
 
         def outcomes(refs: list[Any]) -> list[Any]:
@@ -259,7 +263,8 @@ def test_a_stray_worker_on_an_actors_queue_takes_no_other_call_along(found: Depl
 def test_a_stock_worker_serves_functions_from_a_shared_queue(tmp_path: Path):
     """There is no node: Celery's own worker runs what callers of ours have sent."""
     with redis_server() as server:
-        own = {"SHOP_STORE": celery_url(server), "SHOP_BROKER": "", "SHOP_STOCK": "1"}
+        own = {"SHOP_STORE": celery_url(server), "SHOP_BROKER": "", "SHOP_STOCK": "1",
+               "SHOP_PREFIX": Address.parse(server.url).prefix}  # fmt: skip
         variables = {**server.environment(), **own}
         with stock_worker(PROJECT, "-Q", "ca.tasks.cpu1", variables=variables):
             done = run_script(tmp_path, CALLS_FUNCTIONS, variables)

@@ -11,6 +11,7 @@ import pytest
 from celery import Celery, chain, chord, group
 
 import celery_actors as ca
+from tests.integration.deployments import celery_settings
 from tests.integration.devices import Holder
 from tests.integration.support import Server, node_on, redis_server, wait_until
 
@@ -69,11 +70,11 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serve
     """A node that knows a user's app, and that app as its clients have it."""
     with redis_server() as server:
         (server.folder / "project.py").write_text(PROJECT)
-        url = server.url.replace("unix://", "redis+socket://")
         with (
             node_on(server, "--num-gpus", "2", "-A", "project", name="one", cpus=4),
-            closing(Celery("client", broker=url, backend=url, set_as_current=False)) as app,
+            closing(Celery("client", set_as_current=False)) as app,
         ):
+            app.conf.update(celery_settings(server.url))
             yield server, app
             gc.collect()  # an AsyncResult that dies later would look for a store that is gone
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from celery_actors.store.scripts import SOURCES
+from celery_actors.store.sources import SOURCES
 
 from .schedule import Mode
 

@@ -24,7 +24,7 @@ from celery_actors import mailbox
 from celery_actors.config import Address
 from celery_actors.errors import RayError
 from celery_actors.store import Scripts, Store, StoreError, StoreUnreachableError, Wire
-from celery_actors.store.scripts import SOURCES
+from celery_actors.store.sources import SOURCES
 from celery_actors.store.wire import PUSH, pack
 
 __all__ = ["Clock", "Line", "Network", "Port", "Server", "SteppedStore", "Words", "twin"]

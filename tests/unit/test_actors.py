@@ -11,6 +11,7 @@ from celery import Celery
 
 import celery_actors as ca
 from celery_actors.app_settings import address_of
+from celery_actors.config import Address
 from celery_actors.errors import ConfigurationError
 
 
@@ -35,6 +36,25 @@ def test_with_rabbitmq_actors_live_in_the_result_backend() -> None:
     assert found.hosts == [("store", 6380)]
 
 
+def test_a_prefix_of_broker_and_results_is_part_of_the_address() -> None:
+    options = {"global_keyprefix": "shop:"}
+    app = app_with(
+        broker_url="redis://store/1", result_backend="redis://store/1",
+        broker_transport_options=options, result_backend_transport_options=options,
+    )  # fmt: skip
+    assert address_of(app) == Address.parse("redis://store/1?global_keyprefix=shop:")
+    assert address_of(app).prefix == "shop:"
+
+
+def test_with_rabbitmq_the_prefix_is_that_of_the_result_backend() -> None:
+    app = app_with(
+        broker_url="amqp://rabbit//", result_backend="redis://store/1",
+        broker_transport_options={"global_keyprefix": "mine:"},  # which RabbitMQ has not got
+        result_backend_transport_options={"global_keyprefix": "shop:"},
+    )  # fmt: skip
+    assert address_of(app).prefix == "shop:"
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -56,13 +76,21 @@ def test_with_rabbitmq_actors_live_in_the_result_backend() -> None:
         ),
         (
             {
-                "broker_url": "redis://store/0",
+                "broker_url": "redis://:secret@store/0",
+                "result_backend": "redis://:secret@store/0",
                 "broker_transport_options": {"global_keyprefix": "shop:"},
             },
-            r"global_keyprefix.*a database of its own",
+            r"begin with 'shop:', those of results with ''.* result_backend_transport_options",
+        ),
+        (
+            {
+                "broker_url": "redis://store/0",
+                "broker_transport_options": {"global_keyprefix": "shop"},
+            },
+            r"global_keyprefix is 'shop', .* Write 'shop:'",
         ),
     ],
-    ids=["no store", "a database", "rpc", "two stores", "a prefix"],
+    ids=["no store", "a database", "rpc", "two stores", "two prefixes", "an open prefix"],
 )
 def test_settings_that_do_not_do_are_refused_with_what_to_set(settings: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said) as raised:

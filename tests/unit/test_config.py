@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from kombu.connection import Connection
 
+from celery_actors.broker.app import make_viewer
 from celery_actors.config import (
     KEYS_VARIABLE,
     Address,
@@ -51,6 +52,52 @@ def test_an_address_is_written_for_redis_and_for_celery(
     assert address.url == url
     assert address.celery_url == celery_url
     assert Address.parse(address.celery_url) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "server_url", "celery_url"),
+    [
+        ("redis://h/1?global_keyprefix=shop:", "redis://h/1", "redis://h/1"),
+        ("unix:///a.sock?global_keyprefix=shop%3A&db=1", "unix:///a.sock?db=1",
+         "redis+socket:///a.sock?virtual_host=1"),
+        ("rediss://me:pw@h?global_keyprefix=shop:&ssl_ca_certs=/c.pem",
+         "rediss://me:pw@h?ssl_ca_certs=/c.pem&ssl_cert_reqs=required",
+         "rediss://me:pw@h?ssl_ca_certs=/c.pem&ssl_cert_reqs=required"),
+        ("sentinel://one;sentinel://two/3?master_name=prime&global_keyprefix=shop:",
+         "redis://primary/3", "sentinel://one:26379/3;sentinel://two:26379/3"),
+    ],
+)  # fmt: skip
+def test_a_prefix_is_in_the_address_and_not_in_what_others_open(
+    text: str, server_url: str, celery_url: str
+) -> None:
+    address = Address.parse(text)
+    assert address.prefix == "shop:"
+    assert address.server_url == server_url
+    assert address.celery_url == celery_url
+    assert "global_keyprefix=shop:" in address.public
+    assert "pw" not in address.public
+    for written in (address.url, address.shared_form):
+        assert Address.parse(written) == address
+    assert address.place == Address.parse(address.server_url).place or address.service
+
+
+def test_an_address_without_a_prefix_has_none() -> None:
+    assert LOCAL.prefix == ""
+    assert Address.parse("redis://h?global_keyprefix=").prefix == ""
+
+
+def test_a_prefix_that_celery_would_change_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"'shop', and must end with .* Write 'shop:'"):
+        Address.parse("redis://:secret@h?global_keyprefix=shop")
+
+
+@pytest.mark.parametrize("prefix", ["", "shop:"])
+@pytest.mark.parametrize("store", ["redis://h/1", "rediss://h", "sentinel://one/prime/0"])
+def test_celery_is_told_the_prefix_for_the_broker_and_for_results(store: str, prefix: str) -> None:
+    app = make_viewer(Address.of_celery(store, {"global_keyprefix": prefix}, use_ssl=None))
+    for options in (app.conf.broker_transport_options, app.conf.result_backend_transport_options):
+        assert options.get("global_keyprefix", "") == prefix
+        assert options.get("master_name", "") == ("prime" if "prime" in store else "")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from celery_actors import groups, routing, tokens
 from celery_actors.errors import StoreFullError
 from celery_actors.need import Need
 from celery_actors.store import Store
-from celery_actors.store.scripts import SOURCES
+from celery_actors.store.sources import SOURCES
 from tests.unit.needs import ONE
 from tests.unit.store.records import NODE, NODE_PREFIX, TTL, StoredActor, answer, full, start_node
 
