@@ -193,6 +193,11 @@ def ingress_key(call_id: str) -> str:
     return f"{PREFIX}:in:{call_id}"
 
 
+def ingress_lock(queue: str) -> str:
+    """Return what a node holds on another broker while it alone consumes an actor's queue."""
+    return f"{queue}.ingress"
+
+
 def cancelled_key(call_id: str) -> str:
     """Return the mark of a call that was cancelled after a worker had fetched it."""
     return f"{PREFIX}:cancelled:{call_id}"

@@ -9,12 +9,37 @@ from pathlib import Path
 import pytest
 
 import celery_actors as ca
+from celery_actors.broker.app import close_app
+from tests.integration import matrix
 from tests.integration.actors import Recorder
 from tests.integration.gates import Gate
+from tests.integration.rabbitmq import rabbitmq
 from tests.integration.strangers import Target
 from tests.integration.support import Cluster, Server, redis_server, running
 
 STORES = ["valkey", pytest.param("redis", marks=pytest.mark.debian_redis)]
+if matrix.KIND:
+    STORES = ["valkey" if matrix.KIND == "valkey" else STORES[1]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the tests that are about a store of their own, where another serves everything."""
+    for item in items:
+        if matrix.KIND and (found := item.get_closest_marker("own_store")):
+            reason = f"not over {matrix.KIND}: it {found.args[0]}"
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _broker() -> Iterator[None]:
+    """The broker of all tests, where that is not their store."""
+    if matrix.KIND != "rabbitmq":
+        yield
+        return
+    with rabbitmq() as matrix.broker:
+        yield
+        for app in matrix.apps:
+            close_app(app)
 
 
 @pytest.fixture(scope="module", params=STORES)

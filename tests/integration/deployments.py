@@ -65,7 +65,7 @@ def deployment(broker: str = "redis") -> Iterator[Deployment]:
         path = server.folder / "notes"
         variables = {"SHOP_STORE": celery_url(server), "SHOP_NOTES": str(path), "SHOP_BROKER": ""}
         if broker == "rabbitmq":
-            variables["SHOP_BROKER"] = stack.enter_context(rabbitmq())
+            variables["SHOP_BROKER"] = stack.enter_context(rabbitmq()).url
         everything = {**server.environment(), **variables}
         stack.enter_context(stock_worker(PROJECT, variables=everything))
         node = stack.enter_context(node_on(server, "-A", PROJECT, variables=variables))

@@ -26,7 +26,7 @@ from tests.census import (
     lasting_keys,
     leaving_nothing,
 )
-from tests.integration import acl
+from tests.integration import acl, matrix
 from tests.waits import wait_empty, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -69,8 +69,10 @@ class Server:
     folder: Path
     url: str
     key: str
-    #: Of who may look and harm, where that is another user.
+    #: Of who may look and harm, where that is another user or another way.
     admin_url: str = field(default="", kw_only=True)
+    #: The broker of the user's app, where that is not the store.
+    broker: str = field(default="", kw_only=True)
 
     def environment(self) -> dict[str, str]:
         """Return the environment in which nodes and drivers find the signing key."""
@@ -79,6 +81,11 @@ class Server:
     def client(self) -> redis.Redis:
         """Return a plain client that may do everything."""
         return client_of(self.admin_url or self.url)
+
+    @property
+    def celery_url(self) -> str:
+        """The address as Celery writes it, where that says everything."""
+        return self.url.replace("unix://", "redis+socket://")
 
     def kill(self) -> None:
         """Kill the server at once."""
@@ -101,26 +108,35 @@ def _answers(server: Server) -> bool:
 
 @contextlib.contextmanager
 def redis_server(
-    *options: str, program: str | None = None, with_acl: bool = acl.IN_FORCE
-) -> Iterator[Server]:
-    """Run Debian's redis-server, or another, on a Unix socket in a folder of its own."""
-    program = program or require_redis_server()
+    *options: str, program: str | None = None, with_acl: bool = acl.IN_FORCE,
+    kind: str = matrix.KIND,
+) -> Iterator[Server]:  # fmt: skip
+    """Run Debian's redis-server, or another, on a Unix socket in a folder of its own.
+
+    Nodes and drivers reach it as ``kind`` says: see `matrix`.
+    """
+    program = program or (embedded_server() if kind == "valkey" else require_redis_server())
     folder = Path(tempfile.mkdtemp(prefix="ca-test-"))
     path = folder / "redis.sock"
+    face = matrix.Face(program, folder, kind)
     process = subprocess.Popen(
-        [program, "--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", "",
+        [program, *face.words(), "--unixsocket", str(path), "--dir", str(folder), "--save", "",
          *options, *(["--aclfile", str(acl.write_users(folder))] if with_acl else [])],
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
     url = f"unix://{path}"
-    server = Server(process, folder, url, new_key())
+    server = Server(process, folder, url, new_key(), admin_url=url)
     if with_acl:
         server.url = acl.as_user(url, "celery-actors")
         server.admin_url = acl.as_user(url, "admin")
     try:
         wait_until(path.exists, "the server's socket")
         wait_until(lambda: _answers(server), "an answer of the server")
-        with acl.scripts_loaded(url) if with_acl else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            server.url = stack.enter_context(face.url(server.url))
+            server.broker = face.broker
+            if with_acl:
+                stack.enter_context(acl.scripts_loaded(url))
             yield server
         if with_acl and server.process.poll() is None:
             with contextlib.closing(server.client()) as client:
@@ -129,6 +145,14 @@ def redis_server(
     finally:
         server.kill()
         shutil.rmtree(folder)
+
+
+def join(server: Server, **options: Any) -> ca.ClusterContext:
+    """Join the cluster of a server, as its users do."""
+    if not server.broker:
+        return ca.init(server.url, keys=server.key, **options)
+    app = matrix.make_app(server.broker, server.celery_url)
+    return ca.init(app=app, keys=server.key, **options)
 
 
 @dataclass
@@ -151,6 +175,9 @@ def node_on(
 ) -> Iterator[Node]:
     """Run a node; on leaving, end it and wait until nothing of it runs."""
     log = server.folder / f"{name}.log"
+    if server.broker and "-A" not in options:
+        options = (*options, "-A", matrix.PROJECT)
+        variables = {**matrix.variables_of(server.broker, server.celery_url), **variables}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "celery_actors", "worker", "--address", server.url,
@@ -225,7 +252,7 @@ def running(
     Connections do not count: Celery's own apps, which tests use here, keep theirs in pools.
     """
     with leaving_nothing(but=("descriptors",)):
-        if kind == "valkey" and not acl.IN_FORCE:
+        if kind == "valkey" and not acl.IN_FORCE and not matrix.KIND:
             others = {*family(os.getpid())}  # this process, and what other fixtures have started
             context = ca.init(num_cpus=cpus, num_gpus=gpus, task_events=task_events)
             pids = [pid for pid in family(os.getpid()) if pid not in others]
@@ -234,14 +261,14 @@ def running(
             finally:
                 ca.shutdown()
             return
-        program = embedded_server() if kind == "valkey" else None
+        program = embedded_server() if kind == "valkey" and not matrix.KIND else None
         with (
             redis_server(program=program) as server,
             contextlib.closing(server.client()) as client,
         ):
             words = ["--num-gpus", str(gpus), *(["--task-events"] if task_events else [])]
             with node_on(server, *words, cpus=cpus) as node:
-                context = ca.init(server.url, keys=server.key)
+                context = join(server)
                 try:
                     yield Cluster(
                         kind, context, family(node.process.pid), admin_url=server.admin_url

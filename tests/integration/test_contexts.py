@@ -20,6 +20,7 @@ from tests.integration.gates import Gate
 from tests.integration.support import (
     Server,
     client_of,
+    join,
     node_on,
     run_script,
     running,
@@ -149,7 +150,7 @@ def test_old_and_new_keys_work_together(server: Server):
 @pytest.mark.debian_redis
 def test_a_lost_store_ends_every_wait(server: Server):
     with node_on(server):
-        ca.init(server.url, keys=server.key)
+        join(server)
         try:
             counter = Counter.remote()
             assert ca.get(counter.add.remote(), timeout=10) == 1
