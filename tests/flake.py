@@ -28,8 +28,10 @@ RUN_SECONDS = 3600
 #: durable actors, a store in trouble, dying nodes. Their chaos and stress runs repeat these.
 OTHERS = (
     "crash_points", "cut_off_nodes", "devices", "devices_under_stress", "durable", "durable_nodes",
-    "fairness", "fairness_nodes", "full_store", "gpu_queues", "infeasible", "journal", "lost_nodes",
-    "node_ends", "passive", "passive_nodes", "placement_groups", "real_gpus", "reminders",
+    "fairness", "fairness_nodes", "full_store", "gpu_queues", "infeasible", "ingress", "journal",
+    "lost_nodes",
+    "node_ends", "passive", "passive_nodes", "placement_groups", "rabbitmq",
+    "real_gpus", "reminders",
     "resource_nodes", "resources", "rollback", "scheduling", "sentinels", "state_versions",
     "store_away", "store_trouble", "tls", "tls_refused",
 )  # fmt: skip

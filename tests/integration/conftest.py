@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import celery_actors as ca
-from celery_actors.broker.app import close_app
 from tests.integration import matrix
 from tests.integration.actors import Recorder
 from tests.integration.gates import Gate
@@ -38,8 +37,8 @@ def _broker() -> Iterator[None]:
         return
     with rabbitmq() as matrix.broker:
         yield
-        for app in matrix.apps:
-            close_app(app)
+        for app in [*matrix.apps]:
+            matrix.close(app)
 
 
 @pytest.fixture(scope="module", params=STORES)

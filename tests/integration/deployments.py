@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from tests.integration import matrix
 from tests.integration.rabbitmq import rabbitmq
 from tests.integration.support import ROOT, Node, Server, node_on, redis_server
 from tests.waits import wait_until
@@ -36,11 +38,6 @@ class Deployment:
         return self.notes_path.read_text().splitlines() if self.notes_path.exists() else []
 
 
-def celery_url(server: Server) -> str:
-    """Return a server's address as Celery writes it."""
-    return server.url.replace("unix://", "redis+socket://")
-
-
 @contextlib.contextmanager
 def stock_worker(project: str, *words: str, variables: dict[str, str]) -> Iterator[None]:
     """Run Celery's own worker on a project."""
@@ -61,11 +58,13 @@ def stock_worker(project: str, *words: str, variables: dict[str, str]) -> Iterat
 @contextlib.contextmanager
 def deployment(broker: str = "redis") -> Iterator[Deployment]:
     """Run a broker, a stock worker and a node with ``-A``; import the project here."""
-    with redis_server() as server, contextlib.ExitStack() as stack:
+    kind = "redis" if broker == "rabbitmq" else broker
+    with redis_server(kind=kind) as server, contextlib.ExitStack() as stack:
         path = server.folder / "notes"
-        variables = {"SHOP_STORE": celery_url(server), "SHOP_NOTES": str(path), "SHOP_BROKER": ""}
+        settings = matrix.celery_settings(server.url)
         if broker == "rabbitmq":
-            variables["SHOP_BROKER"] = stack.enter_context(rabbitmq()).url
+            settings["broker_url"] = stack.enter_context(rabbitmq()).url
+        variables = {"SHOP_NOTES": str(path), "SHOP_SETTINGS": json.dumps(settings)}
         everything = {**server.environment(), **variables}
         stack.enter_context(stock_worker(PROJECT, variables=everything))
         node = stack.enter_context(node_on(server, "-A", PROJECT, variables=variables))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import shutil
 import socket
@@ -24,6 +25,8 @@ from typing import Any
 import redis
 from celery import Celery
 
+from celery_actors.address import Address
+from celery_actors.broker.app import close_app
 from tests.integration.rabbitmq import RabbitMQ
 from tests.waits import wait_until
 
@@ -84,6 +87,22 @@ def _certificates() -> Path:
     return folder
 
 
+def celery_settings(url: str) -> dict[str, Any]:
+    """Return how a Celery project says the address of a store, as broker and for results."""
+    address = Address.parse(url)
+    if address.service:
+        at = url.removesuffix(f"/{NAME}/0") + "/0"
+        options = {"master_name": NAME}
+        return {"broker_url": at, "result_backend": at, "broker_transport_options": options,
+                "result_backend_transport_options": options}  # fmt: skip
+    at = address.celery_url.partition("?")[0]
+    found: dict[str, Any] = {"broker_url": at, "result_backend": at}
+    if address.is_encrypted:
+        tls = {**address.tls_options, "ssl_cert_reqs": "required"}
+        found |= {"broker_use_ssl": tls, "redis_backend_use_ssl": tls}
+    return found
+
+
 class Face:
     """How one server is reached as `KIND` says."""
 
@@ -141,14 +160,21 @@ def _knows(port: int) -> bool:
             return False
 
 
-def variables_of(broker_url: str, store_url: str) -> dict[str, str]:
+def variables_of(broker_url: str, store_url: str, **settings: Any) -> dict[str, str]:
     """Return what the node's app is told by."""
-    return {"MATRIX_BROKER": broker_url, "MATRIX_STORE": store_url}
+    return {"MATRIX_BROKER": broker_url, "MATRIX_STORE": store_url,
+            "MATRIX_SETTINGS": json.dumps(settings)}  # fmt: skip
 
 
-def make_app(broker_url: str, store_url: str) -> Any:
+def make_app(broker_url: str, store_url: str, **settings: Any) -> Any:
     """Return an app of the user's: its broker is not its store."""
     app = Celery("matrix", broker=broker_url, backend=store_url, set_as_current=False)
-    app.conf.broker_connection_retry_on_startup = True
+    app.conf.update(broker_connection_retry_on_startup=True, **settings)
     apps.append(app)
     return app
+
+
+def close(app: Any) -> None:
+    """Close what an app of `make_app` keeps open."""
+    apps.remove(app)
+    close_app(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,7 @@ from celery_actors import Actors
 
 app = Celery("shop")
 app.conf.update(
-    broker_url=os.environ.get("SHOP_BROKER") or os.environ["SHOP_STORE"],
-    result_backend=os.environ["SHOP_STORE"],
+    **json.loads(os.environ["SHOP_SETTINGS"]),
     broker_connection_retry_on_startup=True,
     beat_schedule={
         "count": {
