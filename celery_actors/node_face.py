@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from . import log_format, routing
+from . import directory, log_format, routing
 from .assignment import Assignment, NodeSettings
 from .broker.app import on_broker_of
 from .broker.celery_worker import CeleryWorker
@@ -99,7 +99,9 @@ class NodeIngress:
         self._seconds = settings.result_seconds
         self._shared: tuple[str, ...] = ()
         self._cursor: Any = 0
-        self._ingress = Ingress(user_app, self._queues, self._resting, self._move)
+        self._ingress = Ingress(
+            user_app, self._queues, self._resting, self._is_over, self._move
+        )  # fmt: skip
 
     def serve(self, queues: Iterable[str]) -> None:
         """Name the shared queues that the node has room for."""
@@ -120,6 +122,14 @@ class NodeIngress:
     def _queues_of(self, actors: list[str]) -> list[str]:
         found = self._store.run("HMGET", routing.ACTORS, *actors) if actors else []
         return [queue.decode() for queue in found if queue]
+
+    def _is_over(self, queue: str) -> bool:
+        """Tell whether nobody will serve this queue again: that of a name is its next actor's."""
+        actor_id = routing.anonymous_actor(queue)
+        if not actor_id:
+            return False
+        record = directory.find(self._store, actor_id, queue)
+        return record is None or record.state == "DEAD"
 
     def _move(self, queue: str, call_id: str, message: bytes) -> None:
         mark = routing.ingress_key(call_id)

@@ -15,6 +15,7 @@ removes when that connection ends.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -56,16 +57,19 @@ class Ingress:
         app: the user's app: its broker, and how it declares queues.
         queues: returns the queues to consume now, and whether each has one consumer at a time.
         resting: returns some queues that nobody consumes until there is a message.
+        is_over: tells of a queue that is no longer wanted whether it can be removed.
         move: puts a message, by its id, into a queue of the store, once.
     """
 
     def __init__(
         self, app: Celery, queues: Callable[[], Mapping[str, bool]],
-        resting: Callable[[], Iterable[str]], move: Callable[[str, str, bytes], None],
+        resting: Callable[[], Iterable[str]], is_over: Callable[[str], bool],
+        move: Callable[[str, str, bytes], None],
     ) -> None:  # fmt: skip
         self._app = app
         self._queues = queues
         self._resting = resting
+        self._is_over = is_over
         self._move = move
         self._over = threading.Event()
         self._taken: dict[str, _Intake] = {}  # on the present connection
@@ -116,7 +120,7 @@ class Ingress:
         refused = connection.channel_errors
         wanted |= dict.fromkeys(self._with_messages(connection, self._resting()), True)
         for name in self._taken.keys() - wanted.keys():
-            self._taken.pop(name).let_go()
+            self._taken.pop(name).let_go(for_good=self._is_over(name))
         for name, alone in wanted.items():
             until, known = self._refused.get(name, (0.0, ""))
             if name in self._taken or time.monotonic() < until:
@@ -188,9 +192,17 @@ class _Intake:
             raise
         return True
 
-    def let_go(self) -> None:
-        """End. What has been delivered is still moved: given back, it would count as a failure."""
+    def let_go(self, *, for_good: bool = False) -> None:
+        """End. What has been delivered is still moved: given back, it would count as a failure.
+
+        ``for_good``: nobody will want the queue again, and it is removed if it is empty. Its
+        exchange stays, where a producer has declared one: who publishes there in vain loses his
+        channel, and with it other messages.
+        """
         self._channel.basic_cancel(self._tag)
+        if for_good:
+            with contextlib.suppress(ChannelError):
+                self._channel.queue_delete(self._name, if_unused=True, if_empty=True)
         self._release()
 
     def _locked(self) -> bool:
@@ -216,7 +228,8 @@ class _Intake:
             found = self._channel.queue_declare(queue=self._name, passive=True)
         except ChannelError as error:
             _check_absent(error)
-            queue(self._channel).declare()
+            # Not its exchange, which producers declare who send by it.
+            queue(self._channel).queue_declare()
             consumers = 0
         else:
             consumers = int(found.consumer_count)
@@ -257,6 +270,8 @@ def _bind_to_delayed_delivery(connection: Connection, app: Celery, queue: Any) -
     """
     if queue.exchange.type == "direct":
         return
+    with connection.channel() as channel:
+        queue(channel).declare()
     try:
         bind_queue_to_native_delayed_delivery_exchange(connection, queue)
     except ChannelError as error:  # no stock worker has declared the exchanges yet

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from amqp.exceptions import AccessRefused
+from amqp.exceptions import AccessRefused, NotFound
 from celery import Celery
 from kombu import Connection, Exchange, Queue
 
@@ -88,7 +88,10 @@ class Taker:
         self.looks = 0
         self.holds = threading.Event()
         self.may_move = threading.Event()
-        self.ingress = Ingress(app, self._queues, lambda: self.resting, self._move)
+        self.over: set[str] = set()
+        self.ingress = Ingress(
+            app, self._queues, lambda: self.resting, lambda name: name in self.over, self._move
+        )
 
     def _queues(self) -> dict[str, bool]:
         self.looks += 1
@@ -212,6 +215,17 @@ def test_what_waits_for_a_resting_actor_is_moved_and_the_queue_let_go(
     ids = send(app, 3)
     wait_until(lambda: taker.store == ids, "what was sent is moved")
     wait_until(lambda: counts(app) == (0, 0), "the queue is let go")
+
+
+@pytest.mark.parametrize("app", ["classic", "quorum"], indirect=True)
+def test_the_queue_of_an_actor_that_is_no_more_is_removed(app: Celery, takers: list[Taker]):
+    taker = begin(takers, app)
+    ids = send(app, 3)
+    wait_until(lambda: taker.store == ids, "what was sent is moved")
+    taker.over = {DESK}
+    taker.wanted = {}
+    with app.connection_for_read() as connection, pytest.raises(NotFound):
+        wait_until(lambda: connection.channel().queue_declare(DESK, passive=True) is None, "gone")
 
 
 @pytest.mark.parametrize("app", ["classic", "quorum"], indirect=True)
