@@ -141,7 +141,9 @@ class Ingress:
         What is moved wakes the actor: from the next look on its node, which may be another, wants
         the queue. Until then it is this node's, as if the actor were here.
         """
-        found = []
+        found: list[str] = []
+        if not (names := list(names)):
+            return found
         with connection.channel() as channel:
             for name in names:
                 if name in self._taken or time.monotonic() < self._refused.get(name, (0.0, ""))[0]:

@@ -15,7 +15,7 @@ from kombu import Connection
 
 import celery_actors as ca
 from tests.integration import matrix
-from tests.integration.actors import pass_gate
+from tests.integration.actors import Counter, pass_gate
 from tests.integration.gates import Gate
 from tests.integration.rabbitmq import RabbitMQ, rabbitmq
 from tests.integration.support import Node, Server, family, node_on, redis_server
@@ -206,3 +206,24 @@ def test_a_message_wakes_an_actor_without_a_process(office: Office):
         put_to_rest(actor)
         assert actor.add.delay(2).get(timeout=30) == 4
         ca.kill(actor)
+
+
+@pytest.mark.parametrize("office", ["classic"], indirect=True)
+def test_the_queue_of_an_actor_without_a_name_goes_with_it_or_by_a_policy(office: Office):
+    def own_queues() -> list[str]:
+        return [name for name in office.kinds() if "Book-" in name]
+
+    with office.node("one") as node:
+        actor = Book.options(name=None, lifetime=None).remote()
+        assert actor.add.delay(1).get(timeout=30) == 1
+        assert len(own_queues()) == 1
+        ca.kill(actor)
+        wait_until(lambda: own_queues() == [], "its queue is removed", 30)
+        left = Counter.remote()
+        assert left.add.delay(1).get(timeout=30) == 1
+        node.kill()
+    pattern = r"^ca\.actor\.[^.]*-[0-9a-f]{32}$"
+    expiry = json.dumps({"expires": 1000})
+    words = ("set_policy", "-p", office.host, "--apply-to", "queues", "forgotten", pattern, expiry)
+    office.rabbit.control(*words)
+    wait_until(lambda: not [name for name in office.kinds() if "Counter-" in name], "gone", 30)
