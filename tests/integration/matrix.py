@@ -38,7 +38,7 @@ if KIND and KIND not in KINDS:
 
 #: What the sentinels call the primary.
 NAME = "prime"
-#: The app of the node: see `variables_of`.
+#: The app of the node.
 PROJECT = "tests.integration.projects.matrix"
 #: The broker of this test run, started before its first test.
 broker: RabbitMQ | None = None
@@ -160,18 +160,23 @@ def _knows(port: int) -> bool:
             return False
 
 
-def variables_of(broker_url: str, store_url: str, **settings: Any) -> dict[str, str]:
-    """Return what the node's app is told by."""
-    return {"MATRIX_BROKER": broker_url, "MATRIX_STORE": store_url,
-            "MATRIX_SETTINGS": json.dumps(settings)}  # fmt: skip
+def settings_of(broker_url: str, store_url: str, **more: Any) -> dict[str, Any]:
+    """Return the settings of the user's app, whose broker is not its store."""
+    return {"broker_url": broker_url, "result_backend": store_url,
+            "broker_connection_retry_on_startup": True, **more}  # fmt: skip
 
 
-def make_app(broker_url: str, store_url: str, **settings: Any) -> Any:
-    """Return an app of the user's: its broker is not its store."""
-    app = Celery("matrix", broker=broker_url, backend=store_url, set_as_current=False)
-    app.conf.update(broker_connection_retry_on_startup=True, **settings)
+def make_app(settings: dict[str, Any]) -> Any:
+    """Return the app as a driver has it."""
+    app = Celery("matrix", set_as_current=False)
+    app.conf.update(settings)
     apps.append(app)
     return app
+
+
+def variables_of(settings: dict[str, Any]) -> dict[str, str]:
+    """Return by what a node is told them: see `PROJECT`."""
+    return {"MATRIX_SETTINGS": json.dumps(settings)}
 
 
 def close(app: Any) -> None:

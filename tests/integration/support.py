@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 
 import celery_actors as ca
 from celery_actors.config import new_key
@@ -151,8 +152,8 @@ def join(server: Server, **options: Any) -> ca.ClusterContext:
     """Join the cluster of a server, as its users do."""
     if not server.broker:
         return ca.init(server.url, keys=server.key, **options)
-    app = matrix.make_app(server.broker, server.celery_url)
-    return ca.init(app=app, keys=server.key, **options)
+    settings = matrix.settings_of(server.broker, server.celery_url)
+    return ca.init(app=matrix.make_app(settings), keys=server.key, **options)
 
 
 @dataclass
@@ -177,7 +178,8 @@ def node_on(
     log = server.folder / f"{name}.log"
     if server.broker and "-A" not in options:
         options = (*options, "-A", matrix.PROJECT)
-        variables = {**matrix.variables_of(server.broker, server.celery_url), **variables}
+        settings = matrix.settings_of(server.broker, server.celery_url)
+        variables = {**matrix.variables_of(settings), **variables}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "celery_actors", "worker", "--address", server.url,
@@ -221,13 +223,23 @@ class Cluster:
     kind: str
     context: ca.ClusterContext
     pids: list[int] = field(default_factory=list)
-    #: Of who may look and harm, where that is another user.
+    #: Of who may look and harm, where that is another user or another way.
     admin_url: str = field(default="", kw_only=True)
+    #: The broker of the user's app, where that is not the store.
+    broker: str = field(default="", kw_only=True)
 
     @property
     def address(self) -> str:
         """The store's address, as Celery writes it."""
         return self.context.address
+
+    def stock_app(self) -> Celery:
+        """Return an app of a program that knows nothing of actors."""
+        app = Celery("plain")
+        app.conf.update(matrix.celery_settings(self.address))
+        if self.broker:
+            app.conf.broker_url = self.broker
+        return app
 
     def actor_states(self) -> list[str]:
         """Return the state of every actor that the store knows."""
@@ -271,8 +283,9 @@ def running(
                 context = join(server)
                 try:
                     yield Cluster(
-                        kind, context, family(node.process.pid), admin_url=server.admin_url
-                    )
+                        kind, context, family(node.process.pid), admin_url=server.admin_url,
+                        broker=server.broker,
+                    )  # fmt: skip
                 finally:
                     ca.shutdown()
                 wait_empty(

@@ -12,6 +12,7 @@ import pytest
 from celery import Celery
 
 import celery_actors as ca
+from celery_actors.broker.app import close_app
 from tests.integration.actors import Counter, Recorder, double, fail
 from tests.integration.gates import Gate
 from tests.integration.support import Cluster, wait_until
@@ -20,10 +21,10 @@ from tests.integration.support import Cluster, wait_until
 @pytest.fixture
 def plain(cluster: Cluster) -> Iterator[Celery]:
     """A Celery app that knows nothing of this package."""
-    app = Celery("plain", broker=cluster.address, backend=cluster.address)
+    app = cluster.stock_app()
     yield app
     gc.collect()  # an AsyncResult that dies later would look for a store that is gone
-    app.close()
+    close_app(app)
 
 
 def test_a_plain_celery_app_calls_a_named_actor_in_order(cluster: Cluster, plain: Celery):

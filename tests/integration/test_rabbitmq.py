@@ -1,4 +1,7 @@
-"""Actors behind RabbitMQ's queues, classic and quorum: its timeouts and limits are never met."""
+"""Actors behind RabbitMQ's queues, classic and quorum: its timeouts and limits are never met.
+
+The settings and the policy are those of docs/how-to/rabbitmq.md.
+"""
 
 from __future__ import annotations
 
@@ -67,12 +70,11 @@ class Office:
     rabbit: RabbitMQ
     host: str
     kind: str
+    settings: dict[str, Any]
 
     @contextlib.contextmanager
     def node(self, name: str) -> Iterator[Node]:
-        told = matrix.variables_of(
-            self.server.broker, self.server.celery_url, **SETTINGS[self.kind]
-        )
+        told = matrix.variables_of(self.settings)
         with node_on(self.server, name=name, variables=told) as found:
             yield found
 
@@ -96,10 +98,13 @@ def office(request: pytest.FixtureRequest, rabbit: RabbitMQ) -> Iterator[Office]
     """An app of the user's that this driver has joined; there is no node yet."""
     with redis_server(kind="") as server:
         server.broker = rabbit.new_host()
-        app = matrix.make_app(server.broker, server.celery_url, **SETTINGS[request.param])
+        more = SETTINGS[request.param]
+        settings = matrix.settings_of(server.broker, server.celery_url, **more)
+        app = matrix.make_app(settings)
         ca.init(app=app, keys=server.key, namespace="default")
         try:
-            yield Office(server, rabbit, server.broker.rpartition("/")[2], request.param)
+            host = server.broker.rpartition("/")[2]
+            yield Office(server, rabbit, host, request.param, settings)
         finally:
             ca.shutdown()
             matrix.close(app)

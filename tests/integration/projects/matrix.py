@@ -3,10 +3,7 @@
 import json
 import os
 
-from tests.integration.matrix import make_app
+from celery import Celery
 
-app = make_app(
-    os.environ["MATRIX_BROKER"],
-    os.environ["MATRIX_STORE"],
-    **json.loads(os.environ["MATRIX_SETTINGS"]),
-)
+app = Celery("matrix")
+app.conf.update(json.loads(os.environ["MATRIX_SETTINGS"]))
