@@ -49,6 +49,10 @@ class Outcome:
     def line(self) -> str:
         """Return the counts in words."""
         found = [f"{self.counts[word]} {word}" for word in ("passed", "failed", "skipped")]
+        if self.counts["elsewhere"]:
+            found[0] += (
+                f" ({self.counts['elsewhere']} of them on a store that they start themselves)"
+            )
         return f"{self.kind:<9} {', '.join(found)}, {self.seconds:.0f} s"
 
 
@@ -75,6 +79,8 @@ def run_over(kind: str, words: tuple[str, ...]) -> Outcome:
             skipped[found.get("message", "")] += 1
         else:
             counts["passed"] += 1
+            served = case.find("properties/property[@name='served'][@value='yes']")
+            counts["elsewhere"] += served is None
     if status not in (0, 1):
         failed.append(f"pytest ended with status {status}")
     return Outcome(kind, counts, skipped, failed, time.monotonic() - began)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if matrix.KIND and (found := item.get_closest_marker("own_store")):
             reason = f"not over {matrix.KIND}: it {found.args[0]}"
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _served(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Say in the report whether what served the test was what serves all: `make brokers` counts."""
+    before = matrix.begun
+    yield
+    record_property("served", "yes" if matrix.live or matrix.begun > before else "no")
 
 
 @pytest.fixture(scope="session", autouse=True)

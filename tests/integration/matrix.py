@@ -42,6 +42,8 @@ NAME = "prime"
 PROJECT = "tests.integration.projects.matrix"
 #: The broker of this test run, started before its first test.
 broker: RabbitMQ | None = None
+#: Servers that were started as `KIND` says, and those of them that run.
+begun = live = 0
 #: The apps of this process's drivers: their connections are closed after the last test.
 apps: list[Any] = []
 
@@ -123,16 +125,21 @@ class Face:
     @contextlib.contextmanager
     def url(self, plain: str) -> Iterator[str]:
         """Give the address for nodes and drivers, of a server that answers."""
-        if self._kind == "tls":
-            yield f"rediss://localhost:{self._port}/0?ssl_ca_certs={_certificates() / 'ca.pem'}"
-        elif self._kind == "sentinel":
-            with self._sentinel() as port:
-                yield f"sentinel://127.0.0.1:{port}/{NAME}/0"
-        else:
-            if self._kind == "rabbitmq":
-                assert broker is not None, "tests/integration/conftest.py starts it"
-                self.broker = broker.new_host()
-            yield plain
+        global begun, live  # noqa: PLW0603 - of this test run
+        begun, live = begun + (self._kind == KIND), live + (self._kind == KIND)
+        try:
+            if self._kind == "tls":
+                yield f"rediss://localhost:{self._port}/0?ssl_ca_certs={_certificates() / 'ca.pem'}"
+            elif self._kind == "sentinel":
+                with self._sentinel() as port:
+                    yield f"sentinel://127.0.0.1:{port}/{NAME}/0"
+            else:
+                if self._kind == "rabbitmq":
+                    assert broker is not None, "tests/integration/conftest.py starts it"
+                    self.broker = broker.new_host()
+                yield plain
+        finally:
+            live -= self._kind == KIND
 
     @contextlib.contextmanager
     def _sentinel(self) -> Iterator[int]:

@@ -31,6 +31,7 @@ KEY = "ab" * 32
 
 
 @pytest.mark.skipif(acl.IN_FORCE, reason="a local cluster has no users")
+@pytest.mark.own_store("looks at the folder of a local cluster")
 def test_the_context_is_also_a_mapping():
     with running("valkey") as cluster:
         context = cluster.context
