@@ -50,9 +50,7 @@ class Outcome:
         """Return the counts in words."""
         found = [f"{self.counts[word]} {word}" for word in ("passed", "failed", "skipped")]
         if self.counts["elsewhere"]:
-            found[0] += (
-                f" ({self.counts['elsewhere']} of them on a store that they start themselves)"
-            )
+            found[0] += f" ({self.counts['elsewhere']} of them on a store of their own)"
         return f"{self.kind:<9} {', '.join(found)}, {self.seconds:.0f} s"
 
 

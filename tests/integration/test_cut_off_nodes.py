@@ -13,7 +13,11 @@ from celery_actors.store.scripts import Scripts
 from tests.integration.relay import relay
 from tests.integration.support import Server, join, node_on, wait_until
 
-pytestmark = [pytest.mark.debian_redis, pytest.mark.timeout(60)]
+pytestmark = [
+    pytest.mark.debian_redis,
+    pytest.mark.timeout(60),
+    pytest.mark.own_store("stands between a node and a Unix socket"),
+]
 
 
 class Scribe:

@@ -18,7 +18,12 @@ from tests.integration.matrix import NAME
 from tests.integration.stores import Replicated, replicated
 from tests.integration.support import Node, is_alive, node_on, wait_until
 
-pytestmark = [pytest.mark.debian_redis, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.debian_redis,
+    pytest.mark.slow,
+    pytest.mark.timeout(120),
+    pytest.mark.own_store("is about failovers"),
+]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.integration.matrix import free_port, make_certificates
 from tests.integration.stores import tls_server
 from tests.integration.support import Server
 
-pytestmark = pytest.mark.debian_redis
+pytestmark = [pytest.mark.debian_redis, pytest.mark.own_store("is about TLS")]
 
 
 @pytest.fixture(scope="module")
