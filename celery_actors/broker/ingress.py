@@ -204,12 +204,16 @@ class _Intake:
         self._channel.basic_cancel(self._tag)
         if for_good:
             with contextlib.suppress(ChannelError):
-                self._channel.queue_delete(self._name, if_unused=True, if_empty=True)
+                found = self._channel.queue_declare(queue=self._name, passive=True)
+                if not found.message_count:  # quorum queues know no `if_empty`
+                    self._channel.queue_delete(queue=self._name)
         self._release()
 
     def _locked(self) -> bool:
         try:
-            self._channel.queue_declare(queue=self._lock, exclusive=True, durable=False)
+            self._channel.queue_declare(
+                queue=self._lock, exclusive=True, durable=False, auto_delete=False
+            )
         except ResourceLocked:
             return False
         return True

@@ -142,7 +142,7 @@ def test_the_id_of_a_call_tells_its_session() -> None:
     assert routing.session_of("by hand") == ""
 
 
-def test_the_queue_of_an_actor_without_a_name_tells_its_id():
+def test_the_queue_of_an_actor_without_a_name_tells_its_id() -> None:
     actor_id = "0123456789abcdef" * 2
     queue = routing.anonymous_queue("shop.Counter-2", actor_id)
     assert routing.anonymous_actor(queue) == actor_id
