@@ -176,7 +176,7 @@ class _Intake:
         self._lock = routing.ingress_lock(name) if alone else ""
         self._move = move
         self._channel = connection.channel()
-        self._tag = f"ca-ingress:{name}"
+        self._is_over = False
 
     def begin(self) -> bool:
         """Consume; False: another node does still, and is to be waited for."""
@@ -195,18 +195,22 @@ class _Intake:
         return True
 
     def let_go(self, *, for_good: bool = False) -> None:
-        """End. What has been delivered is still moved: given back, it would count as a failure.
+        """End. What has been delivered and not moved is back in its place before others consume.
+
+        The channel is closed and not cancelled: a quorum queue may deliver once more after that,
+        and what is then refused goes to the end of the queue.
 
         ``for_good``: nobody will want the queue again, and it is removed if it is empty. Its
         exchange stays, where a producer has declared one: who publishes there in vain loses his
         channel, and with it other messages.
         """
-        self._channel.basic_cancel(self._tag)
+        self._is_over = True
+        self._channel.close()
         if for_good:
-            with contextlib.suppress(ChannelError):
-                found = self._channel.queue_declare(queue=self._name, passive=True)
-                if not found.message_count:  # quorum queues know no `if_empty`
-                    self._channel.queue_delete(queue=self._name)
+            with self._connection.channel() as channel, contextlib.suppress(ChannelError):
+                # Quorum queues know no `if_empty`.
+                if not channel.queue_declare(queue=self._name, passive=True).message_count:
+                    channel.queue_delete(queue=self._name)
         self._release()
 
     def _locked(self) -> bool:
@@ -245,8 +249,7 @@ class _Intake:
 
     def _consume(self) -> None:
         self._channel.basic_qos(0, 1, False)
-        words = {"queue": self._name, "no_ack": False, "consumer_tag": self._tag,
-                 "callback": self._take}  # fmt: skip
+        words = {"queue": self._name, "no_ack": False, "callback": self._take}
         if not self._lock:
             self._channel.basic_consume(**words)
             return
@@ -258,6 +261,8 @@ class _Intake:
             self._channel.basic_consume(**words)
 
     def _take(self, delivered: Any) -> None:
+        if self._is_over:
+            return
         message = self._channel.message_to_python(delivered)
         headers, properties = message.headers or {}, message.properties
         call_id = str(headers.get("id") or properties.get("correlation_id") or "")

@@ -27,6 +27,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if matrix.KIND and (found := item.get_closest_marker("own_store")):
             reason = f"not over {matrix.KIND}: it {found.args[0]}"
             item.add_marker(pytest.mark.skip(reason=reason))
+        found = item.get_closest_marker("not_over")
+        if found and found.args[0] == matrix.KIND:
+            item.add_marker(pytest.mark.skip(reason=f"not over {matrix.KIND}: {found.args[1]}"))
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +42,9 @@ def _served(record_property: Callable[[str, object], None]) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _broker() -> Iterator[None]:
-    """The broker of all tests, where that is not their store."""
+    """What all tests share: the certificates, or the broker where that is not their store."""
+    if matrix.KIND == "tls":
+        matrix.certificates()  # now: tests look at what files they leave behind
     if matrix.KIND != "rabbitmq":
         yield
         return

@@ -82,7 +82,7 @@ def tls_words(folder: Path, port: int) -> list[str]:
 
 
 @functools.cache
-def _certificates() -> Path:
+def certificates() -> Path:
     """Return the folder of this run's certificates."""
     folder = Path(tempfile.mkdtemp(prefix="ca-tls-"))
     make_certificates(folder)
@@ -119,7 +119,7 @@ class Face:
     def words(self) -> list[str]:
         """Return the options of the server."""
         if self._kind == "tls":
-            return tls_words(_certificates(), self._port)
+            return tls_words(certificates(), self._port)
         return ["--port", str(self._port)]
 
     @contextlib.contextmanager
@@ -129,7 +129,7 @@ class Face:
         begun, live = begun + (self._kind == KIND), live + (self._kind == KIND)
         try:
             if self._kind == "tls":
-                yield f"rediss://localhost:{self._port}/0?ssl_ca_certs={_certificates() / 'ca.pem'}"
+                yield f"rediss://localhost:{self._port}/0?ssl_ca_certs={certificates() / 'ca.pem'}"
             elif self._kind == "sentinel":
                 with self._sentinel() as port:
                     yield f"sentinel://127.0.0.1:{port}/{NAME}/0"
