@@ -154,9 +154,12 @@ def on_broker_of(user_app: Celery, app: Celery) -> Celery:
 
 
 def close_app(app: Celery) -> None:
-    """Close what an app of ours keeps open for its next use."""
+    """Close what an app of ours keeps open for its next use.
+
+    kombu has one pool for all apps of a process on the same broker: others go on with it.
+    """
     app.backend.result_consumer.stop()
     app.backend.client.connection_pool.disconnect()
-    app.amqp.producer_pool.force_close_all()
-    app.pool.force_close_all()
+    app.amqp.producer_pool.force_close_all(close_pool=False)
+    app.pool.force_close_all(close_pool=False)
     app.close()
