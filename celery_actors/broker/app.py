@@ -160,6 +160,7 @@ def close_app(app: Celery) -> None:
     """
     app.backend.result_consumer.stop()
     app.backend.client.connection_pool.disconnect()
-    app.amqp.producer_pool.force_close_all(close_pool=False)
-    app.pool.force_close_all(close_pool=False)
+    for pool in (app.amqp.producer_pool, app.pool):
+        pool.force_close_all(close_pool=False)
+        pool.setup()
     app.close()

@@ -187,3 +187,16 @@ def test_a_call_that_expired_does_not_run(cluster: Cluster, plain: Celery, gate:
     with pytest.raises(Exception, match="expired"):
         late.get(timeout=10)
     assert ca.get(actor.seen.remote(), timeout=10) == [1]
+
+
+def test_an_app_that_is_closed_leaves_others_on_the_same_broker_alone(cluster: Cluster):
+    """kombu has one pool of connections for all apps of a process on one broker."""
+    _held = Counter.options(name="pooled").remote()
+    queue = ca.actor_queue(cluster.context.namespace, "pooled")
+    first, second = cluster.stock_app(), cluster.stock_app()
+    for number, app in enumerate((first, second), 1):
+        assert app.send_task("Counter.add", queue=queue).get(timeout=10) == number
+    close_app(first)
+    assert second.send_task("Counter.add", queue=queue).get(timeout=10) == 3
+    gc.collect()  # an AsyncResult that dies later would look for a store that is gone
+    close_app(second)
