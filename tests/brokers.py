@@ -59,7 +59,8 @@ def run_over(kind: str, words: tuple[str, ...]) -> Outcome:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *words]
+        family = ("-o", "junit_family=xunit1")  # the one with properties of tests
+        command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *family, *words]
         status = subprocess.run(
             command, cwd=ROOT, env={**os.environ, "CELERY_ACTORS_TEST_STORE": kind},
             timeout=RUN_SECONDS, check=False,
