@@ -17,7 +17,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test coverage flake stress simulate chaos check format bench docs gpu clean lock
+.PHONY: help env demo test coverage flake brokers stress simulate chaos check format bench docs gpu clean lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,9 @@ coverage: env ## Run every test and measure branches in every process: at least 
 
 flake: env ## Run the semantics suite N=50 times in random order and count (JOBS=2 at a time)
 	@$(BIN)/python -m tests.flake $(N) --jobs $(JOBS) $(ARGS)
+
+brokers: env ## Run the programming model's tests over each broker and count (ARGS="--only tls", "--short")
+	@$(BIN)/python -m tests.brokers $(ARGS)
 
 stress: env ## Create and kill N=10000 holders of GPUs at random: is a device given out twice?
 	@$(BIN)/python -m tests.placement_stress $(N) $(ARGS)

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from . import log_format, routing
+from . import directory, log_format, routing
 from .app_settings import address_of
 from .assignment import Assignment, NodeSettings
 from .broker.app import on_broker_of
@@ -29,6 +29,8 @@ __all__ = ["run_face"]
 logger = logging.getLogger(__name__)
 
 _WORD_BYTES = 64 * 1024
+#: Passive actors that one look at the other broker asks for, twice a second.
+RESTING = 20
 
 
 def run_face(settings: NodeSettings, assignment: Assignment, control: socket.socket) -> int:
@@ -114,18 +116,38 @@ class NodeIngress:
         self._owned = routing.owned_key(settings.node_id)
         self._seconds = settings.result_seconds
         self._shared: tuple[str, ...] = ()
-        self._ingress = Ingress(user_app, self._queues, self._move)
+        self._cursor: Any = 0
+        self._ingress = Ingress(
+            user_app, self._queues, self._resting, self._is_over, self._move
+        )  # fmt: skip
 
     def serve(self, queues: Iterable[str]) -> None:
         """Name the shared queues that the node has room for."""
         calls = routing.shared_queue("")
         self._shared = tuple(queue for queue in queues if queue.startswith(calls))
 
-    def _queues(self) -> list[str]:
+    def _queues(self) -> dict[str, bool]:
         owned = [each for each in self._store.texts("SMEMBERS", self._owned)
                  if not each.startswith("w-")]  # fmt: skip
-        found = self._store.run("HMGET", routing.ACTORS, *owned) if owned else []
-        return [*self._shared, *(queue.decode() for queue in found if queue)]
+        return dict.fromkeys(self._shared, False) | dict.fromkeys(self._queues_of(owned), True)
+
+    def _resting(self) -> list[str]:
+        """Return the queues of some passive actors: a message wakes one, and no node owns it."""
+        words = ("SSCAN", routing.PASSIVE, self._cursor, "COUNT", RESTING)
+        self._cursor, found = self._store.run(*words)
+        return self._queues_of([each.decode() for each in found])
+
+    def _queues_of(self, actors: list[str]) -> list[str]:
+        found = self._store.run("HMGET", routing.ACTORS, *actors) if actors else []
+        return [queue.decode() for queue in found if queue]
+
+    def _is_over(self, queue: str) -> bool:
+        """Tell whether nobody will serve this queue again: that of a name is its next actor's."""
+        actor_id = routing.anonymous_actor(queue)
+        if not actor_id:
+            return False
+        record = directory.find(self._store, actor_id, queue)
+        return record is None or record.state == "DEAD"
 
     def _move(self, queue: str, call_id: str, message: bytes) -> None:
         mark = routing.ingress_key(call_id)

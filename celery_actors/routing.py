@@ -67,6 +67,12 @@ def anonymous_queue(class_name: str, actor_id: str) -> str:
     return f"{PREFIX}.actor.{_safe(class_name).replace('.', '_')}-{actor_id}"
 
 
+def anonymous_actor(queue: str) -> str:
+    """Return the id of the actor whose queue has its id in its name; '' for all other queues."""
+    found = re.fullmatch(rf"{PREFIX}\.actor\.[^.]*-([0-9a-f]{{32}})", queue)
+    return found[1] if found else ""
+
+
 def is_ours(queue: str) -> bool:
     """Tell whether a Celery queue is one of this package's."""
     return queue.startswith(f"{PREFIX}.")
@@ -191,6 +197,11 @@ def job_key(session: str) -> str:
 def ingress_key(call_id: str) -> str:
     """Return the mark of a message that came from another broker: it may be delivered again."""
     return f"{PREFIX}:in:{call_id}"
+
+
+def ingress_lock(queue: str) -> str:
+    """Return what a node holds on another broker while it alone consumes an actor's queue."""
+    return f"{queue}.ingress"
 
 
 def cancelled_key(call_id: str) -> str:

@@ -30,8 +30,9 @@ RUN_SECONDS = 3600
 OTHERS = (
     "celery", "cli_acts", "cli_looks", "crash_points", "cut_off_nodes", "deployments", "devices",
     "devices_under_stress", "durable", "durable_nodes", "fairness", "fairness_nodes", "flower",
-    "flower_pages", "full_store", "gpu_queues", "infeasible", "journal", "lost_nodes", "node_ends",
-    "otel", "passive", "passive_nodes", "placement_groups", "real_gpus", "reminders",
+    "flower_pages", "full_store", "gpu_queues", "infeasible", "ingress", "journal", "lost_nodes",
+    "node_ends", "otel", "passive", "passive_nodes", "placement_groups", "prefix", "rabbitmq",
+    "real_gpus", "reminders",
     "resource_nodes", "resources", "rollback", "scheduling", "sentinels", "state_versions",
     "store_away", "store_trouble", "tls", "tls_refused",
 )  # fmt: skip

@@ -37,7 +37,7 @@ _NONE = frozenset({
 _FIRST = frozenset({
     "DUMP", "HINCRBY", "HSET", "HSETNX", "HVALS", "INCR", "KEYS", "LPOP", "LSET", "PERSIST",
     "PEXPIRE", "PTTL", "RESTORE", "RPOP", "RPUSH", "SADD", "SETEX", "SETRANGE", "SISMEMBER",
-    "SSCAN", "TYPE", "XADD", "XLEN", "XRANGE", "ZADD", "ZCARD", "ZINCRBY", "ZRANGE",
+    "TYPE", "XADD", "XLEN", "XRANGE", "ZADD", "ZCARD", "ZINCRBY", "ZRANGE",
     "ZRANGEBYSCORE",
 })  # fmt: skip
 

@@ -161,9 +161,13 @@ def on_broker_of(user_app: Celery, app: Celery) -> Celery:
 
 
 def close_app(app: Celery) -> None:
-    """Close what an app of ours keeps open for its next use."""
+    """Close what an app of ours keeps open for its next use.
+
+    kombu has one pool for all apps of a process on the same broker: others go on with it.
+    """
     app.backend.result_consumer.stop()
     app.backend.client.connection_pool.disconnect()
-    app.amqp.producer_pool.force_close_all()
-    app.pool.force_close_all()
+    for pool in (app.amqp.producer_pool, app.pool):
+        pool.force_close_all(close_pool=False)
+        pool.setup()
     app.close()

@@ -26,7 +26,7 @@ _NONE = frozenset({"PING", "TIME", "INFO", "CONFIG", "CLIENT", "SCRIPT"})
 _FIRST = frozenset({
     "EXPIRE", "GET", "GETDEL", "GETEX", "HDEL", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN",
     "HMGET", "LINDEX", "LLEN", "LPUSH", "LRANGE", "LREM", "LTRIM", "PUBLISH", "SCARD", "SET",
-    "SMEMBERS", "SREM", "STRLEN", "TTL", "XREVRANGE", "ZRANGEBYSCORE", "ZREM",
+    "SMEMBERS", "SREM", "SSCAN", "STRLEN", "TTL", "XREVRANGE", "ZRANGEBYSCORE", "ZREM",
     "ZREVRANGE", "ZSCORE",
 })  # fmt: skip
 #: … keys or channels only.

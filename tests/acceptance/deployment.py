@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tests.integration.acl import write_settings
-from tests.integration.stores import free_port
+from tests.integration.matrix import free_port
 from tests.integration.support import ROOT, embedded_server
 from tests.waits import wait_until
 

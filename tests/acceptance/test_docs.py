@@ -229,7 +229,7 @@ def _servers_of(blocks: list[Block], folder: Path) -> Iterator[dict[str, str]]:
         if STORE in text:
             places[STORE] = stack.enter_context(_store(folder))
         if BROKER in text:
-            places[BROKER] = stack.enter_context(rabbitmq()).partition("@")[2].strip("/")
+            places[BROKER] = stack.enter_context(rabbitmq()).url.partition("@")[2].strip("/")
         yield places
 
 

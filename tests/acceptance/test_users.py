@@ -18,7 +18,8 @@ from celery_actors.store.sources import SOURCES
 from tests.acceptance.commands import run_cli
 from tests.integration import acl
 from tests.integration.actors import Counter
-from tests.integration.stores import answers, free_port
+from tests.integration.matrix import free_port
+from tests.integration.stores import answers
 from tests.integration.support import (
     ROOT,
     Server,

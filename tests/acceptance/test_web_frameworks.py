@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from tests.integration.deployments import celery_url
 from tests.integration.support import ROOT, Server, node_on
 
 DJANGO = """
@@ -58,7 +57,7 @@ def run(program: str, variables: Mapping[str, str]) -> list[object]:
 
 def test_a_django_project_has_an_actor_that_uses_its_models(server: Server):
     variables = {
-        "SHOP_STORE": celery_url(server), "SHOP_DATABASE": str(server.folder / "shop.sqlite3"),
+        "SHOP_STORE": server.celery_url, "SHOP_DATABASE": str(server.folder / "shop.sqlite3"),
     }  # fmt: skip
     with node_on(server, "-A", "examples.django_shop.celery", variables=variables):
         said, orders, closed, same = run(DJANGO, {**server.environment(), **variables})
@@ -74,7 +73,7 @@ def test_a_django_project_has_an_actor_that_uses_its_models(server: Server):
 
 
 def test_a_flask_application_names_its_app_in_the_factory(server: Server):
-    variables = {"SHOP_STORE": celery_url(server)}
+    variables = {"SHOP_STORE": server.celery_url}
     with node_on(server, "-A", "examples.flask_counter.make_celery", variables=variables):
         said = run(FLASK, {**server.environment(), **variables})
 

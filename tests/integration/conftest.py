@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,10 @@ import pytest
 import celery_actors as ca
 from celery_actors.store import client as client_module
 from tests import prefixed
+from tests.integration import matrix
 from tests.integration.actors import Recorder
 from tests.integration.gates import Gate
+from tests.integration.rabbitmq import rabbitmq
 from tests.integration.strangers import Target
 from tests.integration.support import Cluster, Server, redis_server, running
 
@@ -20,6 +22,41 @@ if prefixed.IN_FORCE:  # tests do to the store of their own driver what the pack
     client_module.prefix_of = prefixed.open_prefix_of
 
 STORES = ["valkey", pytest.param("redis", marks=pytest.mark.debian_redis)]
+if matrix.KIND:
+    STORES = ["valkey" if matrix.KIND == "valkey" else STORES[1]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the tests that are about a store of their own, where another serves everything."""
+    for item in items:
+        if matrix.KIND and (found := item.get_closest_marker("own_store")):
+            reason = f"not over {matrix.KIND}: it {found.args[0]}"
+            item.add_marker(pytest.mark.skip(reason=reason))
+        found = item.get_closest_marker("not_over")
+        if found and found.args[0] == matrix.KIND:
+            item.add_marker(pytest.mark.skip(reason=f"not over {matrix.KIND}: {found.args[1]}"))
+
+
+@pytest.fixture(autouse=True)
+def _served(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Say in the report whether what served the test was what serves all: `make brokers` counts."""
+    before = matrix.begun
+    yield
+    record_property("served", "yes" if matrix.live or matrix.begun > before else "no")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _broker() -> Iterator[None]:
+    """What all tests share: the certificates, or the broker where that is not their store."""
+    if matrix.KIND == "tls":
+        matrix.certificates()  # now: tests look at what files they leave behind
+    if matrix.KIND != "rabbitmq":
+        yield
+        return
+    with rabbitmq() as matrix.broker:
+        yield
+        for app in [*matrix.apps]:
+            matrix.close(app)
 
 
 @pytest.fixture(scope="module", params=STORES)

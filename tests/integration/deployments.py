@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -13,10 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from celery_actors.config import Address
 from tests import prefixed
+from tests.integration import matrix
 from tests.integration.rabbitmq import rabbitmq
 from tests.integration.support import ROOT, Node, Server, node_on, redis_server
 from tests.waits import wait_until
@@ -39,21 +39,6 @@ class Deployment:
         return self.notes_path.read_text().splitlines() if self.notes_path.exists() else []
 
 
-def celery_url(server: Server) -> str:
-    """Return a server's address as Celery writes it."""
-    return Address.parse(server.url).celery_url
-
-
-def celery_settings(address: str) -> dict[str, Any]:
-    """Return what an app is told of a store: its address, and what stands before keys."""
-    found = Address.parse(address)
-    url, options = found.celery_url, {"global_keyprefix": found.prefix}
-    return {
-        "broker_url": url, "result_backend": url,
-        "broker_transport_options": options, "result_backend_transport_options": options,
-    }  # fmt: skip
-
-
 @contextlib.contextmanager
 def stock_worker(project: str, *words: str, variables: dict[str, str]) -> Iterator[None]:
     """Run Celery's own worker on a project."""
@@ -74,12 +59,14 @@ def stock_worker(project: str, *words: str, variables: dict[str, str]) -> Iterat
 @contextlib.contextmanager
 def deployment(broker: str = "redis", *, prefix: str = prefixed.IN_FORCE) -> Iterator[Deployment]:
     """Run a broker, a stock worker and a node with ``-A``; import the project here."""
-    with redis_server(prefix=prefix) as server, contextlib.ExitStack() as stack:
+    kind = "redis" if broker == "rabbitmq" else broker
+    with redis_server(kind=kind, prefix=prefix) as server, contextlib.ExitStack() as stack:
         path = server.folder / "notes"
-        variables = {"SHOP_STORE": celery_url(server), "SHOP_PREFIX": prefix,
-                     "SHOP_NOTES": str(path), "SHOP_BROKER": ""}  # fmt: skip
+        settings = matrix.celery_settings(server.url)
         if broker == "rabbitmq":
-            variables["SHOP_BROKER"] = stack.enter_context(rabbitmq())
+            settings["broker_url"] = stack.enter_context(rabbitmq()).url
+            settings["broker_transport_options"] = {}
+        variables = {"SHOP_NOTES": str(path), "SHOP_SETTINGS": json.dumps(settings)}
         everything = {**server.environment(), **variables}
         stack.enter_context(stock_worker(PROJECT, variables=everything))
         node = stack.enter_context(node_on(server, "-A", PROJECT, variables=variables))

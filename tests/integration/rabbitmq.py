@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,46 @@ def _free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
+@dataclass
+class RabbitMQ:
+    """A running server."""
+
+    url: str
+    folder: Path
+    variables: dict[str, str]
+    _spare: list[str] = field(default_factory=list)
+    _made: int = 0
+
+    def control(self, *words: str) -> str:
+        """Run `rabbitmqctl`, which takes seconds; return what it says."""
+        done = subprocess.run(
+            [f"{_PROGRAMS}/rabbitmqctl", "-q", "-n", self.variables["RABBITMQ_NODENAME"], *words],
+            env=self.variables, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def new_host(self) -> str:
+        """Return the address of a new virtual host: in each, queues have names of their own."""
+        if not self._spare:
+            first, self._made = self._made, self._made + _HOSTS
+            self._spare = [f"t{number}" for number in range(first, self._made)]
+            steps = [_NEW_HOST.replace("NAME", each) for each in self._spare]
+            self.control("eval", "".join(steps) + "ok.")
+        return f"{self.url.rstrip('/')}/{self._spare.pop(0)}"
+
+
+#: Virtual hosts that are made in one step.
+_HOSTS = 20
+_NEW_HOST = (
+    'rabbit_vhost:add(<<"NAME">>, <<"tests">>), rabbit_auth_backend_internal:set_permissions('
+    '<<"guest">>, <<"NAME">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>), '
+)
+
+
 @contextlib.contextmanager
-def rabbitmq() -> Iterator[str]:
-    """Run a server; give its address."""
+def rabbitmq(*options: str) -> Iterator[RabbitMQ]:
+    """Run a server; the options are Erlang's, such as ``-rabbit consumer_timeout 5000``."""
     program = require_rabbitmq()
     folder = Path(tempfile.mkdtemp(prefix="ca-rabbit-"))
     (folder / "plugins").write_text("[].\n")
@@ -53,7 +91,9 @@ def rabbitmq() -> Iterator[str]:
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         "RABBITMQ_CONFIG_FILE": str(folder / "none"), "RABBITMQ_CONF_ENV_FILE": "/dev/null",
         "ERL_EPMD_PORT": str(mapper), "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(
+            ["-kernel inet_dist_use_interface {127,0,0,1} +S 1:1", *options]
+        ),
     }  # fmt: skip
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
@@ -63,7 +103,7 @@ def rabbitmq() -> Iterator[str]:
     try:
         wait_until(lambda: process.poll() is not None or _answers(url), "RabbitMQ's answer", 90)
         assert process.poll() is None, (folder / "output").read_text()
-        yield url
+        yield RabbitMQ(url, folder, variables)
     finally:
         below = family(process.pid)
         process.terminate()

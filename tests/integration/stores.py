@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,43 +13,8 @@ from pathlib import Path
 
 import redis
 
+from tests.integration.matrix import NAME, free_port, make_certificates, tls_words
 from tests.integration.support import Server, new_key, require_redis_server, wait_until
-
-#: What the sentinels call the primary.
-NAME = "prime"
-
-
-def free_port() -> int:
-    """Return a loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def make_certificates(folder: Path) -> Path:
-    """Make an authority and a certificate for this machine, with `openssl`; return the former's."""
-    ca, ca_key, asked = folder / "ca.pem", folder / "ca.key", folder / "server.csr"
-    names = folder / "names"
-    names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for words in (
-        ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=authority",
-         "-keyout", ca_key, "-out", ca],
-        ["req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=server",
-         "-keyout", folder / "server.key", "-out", asked],
-        ["x509", "-req", "-in", asked, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "2",
-         "-extfile", names, "-out", folder / "server.pem"],
-    ):  # fmt: skip
-        subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
-    return ca
-
-
-def tls_words(folder: Path, port: int) -> list[str]:
-    """Return the options of a server, or of a sentinel, that speaks TLS alone."""
-    return [
-        "--port", "0", "--tls-port", str(port), "--tls-cert-file", str(folder / "server.pem"),
-        "--tls-key-file", str(folder / "server.key"), "--tls-ca-cert-file", str(folder / "ca.pem"),
-        "--tls-auth-clients", "no", "--tls-replication", "yes",
-    ]  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -111,6 +75,7 @@ class Replicated:
     options: str = ""  # of a plain client's address
 
     environment = Server.environment
+    broker = ""  # beside the store there is none
 
     def at(self, port: int) -> redis.Redis:
         """Return a plain client of one server or sentinel."""

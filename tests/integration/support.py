@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 
 import celery_actors as ca
 from celery_actors.config import Address, new_key
@@ -27,7 +28,7 @@ from tests.census import (
     lasting_keys,
     leaving_nothing,
 )
-from tests.integration import acl
+from tests.integration import acl, matrix
 from tests.prefixed import PrefixedClient, outside, with_prefix
 from tests.waits import wait_empty, wait_until
 
@@ -72,8 +73,10 @@ class Server:
     folder: Path
     url: str
     key: str
-    #: Of who may look and harm, where that is another user.
+    #: Of who may look and harm, where that is another user or another way.
     admin_url: str = field(default="", kw_only=True)
+    #: The broker of the user's app, where that is not the store.
+    broker: str = field(default="", kw_only=True)
 
     def environment(self) -> dict[str, str]:
         """Return the environment in which nodes and drivers find the signing key."""
@@ -82,6 +85,11 @@ class Server:
     def client(self) -> redis.Redis:
         """Return a plain client that may do everything."""
         return client_of(self.admin_url or self.url)
+
+    @property
+    def celery_url(self) -> str:
+        """The address as Celery writes it, where that says everything."""
+        return self.url.replace("unix://", "redis+socket://")
 
     def kill(self) -> None:
         """Kill the server at once."""
@@ -105,32 +113,38 @@ def _answers(server: Server) -> bool:
 @contextlib.contextmanager
 def redis_server(
     *options: str, program: str | None = None, with_acl: bool = acl.IN_FORCE,
-    prefix: str = prefixed.IN_FORCE,
+    prefix: str = prefixed.IN_FORCE, kind: str = matrix.KIND,
 ) -> Iterator[Server]:  # fmt: skip
     """Run Debian's redis-server, or another, on a Unix socket in a folder of its own.
 
-    Whoever has a prefix may touch nothing beside it, and must leave nothing there.
+    Nodes and drivers reach it as ``kind`` says: see `matrix`. Whoever has a prefix may touch
+    nothing beside it, and must leave nothing there.
     """
-    program = program or require_redis_server()
+    program = program or (embedded_server() if kind == "valkey" else require_redis_server())
     folder = Path(tempfile.mkdtemp(prefix="ca-test-"))
     path = folder / "redis.sock"
+    face = matrix.Face(program, folder, kind)
     users = acl.write_users(folder, prefix) if with_acl else None
     if prefix and not with_acl:
         users = acl.write_tenant(folder, prefix)
     process = subprocess.Popen(
-        [program, "--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", "",
+        [program, *face.words(), "--unixsocket", str(path), "--dir", str(folder), "--save", "",
          *options, *(["--aclfile", str(users)] if users else [])],
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
     url = with_prefix(f"unix://{path}", prefix)
-    server = Server(process, folder, url, new_key())
+    server = Server(process, folder, url, new_key(), admin_url=url)
     if users:
         server.url = acl.as_user(url, "celery-actors" if with_acl else "tenant")
         server.admin_url = acl.as_user(url, "admin") if with_acl else url
     try:
         wait_until(path.exists, "the server's socket")
         wait_until(lambda: _answers(server), "an answer of the server")
-        with acl.scripts_loaded(url) if with_acl else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            server.url = stack.enter_context(face.url(server.url))
+            server.broker = face.broker
+            if with_acl:
+                stack.enter_context(acl.scripts_loaded(url))
             yield server
         if users and server.process.poll() is None:
             with contextlib.closing(server.client()) as client:
@@ -143,6 +157,14 @@ def redis_server(
     finally:
         server.kill()
         shutil.rmtree(folder)
+
+
+def join(server: Server, **options: Any) -> ca.ClusterContext:
+    """Join the cluster of a server, as its users do."""
+    if not server.broker:
+        return ca.init(server.url, keys=server.key, **options)
+    settings = matrix.settings_of(server.broker, server.celery_url)
+    return ca.init(app=matrix.make_app(settings), keys=server.key, **options)
 
 
 @dataclass
@@ -165,6 +187,10 @@ def node_on(
 ) -> Iterator[Node]:
     """Run a node; on leaving, end it and wait until nothing of it runs."""
     log = server.folder / f"{name}.log"
+    if server.broker and "-A" not in options:
+        options = (*options, "-A", matrix.PROJECT)
+        settings = matrix.settings_of(server.broker, server.celery_url)
+        variables = {**matrix.variables_of(settings), **variables}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "celery_actors", "worker", "--address", server.url,
@@ -208,13 +234,23 @@ class Cluster:
     kind: str
     context: ca.ClusterContext
     pids: list[int] = field(default_factory=list)
-    #: Of who may look and harm, where that is another user.
+    #: Of who may look and harm, where that is another user or another way.
     admin_url: str = field(default="", kw_only=True)
+    #: The broker of the user's app, where that is not the store.
+    broker: str = field(default="", kw_only=True)
 
     @property
     def address(self) -> str:
         """The store's address, as Celery writes it."""
         return self.context.address
+
+    def stock_app(self) -> Celery:
+        """Return an app of a program that knows nothing of actors."""
+        app = Celery("plain")
+        app.conf.update(matrix.celery_settings(self.address))
+        if self.broker:
+            app.conf.broker_url = self.broker
+        return app
 
     def actor_states(self) -> list[str]:
         """Return the state of every actor that the store knows."""
@@ -239,7 +275,7 @@ def running(
     Connections do not count: Celery's own apps, which tests use here, keep theirs in pools.
     """
     with leaving_nothing(but=("descriptors",)):
-        if kind == "valkey" and not (acl.IN_FORCE or prefixed.IN_FORCE):
+        if kind == "valkey" and not (acl.IN_FORCE or prefixed.IN_FORCE or matrix.KIND):
             others = {*family(os.getpid())}  # this process, and what other fixtures have started
             context = ca.init(num_cpus=cpus, num_gpus=gpus, task_events=task_events)
             pids = [pid for pid in family(os.getpid()) if pid not in others]
@@ -248,18 +284,19 @@ def running(
             finally:
                 ca.shutdown()
             return
-        program = embedded_server() if kind == "valkey" else None
+        program = embedded_server() if kind == "valkey" and not matrix.KIND else None
         with (
             redis_server(program=program) as server,
             contextlib.closing(server.client()) as client,
         ):
             words = ["--num-gpus", str(gpus), *(["--task-events"] if task_events else [])]
             with node_on(server, *words, cpus=cpus) as node:
-                context = ca.init(server.url, keys=server.key)
+                context = join(server)
                 try:
                     yield Cluster(
-                        kind, context, family(node.process.pid), admin_url=server.admin_url
-                    )
+                        kind, context, family(node.process.pid), admin_url=server.admin_url,
+                        broker=server.broker,
+                    )  # fmt: skip
                 finally:
                     ca.shutdown()
                 wait_empty(

@@ -12,8 +12,8 @@ import pytest
 from celery import Celery
 
 import celery_actors as ca
+from celery_actors.broker.app import close_app
 from tests.integration.actors import Counter, Recorder, double, fail
-from tests.integration.deployments import celery_settings
 from tests.integration.gates import Gate
 from tests.integration.support import Cluster, wait_until
 
@@ -21,11 +21,10 @@ from tests.integration.support import Cluster, wait_until
 @pytest.fixture
 def plain(cluster: Cluster) -> Iterator[Celery]:
     """A Celery app that knows nothing of this package."""
-    app = Celery("plain")
-    app.conf.update(celery_settings(cluster.address))
+    app = cluster.stock_app()
     yield app
     gc.collect()  # an AsyncResult that dies later would look for a store that is gone
-    app.close()
+    close_app(app)
 
 
 def test_a_plain_celery_app_calls_a_named_actor_in_order(cluster: Cluster, plain: Celery):
@@ -61,6 +60,7 @@ def test_a_plain_celery_app_hears_of_an_exception(cluster: Cluster, plain: Celer
         unknown.get(timeout=10)
 
 
+@pytest.mark.not_over("rabbitmq", "its drivers have an app of the user's, which reads JSON alone")
 def test_async_result_of_the_clusters_app_gives_any_value(cluster: Cluster):
     app = cluster.context.app
     for value in (2, "text", [1, 2], (1, 2), b"bytes"):
@@ -177,6 +177,7 @@ def test_a_running_call_is_terminated_and_its_actor_lives_on(cluster: Cluster, g
     ca.kill(actor)
 
 
+@pytest.mark.not_over("rabbitmq", "it drops what has expired, and then nobody answers")
 def test_a_call_that_expired_does_not_run(cluster: Cluster, plain: Celery, gate: Gate):
     actor = Counter.options(name="expiring").remote()
     queue = ca.actor_queue(cluster.context.namespace, "expiring")
@@ -187,3 +188,16 @@ def test_a_call_that_expired_does_not_run(cluster: Cluster, plain: Celery, gate:
     with pytest.raises(Exception, match="expired"):
         late.get(timeout=10)
     assert ca.get(actor.seen.remote(), timeout=10) == [1]
+
+
+def test_an_app_that_is_closed_leaves_others_on_the_same_broker_alone(cluster: Cluster):
+    """kombu has one pool of connections for all apps of a process on one broker."""
+    _held = Counter.options(name="pooled").remote()
+    queue = ca.actor_queue(cluster.context.namespace, "pooled")
+    first, second = cluster.stock_app(), cluster.stock_app()
+    for number, app in enumerate((first, second), 1):
+        assert app.send_task("Counter.add", queue=queue).get(timeout=10) == number
+    close_app(first)
+    assert second.send_task("Counter.add", queue=queue).get(timeout=10) == 3
+    gc.collect()  # an AsyncResult that dies later would look for a store that is gone
+    close_app(second)

@@ -23,6 +23,7 @@ from tests.integration.gates import Gate
 from tests.integration.support import (
     Server,
     family,
+    join,
     node_on,
     redis_server,
     running_script,
@@ -58,11 +59,11 @@ def shared() -> Iterator[Server]:
     No driver: the command joins the cluster itself, in this process.
     """
     with redis_server() as found, node_on(found, name="desk", cpus=2):
-        with ca.init(found.url, keys=found.key, namespace="shop"):
+        with join(found, namespace="shop"):
             actor = Desk.options(name="desk", lifetime="detached").remote()
             ca.get(actor.tags.remote(), timeout=20)
         yield found
-        with ca.init(found.url, keys=found.key, namespace="shop"):
+        with join(found, namespace="shop"):
             ca.kill(ca.get_actor("desk"))
 
 
@@ -138,7 +139,7 @@ def test_a_call_without_an_answer_in_time_goes_on(shared: Server, gate: Gate):
 
 @pytest.mark.debian_redis
 def test_kill_ends_an_actor_and_restart_only_its_process(shared: Server):
-    with ca.init(shared.url, keys=shared.key, namespace="shop"):
+    with join(shared, namespace="shop"):
         actor = Counter.options(name="victim", max_restarts=1).remote()
         first = ca.get(actor.pid.remote(), timeout=20)
         words = ("kill", "victim", "--address", shared.url)
@@ -171,7 +172,7 @@ def _pid_of(actor: Any) -> int | None:
 def test_stop_ends_the_nodes_of_this_machine_gently_or_by_force(server: Server, gate: Gate):
     with (
         node_on(server, name="one") as one, node_on(server, name="two") as two,
-        ca.init(server.url, keys=server.key), contextlib.closing(server.client()) as client,
+        join(server), contextlib.closing(server.client()) as client,
     ):  # fmt: skip
         actor = Counter.options(num_cpus=1, max_restarts=-1).remote()
         held = actor.hold.remote(gate.path)

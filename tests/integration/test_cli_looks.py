@@ -16,7 +16,7 @@ import celery_actors as ca
 from tests.integration.actors import Counter, double, held, pass_gate
 from tests.integration.command_line import as_json, command
 from tests.integration.gates import Gate
-from tests.integration.support import Server, node_on, redis_server, wait_until
+from tests.integration.support import Server, join, node_on, redis_server, wait_until
 
 pytestmark = pytest.mark.debian_redis
 
@@ -50,7 +50,7 @@ def shared() -> Iterator[Server]:
     with (
         redis_server() as found,
         node_on(found, name="desk", cpus=3),
-        ca.init(found.url, keys=found.key, namespace="shop", log_to_driver=False),
+        join(found, namespace="shop", log_to_driver=False),
     ):
         yield found
 

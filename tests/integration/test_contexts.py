@@ -20,6 +20,7 @@ from tests.integration.gates import Gate
 from tests.integration.support import (
     Server,
     client_of,
+    join,
     node_on,
     run_script,
     running,
@@ -30,6 +31,7 @@ KEY = "ab" * 32
 
 
 @pytest.mark.skipif(acl.IN_FORCE, reason="a local cluster has no users")
+@pytest.mark.own_store("looks at the folder of a local cluster")
 def test_the_context_is_also_a_mapping():
     with running("valkey") as cluster:
         context = cluster.context
@@ -149,7 +151,7 @@ def test_old_and_new_keys_work_together(server: Server):
 @pytest.mark.debian_redis
 def test_a_lost_store_ends_every_wait(server: Server):
     with node_on(server):
-        ca.init(server.url, keys=server.key)
+        join(server)
         try:
             counter = Counter.remote()
             assert ca.get(counter.add.remote(), timeout=10) == 1

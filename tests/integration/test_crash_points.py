@@ -15,7 +15,7 @@ import celery_actors as ca
 from celery_actors.crash_points import MOMENTS, POINTS, VARIABLE
 from tests.integration.actors import pass_gate
 from tests.integration.gates import Gate
-from tests.integration.support import Server, node_on
+from tests.integration.support import Server, join, node_on
 from tests.waits import wait_empty, wait_until
 
 pytestmark = [pytest.mark.debian_redis, pytest.mark.slow]
@@ -97,7 +97,7 @@ CASES += [(point, (each,)) for point in sorted(LAST) for each in MOMENTS]
 
 @contextlib.contextmanager
 def joined(server: Server) -> Iterator[None]:
-    ca.init(server.url, keys=server.key)
+    join(server)
     try:
         yield
     finally:

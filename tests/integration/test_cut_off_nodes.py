@@ -11,9 +11,13 @@ import pytest
 import celery_actors as ca
 from celery_actors.store.scripts import Scripts
 from tests.integration.relay import relay
-from tests.integration.support import Server, node_on, wait_until
+from tests.integration.support import Server, join, node_on, wait_until
 
-pytestmark = [pytest.mark.debian_redis, pytest.mark.timeout(60)]
+pytestmark = [
+    pytest.mark.debian_redis,
+    pytest.mark.timeout(60),
+    pytest.mark.own_store("stands between a node and a Unix socket"),
+]
 
 
 class Scribe:
@@ -52,7 +56,7 @@ def test_a_call_whose_begin_the_store_did_not_hear_of_runs_once(
     with relay(server.folder / "relay.sock", server.url) as between:
         through = replace(server, url=between.url)
         with node_on(through, name="left") as left:
-            ca.init(server.url, keys=server.key)
+            join(server)
             try:
                 actor = ca.remote(cls).options(max_restarts=-1, **options).remote()
                 assert ca.get(actor.__ray_ready__.remote(), timeout=20)

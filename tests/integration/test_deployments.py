@@ -16,21 +16,21 @@ from celery import Celery, chain, chord, group
 from kombu.exceptions import EncodeError
 
 import celery_actors as ca
-from celery_actors.config import Address
 from tests.integration.deployments import (
     PROJECT,
     Deployment,
-    celery_settings,
-    celery_url,
     deployment,
     stock_worker,
     wait_noted,
 )
+from tests.integration.matrix import celery_settings
 from tests.integration.support import ROOT, redis_server, run_script
 from tests.waits import wait_until
 
+pytestmark = pytest.mark.own_store("runs over every broker as it is")
 
-@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+
+@pytest.fixture(scope="module", params=["redis", "valkey", "tls", "sentinel", "rabbitmq"])
 def found(request: pytest.FixtureRequest) -> Iterator[Deployment]:
     """A deployment that the tests of this module share."""
     with deployment(request.param) as running:
@@ -212,8 +212,7 @@ def test_remote_control_on_the_projects_broker_sees_nodes_and_actors(found: Depl
 
 def test_two_deployments_in_one_process_do_not_meet(found: Deployment, counter: Any):
     with redis_server() as server:
-        app = Celery("other")
-        app.conf.update(celery_settings(server.url))
+        app = Celery("other", broker=server.celery_url, backend=server.celery_url)
         with ca.Actors(app, keys=server.key) as other:
             assert other.context.address != found.shop.actors.context.address
             other_ref, own_ref = other.put("theirs"), found.shop.actors.put("ours")
@@ -232,8 +231,8 @@ def test_a_stray_worker_on_an_actors_queue_takes_no_other_call_along(found: Depl
     actor = shop.Counter.options(name="haunted").remote()
     shop.actors.get(actor.add.remote(0), timeout=20)
     queue = ca.actor_queue("default", "haunted")
-    variables = {**found.server.environment(), "STRAY_STORE": celery_url(found.server),
-                 "STRAY_PREFIX": found.variables["SHOP_PREFIX"]}  # fmt: skip
+    settings = json.dumps(celery_settings(found.server.url))
+    variables = {**found.server.environment(), "STRAY_SETTINGS": settings}
     with stock_worker("tests.integration.projects.stray", "-Q", queue, variables=variables):
 
         def outcomes(refs: list[Any]) -> list[Any]:
@@ -263,8 +262,7 @@ def test_a_stray_worker_on_an_actors_queue_takes_no_other_call_along(found: Depl
 def test_a_stock_worker_serves_functions_from_a_shared_queue(tmp_path: Path):
     """There is no node: Celery's own worker runs what callers of ours have sent."""
     with redis_server() as server:
-        own = {"SHOP_STORE": celery_url(server), "SHOP_BROKER": "", "SHOP_STOCK": "1",
-               "SHOP_PREFIX": Address.parse(server.url).prefix}  # fmt: skip
+        own = {"SHOP_SETTINGS": json.dumps(celery_settings(server.url)), "SHOP_STOCK": "1"}
         variables = {**server.environment(), **own}
         with stock_worker(PROJECT, "-Q", "ca.tasks.cpu1", variables=variables):
             done = run_script(tmp_path, CALLS_FUNCTIONS, variables)

@@ -13,7 +13,7 @@ import celery_actors as ca
 from celery_actors.testing import kill_worker
 from tests.integration.actors import Recorder, pass_gate
 from tests.integration.gates import Gate
-from tests.integration.support import Node, Server, family, node_on, redis_server
+from tests.integration.support import Node, Server, family, join, node_on, redis_server
 
 pytestmark = [pytest.mark.debian_redis, pytest.mark.timeout(90)]
 
@@ -53,7 +53,7 @@ def lasting() -> Iterator[Server]:
 def nodes(lasting: Server) -> Iterator[list[Node]]:
     """Two nodes on that server, which this driver has joined."""
     with node_on(lasting, name="one") as one, node_on(lasting, name="two") as two:
-        ca.init(lasting.url, keys=lasting.key)
+        join(lasting)
         try:
             yield [one, two]
         finally:

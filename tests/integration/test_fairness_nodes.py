@@ -15,7 +15,7 @@ from celery_actors.util.scheduling_strategies import NodeAffinitySchedulingStrat
 from tests.integration.actors import Scribe, held
 from tests.integration.devices import Holder, where
 from tests.integration.gates import Gate
-from tests.integration.support import Server, family, node_on, wait_all_gone, wait_until
+from tests.integration.support import Server, family, join, node_on, wait_all_gone, wait_until
 
 pytestmark = pytest.mark.debian_redis
 
@@ -26,7 +26,7 @@ def pair(server: Server) -> Iterator[None]:
     with (
         node_on(server, "--num-gpus", "2", "--resources", '{"left": 9}', name="left"),
         node_on(server, "--num-gpus", "2", name="right"),
-        ca.init(server.url, keys=server.key),
+        join(server),
     ):
         yield
         wait_until(lambda: ca.available_resources() == ca.cluster_resources(), "everything is free")
@@ -88,7 +88,7 @@ def test_requests_that_wait_leave_what_they_do_not_need_to_others(pair: None, se
 
 def test_a_node_that_joins_takes_what_has_waited(server: Server, tmp_path: Path):
     journal = str(tmp_path / "journal")
-    with node_on(server, name="plain"), ca.init(server.url, keys=server.key):
+    with node_on(server, name="plain"), join(server):
         wanted = devices(1, wait_for_resources=True)
         actors = [Scribe.options(**wanted).remote(journal) for _ in range(3)]
         refs = [actor.write.remote(str(number)) for number, actor in enumerate(actors)]
@@ -114,7 +114,7 @@ def test_an_actor_that_restarts_on_another_node_has_that_node_s_devices(server: 
     old_place, new_place = (Preset(**vars(server), devices=names) for names in ("4,5", "6,7"))
     with (
         node_on(old_place, "--num-gpus", "2", name="old") as old,
-        ca.init(server.url, keys=server.key),
+        join(server),
     ):
         wanted = devices(2, max_restarts=-1, max_task_retries=-1)
         actor = Holder.options(**wanted).remote()

@@ -18,6 +18,10 @@ from tests.integration.flower import LOGIN, Flower, command, serving
 from tests.integration.gates import Gate
 from tests.integration.support import Cluster, Server, running, wait_until
 
+pytestmark = pytest.mark.not_over(
+    "rabbitmq", "these start Flower at the store, and events are at the broker"
+)
+
 #: Long enough to be seen, short enough to be waited for.
 PURGE_SECONDS = 4
 

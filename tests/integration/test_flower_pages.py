@@ -27,6 +27,10 @@ from tests.integration.flower import (
 )
 from tests.integration.support import Cluster, running, wait_until
 
+pytestmark = pytest.mark.not_over(
+    "rabbitmq", "these start Flower at the store, and events are at the broker"
+)
+
 #: Stands in a cell without a value.
 NOTHING = "\N{EN DASH}"
 TABLE = """

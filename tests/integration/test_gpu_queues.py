@@ -11,9 +11,9 @@ import pytest
 from celery import Celery, chain, chord, group
 
 import celery_actors as ca
-from tests.integration.deployments import celery_settings
 from tests.integration.devices import Holder
-from tests.integration.support import Server, node_on, redis_server, wait_until
+from tests.integration.matrix import celery_settings
+from tests.integration.support import Server, join, node_on, redis_server, wait_until
 
 pytestmark = pytest.mark.debian_redis
 
@@ -159,7 +159,7 @@ def test_a_node_shows_the_device_queues_that_it_could_serve_now(
     server, app = deployment
     one, both = ca.gpu_queue(1), ca.gpu_queue(2)
     wait_until(lambda: {one, both} <= queues(app).get("node@one", set()), "both devices are free")
-    with ca.init(server.url, keys=server.key):
+    with join(server):
         actor = Holder.options(name="busy", num_gpus=1, num_cpus=0.1).remote()
         ca.get(actor.pid.remote(), timeout=20)
 

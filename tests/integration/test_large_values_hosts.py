@@ -25,6 +25,7 @@ from tests.integration.large import (
 )
 from tests.integration.support import (
     Server,
+    join,
     node_on,
     redis_server,
     running_script,
@@ -37,7 +38,7 @@ from tests.integration.support import (
 
 @contextlib.contextmanager
 def joined(server: Server) -> Iterator[ca.ClusterContext]:
-    context = ca.init(server.url, keys=server.key)
+    context = join(server)
     try:
         yield context
     finally:

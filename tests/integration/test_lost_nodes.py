@@ -21,6 +21,7 @@ from tests.integration.support import (
     Node,
     Server,
     family,
+    join,
     lasting_keys,
     node_on,
     wait_all_gone,
@@ -37,7 +38,7 @@ def two_nodes(server: Server) -> Iterator[tuple[Node, Node]]:
     left = node_on(server, "--resources", json.dumps({"left": 9}), name="left")
     right = node_on(server, "--resources", json.dumps({"right": 9, "any": 9}), name="right")
     with left as first, right as second:
-        ca.init(server.url, keys=server.key)
+        join(server)
         try:
             yield first, second
         finally:
@@ -211,7 +212,7 @@ def test_unpacked_packages_are_gone_with_their_node_or_with_the_next_one(
 
     before = left()
     with node_on(server, name="first") as node:
-        ca.init(server.url, keys=server.key)
+        join(server)
         try:
             folder = Path(ca.get(here.remote(), timeout=20))
             assert folder.parent in left() - before

@@ -12,7 +12,7 @@ import pytest
 import celery_actors as ca
 from tests.integration.actors import Counter
 from tests.integration.gates import Gate
-from tests.integration.support import Server, family, node_on, wait_all_gone
+from tests.integration.support import Server, family, join, node_on, wait_all_gone
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -29,7 +29,7 @@ def test_workers_find_modules_that_the_node_imported_beforehand(server: Server):
     def is_there(module: str) -> bool:
         return module in sys.modules
 
-    with node_on(server, "--preload", "colorsys"), ca.init(server.url, keys=server.key):
+    with node_on(server, "--preload", "colorsys"), join(server):
         assert ca.get([is_there.remote("colorsys"), is_there.remote("chess")], timeout=20) == [
             True,
             False,
@@ -38,7 +38,7 @@ def test_workers_find_modules_that_the_node_imported_beforehand(server: Server):
 
 @pytest.mark.debian_redis
 def test_a_node_whose_fork_server_dies_ends_and_the_next_one_takes_over(server: Server):
-    with node_on(server, name="first") as node, ca.init(server.url, keys=server.key):
+    with node_on(server, name="first") as node, join(server):
         actor = Counter.options(max_restarts=-1).remote()
         assert ca.get(actor.add.remote(), timeout=10) == 1
         below = family(node.process.pid)

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
 
 import celery_actors as ca
 from celery_actors import directory, routing, runtime, status
+from celery_actors.broker.app import close_app
 from tests.integration.actors import Recorder, pass_gate
-from tests.integration.deployments import celery_settings
 from tests.integration.gates import Gate
 from tests.integration.support import Cluster, is_alive, wait_all_gone, wait_until
 
@@ -189,10 +188,10 @@ def test_a_plain_celery_client_wakes_it(cluster: Cluster) -> None:
     actor = Sleeper.options(name="from-outside").remote()
     put_to_rest(actor)
     queue = ca.actor_queue(cluster.context.namespace, "from-outside")
-    with Celery("plain") as plain:
-        plain.conf.update(celery_settings(cluster.address))
-        result = plain.send_task("Sleeper.add", args=[5], queue=queue)
-        assert result.get(timeout=15) == 5
+    plain = cluster.stock_app()
+    result = plain.send_task("Sleeper.add", args=[5], queue=queue)
+    assert result.get(timeout=15) == 5
+    close_app(plain)
     put_to_rest(actor)
     ca.kill(actor)
     wait_forgotten(actor._identity)

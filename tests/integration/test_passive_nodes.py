@@ -7,7 +7,7 @@ from pathlib import Path
 
 import celery_actors as ca
 from celery_actors import directory, runtime
-from tests.integration.support import Server, node_on, run_script, wait_until
+from tests.integration.support import Server, join, node_on, run_script, wait_until
 from tests.integration.test_passive import put_to_rest, wait_forgotten
 
 DRIVER = """
@@ -31,7 +31,7 @@ def test_one_outlives_its_node_and_another_ends_with_its_driver(
         run = run_script(tmp_path, DRIVER.format(url=server.url), server.environment())
         assert run.stdout == "[2, 1]\n", run.stderr
         node.kill()
-    with node_on(server, name="second"), ca.init(server.url, keys=server.key, namespace="all"):
+    with node_on(server, name="second"), join(server, namespace="all"):
         kept = ca.get_actor("kept")
         assert ca.get(kept.add.remote(), timeout=15) == 3
         store = runtime.current().store
@@ -59,7 +59,7 @@ def test_reminders_go_on_with_the_next_node_and_what_was_missed_counts_as_one(
         run = run_script(tmp_path, REMINDING.format(url=server.url), server.environment())
         assert run.returncode == 0, run.stderr
         node.kill()
-    with ca.init(server.url, keys=server.key, namespace="all"):
+    with join(server, namespace="all"):
         kept = ca.get_actor("kept")
         before = kept.reminders()["tick"]
         # By the clock of this machine, which is the server's: four times and more are missed.

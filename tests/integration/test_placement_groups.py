@@ -13,13 +13,7 @@ from celery_actors.exceptions import ActorPlacementGroupRemoved, TaskPlacementGr
 from celery_actors.util.placement_group import get_current_placement_group
 from celery_actors.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from tests.integration.devices import Holder, told
-from tests.integration.support import (
-    Server,
-    node_on,
-    redis_server,
-    run_script,
-    wait_until,
-)
+from tests.integration.support import Server, join, node_on, redis_server, run_script, wait_until
 
 pytestmark = pytest.mark.debian_redis
 
@@ -31,7 +25,7 @@ def pair() -> Iterator[Server]:
         redis_server() as server,
         node_on(server, "--num-gpus", "2", name="left"),
         node_on(server, "--num-gpus", "2", "--labels", "zone=b", name="right"),
-        ca.init(server.url, keys=server.key),
+        join(server),
     ):
         yield server
 

@@ -29,11 +29,10 @@ from tests.integration.command_line import as_json, command
 from tests.integration.deployments import (
     PROJECT,
     Deployment,
-    celery_settings,
-    celery_url,
     deployment,
 )
 from tests.integration.flower import serving
+from tests.integration.matrix import celery_settings
 from tests.integration.stores import replicated, tls_server
 from tests.integration.support import ROOT, Server, client_of, node_on, redis_server
 from tests.prefixed import PREFIX, outside, with_prefix
@@ -257,8 +256,9 @@ def _call(server: Any) -> None:
 
 def test_a_node_that_would_not_find_its_app_says_so() -> None:
     with redis_server(prefix="") as server:
-        app = {"SHOP_STORE": celery_url(server), "SHOP_PREFIX": PREFIX, "SHOP_BROKER": ""}
-        with node_on(server, "-A", PROJECT, variables={**app, "SHOP_NOTES": ""}) as node:
+        settings = json.dumps(celery_settings(with_prefix(server.url, PREFIX)))
+        variables = {"SHOP_SETTINGS": settings, "SHOP_NOTES": ""}
+        with node_on(server, "-A", PROJECT, variables=variables) as node:
             said = wait_until(
                 lambda: [line for line in node.log.read_text().splitlines() if "Start" in line],
                 "a word about the prefix", 30,

@@ -6,7 +6,7 @@ from typing import Any
 
 import celery_actors as ca
 from tests.integration.devices import Holder, told, where
-from tests.integration.support import Server, node_on, wait_until
+from tests.integration.support import Server, join, node_on, wait_until
 
 
 def free() -> dict[str, float]:
@@ -18,7 +18,7 @@ def test_the_cluster_has_what_its_nodes_have_together(server: Server):
     with (
         node_on(server, *words, "--labels", "zone=a", name="one"),
         node_on(server, "--num-gpus", "1", "--memory", "0", name="two", cpus=3),
-        ca.init(server.url, keys=server.key),
+        join(server),
     ):
         total = ca.cluster_resources()
         assert {name: total[name] for name in ("CPU", "GPU", "ssd", "memory")} == {
@@ -40,7 +40,7 @@ def test_the_cluster_has_what_its_nodes_have_together(server: Server):
 
 
 def test_work_that_says_so_waits_for_a_node_that_can_hold_it(server: Server):
-    with node_on(server, name="small", cpus=1), ca.init(server.url, keys=server.key):
+    with node_on(server, name="small", cpus=1), join(server):
         options: dict[str, Any] = {"num_gpus": 2, "wait_for_resources": True}
         actor = Holder.options(**options).remote()
         refs = [actor.node.remote(), where.options(**options).remote()]
@@ -52,7 +52,7 @@ def test_work_that_says_so_waits_for_a_node_that_can_hold_it(server: Server):
 
 
 def test_a_cluster_without_nodes_judges_nothing(server: Server):
-    with ca.init(server.url, keys=server.key):
+    with join(server):
         ref = told.options(num_gpus=1).remote()
         with node_on(server, "--num-gpus", "1"):
             assert ca.get(ref, timeout=20)["ids"] == [0]

@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from celery import Celery
 
 import celery_actors as ca
 from celery_actors.broker.app import close_app
 from tests.integration.actors import fail, held
-from tests.integration.deployments import celery_settings
 from tests.integration.gates import Gate
 from tests.integration.generators import AsyncSource, Reader, Source, count, note, notes
 from tests.integration.support import Cluster, wait_empty, wait_until
@@ -128,8 +126,7 @@ def test_a_celery_client_reads_one_of_several_values(cluster: Cluster):
     assert [ref.id for ref in refs] == [f"{call_id}.1", f"{call_id}.2"]
     assert refs[0].task_id() == refs[1].task_id()
     assert len({int(ref.hex(), 16) for ref in refs}) == 2
-    app = Celery("plain")
-    app.conf.update(celery_settings(cluster.address))
+    app = cluster.stock_app()
     try:
         assert [app.AsyncResult(ref.id).get(timeout=10) for ref in refs] == ["a", "b"]
         gc.collect()  # an AsyncResult that dies later would look for a store that is gone

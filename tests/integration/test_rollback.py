@@ -16,7 +16,15 @@ from celery_actors.exceptions import StoreRolledBackError
 from tests.integration.actors import Counter, Recorder, Scribe, double, held
 from tests.integration.gates import Gate
 from tests.integration.stores import Replicated, replicated
-from tests.integration.support import Node, Server, is_alive, node_on, redis_server, wait_until
+from tests.integration.support import (
+    Node,
+    Server,
+    is_alive,
+    join,
+    node_on,
+    redis_server,
+    wait_until,
+)
 from tests.integration.test_durable_nodes import Tally
 
 pytestmark = [pytest.mark.debian_redis, pytest.mark.timeout(90)]
@@ -33,7 +41,7 @@ def server() -> Iterator[Server]:
 def node(server: Server) -> Iterator[Node]:
     """A node on that server, which this driver has joined."""
     with node_on(server) as found:
-        ca.init(server.url, keys=server.key)
+        join(server)
         try:
             yield found
         finally:
@@ -219,7 +227,7 @@ def test_a_store_that_has_forgotten_everything_ends_every_wait_and_its_nodes(
 
 @pytest.mark.slow
 def test_a_failover_to_a_replica_that_was_behind_is_told_as_such():
-    with replicated(sentinels=1) as store, node_on(store), ca.init(store.url, keys=store.key):
+    with replicated(sentinels=1) as store, node_on(store), join(store):
         actor = Counter.options(max_restarts=-1).remote()
         assert ca.get(actor.add.remote(), timeout=20) == 1
         store.wait_replicated()

@@ -12,7 +12,7 @@ import celery_actors as ca
 from celery_actors.exceptions import ActorUnschedulableError, TaskUnschedulableError
 from celery_actors.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tests.integration.devices import Holder, told, where
-from tests.integration.support import Server, node_on, redis_server, wait_all_gone, wait_until
+from tests.integration.support import Server, join, node_on, redis_server, wait_all_gone, wait_until
 
 
 class Pair(NamedTuple):
@@ -37,7 +37,7 @@ def pair() -> Iterator[Pair]:
         redis_server() as server,
         node_on(server, *left, name="left"),
         node_on(server, *right, name="right"),
-        ca.init(server.url, keys=server.key),
+        join(server),
     ):
         yield Pair(server, node_id("left"), node_id("right"))
 

@@ -14,10 +14,16 @@ import celery_actors as ca
 from celery_actors.address import Address
 from tests.integration.actors import Counter, Scribe, double, held
 from tests.integration.gates import Gate
-from tests.integration.stores import NAME, Replicated, replicated
+from tests.integration.matrix import NAME
+from tests.integration.stores import Replicated, replicated
 from tests.integration.support import Node, is_alive, node_on, wait_until
 
-pytestmark = [pytest.mark.debian_redis, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.debian_redis,
+    pytest.mark.slow,
+    pytest.mark.timeout(120),
+    pytest.mark.own_store("is about failovers"),
+]
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from tests.integration.support import (
     Server,
     family,
     is_alive,
+    join,
     node_on,
     redis_server,
     wait_all_gone,
@@ -42,7 +43,7 @@ def lasting() -> Iterator[Server]:
 def node(lasting: Server) -> Iterator[Node]:
     """A node on that server, which this driver has joined."""
     with node_on(lasting) as found:
-        ca.init(lasting.url, keys=lasting.key)
+        join(lasting)
         try:
             yield found
         finally:
@@ -104,7 +105,7 @@ def test_an_actor_that_starts_while_the_store_is_away_waits_for_it(lasting: Serv
 def test_a_server_that_sleeps_and_restarts_with_its_append_only_file(
     lasting: Server, tmp_path: Path
 ):
-    with node_on(lasting, cpus=4) as node, ca.init(lasting.url, keys=lasting.key):
+    with node_on(lasting, cpus=4) as node, join(lasting):
         actor = Counter.remote()
         assert ca.get(actor.add.remote(), timeout=20) == 1
         with under_load(tmp_path, calls=1000) as load:

@@ -17,7 +17,7 @@ from tests.integration.actors import Counter, Recorder, double
 from tests.integration.stores import tls_server
 from tests.integration.support import Server, node_on, run_script, wait_until
 
-pytestmark = pytest.mark.debian_redis
+pytestmark = [pytest.mark.debian_redis, pytest.mark.own_store("is about TLS")]
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,11 @@ import pytest
 import celery_actors as ca
 from celery_actors.address import Address
 from celery_actors.store import StoreUnreachableError, Wire
-from tests.integration.stores import free_port, make_certificates, tls_server
+from tests.integration.matrix import free_port, make_certificates
+from tests.integration.stores import tls_server
 from tests.integration.support import Server
 
-pytestmark = pytest.mark.debian_redis
+pytestmark = [pytest.mark.debian_redis, pytest.mark.own_store("is about TLS")]
 
 
 @pytest.fixture(scope="module")

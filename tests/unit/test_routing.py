@@ -140,3 +140,11 @@ def test_the_id_of_a_call_tells_its_session() -> None:
     assert routing.session_of(call_id) == routing.session_of(f"{call_id}.3") == session
     assert routing.session_of("f47ac10b-58cc-4372-a567-0e02b2c3d479") == ""
     assert routing.session_of("by hand") == ""
+
+
+def test_the_queue_of_an_actor_without_a_name_tells_its_id() -> None:
+    actor_id = "0123456789abcdef" * 2
+    queue = routing.anonymous_queue("shop.Counter-2", actor_id)
+    assert routing.anonymous_actor(queue) == actor_id
+    for named in (routing.actor_queue("default", f"x-{actor_id}"), routing.shared_queue("cpu1")):
+        assert routing.anonymous_actor(named) == ""

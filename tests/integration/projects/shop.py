@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,9 @@ from celery import Celery, signals
 
 from celery_actors import Actors
 
-#: What stands before every key of a Redis broker and of results; '' in most tests.
-PREFIX = {"global_keyprefix": os.environ.get("SHOP_PREFIX", "")}
-
 app = Celery("shop")
 app.conf.update(
-    broker_url=os.environ.get("SHOP_BROKER") or os.environ["SHOP_STORE"],
-    result_backend=os.environ["SHOP_STORE"],
-    broker_transport_options={} if os.environ.get("SHOP_BROKER") else PREFIX,
-    result_backend_transport_options=PREFIX,
+    **json.loads(os.environ["SHOP_SETTINGS"]),
     broker_connection_retry_on_startup=True,
     beat_schedule={
         "count": {
