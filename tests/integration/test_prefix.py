@@ -177,7 +177,7 @@ def test_three_deployments_on_one_database_do_not_meet() -> None:
         bare = server.url
         totals, handles = {}, []
         for number, prefix in enumerate(["", "shop:", "shop:eu:"]):
-            server.url = with_prefix(bare, prefix)
+            server.url = server.admin_url = with_prefix(bare, prefix)
             stack.enter_context(node_on(server, name=f"node{number}"))
             app = Celery("deployment", set_as_current=False)
             app.conf.update(celery_settings(server.url))
