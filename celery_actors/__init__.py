@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from . import exceptions, util
+import cloudpickle
+
+from . import exceptions, experimental, util
 from . import function as remote_function
 from .actor import ActorClass, exit_actor, get_actor, kill
 from .actors import Actors
@@ -27,6 +29,7 @@ from .errors import (
     WorkerCrashedError,
 )
 from .handle import ActorHandle
+from .installation import version
 from .inventory import available_resources, cluster_resources, nodes
 from .object_ref import ObjectRef
 from .object_ref_generator import ObjectRefGenerator
@@ -75,10 +78,12 @@ __all__ = [
     "actor_queue",
     "available_resources",
     "cancel",
+    "cloudpickle",
     "cluster_resources",
     "ctx",
     "exceptions",
     "exit_actor",
+    "experimental",
     "get",
     "get_actor",
     "get_gpu_ids",
@@ -101,3 +106,10 @@ __all__ = [
     "util",
     "wait",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """Return ``__version__``, which takes some milliseconds to find out."""
+    if name == "__version__":
+        return version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -96,16 +96,19 @@ class Driver:
             raise NotInitializedError("this driver has left its cluster")
         return self._runtime
 
-    @staticmethod
-    def _introduce(context: Runtime) -> None:
+    @property
+    def _lease_ms(self) -> int:
+        return registry.SESSION_MS if self.local is None else registry.OWN_SESSION_MS
+
+    def _introduce(self, context: Runtime) -> None:
         """Tell the store of this driver, now and again after it has lost writes."""
         record = json.dumps({"path": import_path(), "namespace": context.namespace})
         known = ("SET", routing.session_key(context.session), record)
         begins = Scripts.pack(
-            "renew_session", [routing.SESSIONS], context.session, registry.SESSION_MS, "1"
+            "renew_session", [routing.SESSIONS], context.session, self._lease_ms, "1"
         )
         context.store.run(*known)
-        context.store.scripts.begin_session(routing.SESSIONS, context.session, registry.SESSION_MS)
+        context.store.scripts.begin_session(routing.SESSIONS, context.session, self._lease_ms)
 
         def begin_again() -> None:
             context.mux.post(pack(known))
@@ -157,7 +160,7 @@ class Driver:
         now = time.monotonic()
         if self._runtime is not None and now - self._renewed > RENEW_SECONDS:
             self._renewed = now
-            words = (self._runtime.session, registry.SESSION_MS, "")
+            words = (self._runtime.session, self._lease_ms, "")
             self._runtime.mux.post(Scripts.pack("renew_session", [routing.SESSIONS], *words))
 
     def watchdog(self) -> None:

@@ -191,10 +191,6 @@ class TaskPlacementGroupRemoved(RayError):  # noqa: N818 - Ray's name
     """Raised for a call whose placement group was removed before it ran."""
 
 
-class ActorPlacementGroupRemoved(RayError):  # noqa: N818 - Ray's name
-    """Raised for calls to an actor whose placement group was removed."""
-
-
 class InsufficientResourcesError(RayError):
     """Raised by ``.remote()`` where no living node could ever hold what is asked for.
 
@@ -243,6 +239,10 @@ class RayActorError(RayError):
 
 class ActorDiedError(RayActorError):
     """Raised when the actor is dead for good."""
+
+
+class ActorPlacementGroupRemoved(ActorDiedError):  # noqa: N818 - Ray's name
+    """Raised for calls to an actor whose placement group was removed: it has died of that."""
 
 
 class ActorUnavailableError(RayActorError):

@@ -28,6 +28,20 @@ _ANY = Method(Signature(None))
 _OWN = ("call", "remind", "forget", "reminders")
 
 
+class ActorID(str):
+    """An actor's id, as Ray's programs read one."""
+
+    __slots__ = ()
+
+    def hex(self) -> str:
+        """Return the id as hexadecimal digits."""
+        return str(self)
+
+    def binary(self) -> bytes:
+        """Return the id as bytes."""
+        return bytes.fromhex(self)
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Which actor a handle means; ``traits`` None: its record was gone when it was looked up.
@@ -143,6 +157,11 @@ class ActorHandle(Generic[T]):
             identity, name, found, hold=self._hold, bound=self._bound
         )
         return method
+
+    @property
+    def _actor_id(self) -> ActorID:
+        """The actor's id: not public, and yet what Ray's programs ask a handle for."""
+        return ActorID(self._identity.actor_id)
 
     def __dir__(self) -> list[str]:
         traits = self._identity.traits

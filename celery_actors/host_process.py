@@ -64,6 +64,12 @@ class _TaggedStream(io.TextIOWrapper):
         return super().write(text)
 
 
+def _as_any_process() -> None:
+    """Let signals end what user code forks, such as the processes of a ``multiprocessing.Pool``."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class HostProcess:
     """The process around a loop: signals, the line to the supervisor, Celery's side."""
 
@@ -333,6 +339,7 @@ class HostProcess:
         signal.signal(signal.SIGTERM, lambda *_: self.drain())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the node, which drains us
+        os.register_at_fork(after_in_child=_as_any_process)
         make = partial(
             Runtime, settings.address, settings.ring, job=self._job or None,
             session=self.assignment.session,

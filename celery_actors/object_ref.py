@@ -80,6 +80,18 @@ class ObjectRef(Generic[R_co]):
         call_id, _, number = self._id.partition(".")
         return call_id.replace("-", "") + (f"{int(number):08x}" if number else "")
 
+    def binary(self) -> bytes:
+        """Return the id as bytes."""
+        return bytes.fromhex(self.hex())
+
+    def size(self) -> int:
+        """Return how many bytes the id has."""
+        return len(self.binary())
+
+    def is_nil(self) -> bool:
+        """Tell whether it names nothing; there is no such reference."""
+        return False
+
     @property
     def id(self) -> str:
         """The Celery task id: ``AsyncResult(ref.id, app=app).get()`` returns the value.

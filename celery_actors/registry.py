@@ -12,10 +12,13 @@ from .need import ACCELERATOR
 from .placement import Ledger, NodeView
 from .store import Store
 
-__all__ = ["SESSION_MS", "NodeRecord", "describe", "records", "views"]
+__all__ = ["OWN_SESSION_MS", "SESSION_MS", "NodeRecord", "describe", "records", "views"]
 
 #: How long a driver's lease lasts; it renews it every three seconds.
 SESSION_MS = 10_000
+#: … on a local cluster of its own, which ends with the driver, however that ends. Nobody else need
+#: find out, so one whose threads stand still, as in a long call of C code, is not taken for dead.
+OWN_SESSION_MS = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)

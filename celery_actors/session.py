@@ -205,10 +205,11 @@ def _progress(what: str) -> Iterator[None]:
         yield
 
 
-def shutdown() -> None:
+def shutdown(*, _exiting_interpreter: bool = False) -> None:
     """Leave the cluster: end this driver's actors, and the local cluster if ``init`` started it.
 
-    Calling it twice, or before ``init``, does nothing.
+    Calling it twice, or before ``init``, does nothing. What Ray's programs may say with it changes
+    nothing here.
     """
     global _session
     with _lock:

@@ -96,13 +96,14 @@ class PrefixedClient(redis.Redis):
     @classmethod
     def at(cls, address: Address) -> redis.Redis:
         """Return a client of the server at an address."""
-        client = cls.from_url(address.server_url)
+        client: Any = cls.from_url(address.server_url)
         client.prefix = OpenPrefix(address.prefix)
         return client
 
     def execute_command(self, *words: Any, **options: Any) -> Any:
         """Send a command, and return its reply."""
-        reply = super().execute_command(*self.prefix.command(words), **options)
+        plain: Any = super()  # redis-py does not type this method
+        reply = plain.execute_command(*self.prefix.command(words), **options)
         return self.prefix.reply(words, reply)
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Any:
@@ -116,7 +117,8 @@ class _Pipeline(Pipeline):
     prefix: OpenPrefix
 
     def execute_command(self, *words: Any, **options: Any) -> Any:
-        return super().execute_command(*self.prefix.command(words), **options)
+        plain: Any = super()
+        return plain.execute_command(*self.prefix.command(words), **options)
 
 
 def with_prefix(url: str, prefix: str = PREFIX) -> str:

@@ -23,6 +23,7 @@ from tests.integration.support import (
     is_alive,
     lasting_keys,
     node_on,
+    run_script,
     running_script,
     wait_all_gone,
     wait_empty,
@@ -100,7 +101,7 @@ import celery_actors as ca
 from celery_actors import driver, registry
 from tests.integration.actors import Counter
 
-registry.SESSION_MS, driver.RENEW_SECONDS = 2_000, 0.5
+registry.OWN_SESSION_MS, driver.RENEW_SECONDS = 2_000, 0.5
 context = ca.init(num_cpus=1)
 actor = Counter.remote()
 print(json.dumps(dict(address=context.address, node=context.node_id)), flush=True)
@@ -184,3 +185,23 @@ def test_a_driver_that_ends_well_leaves_only_what_it_detached(
         assert len(client.hgetall("ca:actors")) == 1
         named = [key for key in lasting_keys(client) if report["session"] in key]
         assert named == []
+
+
+BUSY = """
+import ctypes
+import celery_actors as ca
+from tests.integration.actors import Counter
+
+ca.init(num_cpus=1)
+actor = Counter.remote()
+print(ca.get(actor.add.remote(), timeout=20))
+ctypes.PyDLL(None).sleep(14)  # as a long call of C code that lets no other thread run
+print(ca.get(actor.add.remote(), timeout=20))
+"""
+
+
+@pytest.mark.slow
+def test_a_driver_whose_threads_stood_still_keeps_its_actors(tmp_path: Path):
+    done = run_script(tmp_path, BUSY)
+
+    assert done.stdout.split() == ["1", "2"], done.stderr

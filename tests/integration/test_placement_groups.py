@@ -139,8 +139,9 @@ def test_a_removed_group_ends_what_runs_in_it_and_refuses_what_waits(pair: Serve
 
     with pytest.raises(TaskPlacementGroupRemoved, match="was removed"):
         ca.get(waiting, timeout=20)
-    with pytest.raises(ActorPlacementGroupRemoved, match="was removed"):
+    with pytest.raises(ActorPlacementGroupRemoved, match="was removed") as raised:
         ca.get(behind.pid.remote(), timeout=20)
+    assert isinstance(raised.value, ca.ActorDiedError), "as for Ray's programs"
     wait_until(lambda: _dead(actor), "the actor has ended, too")
     assert state_of(group) == "REMOVED"
     with pytest.raises(TaskPlacementGroupRemoved):

@@ -234,3 +234,67 @@ def test_a_script_that_raises_ends_with_its_own_traceback(tmp_path: Path):
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
     assert run.stderr.count("Traceback") == 1
+
+
+FORKS = """
+import multiprocessing
+import time
+import celery_actors as ray
+
+ray.init(num_cpus=2)
+
+@ray.remote
+class Parent:
+    def fork(self):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        child.terminate()
+        child.join(20)
+        return child.exitcode
+
+@ray.remote
+def pool():
+    with multiprocessing.get_context("fork").Pool(2) as found:
+        return found.map(abs, [-1, -2])
+
+print(ray.get(Parent.remote().fork.remote(), timeout=30), ray.get(pool.remote(), timeout=30))
+"""
+
+
+def test_what_a_method_forks_ends_by_sigterm(tmp_path: Path):
+    done = run_script(tmp_path, FORKS)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "-15 [1, 2]"
+
+
+NAMES = """
+import celery_actors as ray
+from celery_actors import cloudpickle
+
+ray.init(num_cpus=1)
+
+@ray.remote
+class Member:
+    def identity(self):
+        return ray.get_runtime_context().get_actor_id()
+
+member = Member.remote()
+ref = member.identity.remote()
+assert member._actor_id.hex() == ray.get(ref)
+assert member._actor_id.binary().hex() == ray.get(ref)
+assert ref.binary().hex() == ref.hex()
+assert ref.size() == len(ref.binary())
+assert not ref.is_nil()
+assert cloudpickle.loads(ray.cloudpickle.dumps(lambda: 1))() == 1
+assert ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+assert ray.experimental
+assert ray.__version__.count(".") == 2
+ray.shutdown(_exiting_interpreter=False)
+"""
+
+
+def test_names_that_programs_for_ray_use_are_there(tmp_path: Path):
+    done = run_script(tmp_path, NAMES)
+
+    assert done.returncode == 0, done.stderr
