@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.client import Pipeline
@@ -96,7 +96,7 @@ class PrefixedClient(redis.Redis):
     @classmethod
     def at(cls, address: Address) -> redis.Redis:
         """Return a client of the server at an address."""
-        client: Any = cls.from_url(address.server_url)
+        client = cast("PrefixedClient", cls.from_url(address.server_url))
         client.prefix = OpenPrefix(address.prefix)
         return client
 
