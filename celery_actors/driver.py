@@ -169,6 +169,8 @@ class Driver:
             return
         store = self._runtime.store
         missing = {node.node_id for node in registry.records(store) if not node.alive}
+        if self.local is not None and self.local.node.poll() is None:
+            missing.discard(self.local.node_id)  # it runs: it is only late, however late
         for node_id in self._overdue(missing):
             node_lost(store, node_id, self._runtime.result_seconds)
         if self.local is not None and self.local.node.poll() is not None:

@@ -205,3 +205,44 @@ def test_a_driver_whose_threads_stood_still_keeps_its_actors(tmp_path: Path):
     done = run_script(tmp_path, BUSY)
 
     assert done.stdout.split() == ["1", "2"], done.stderr
+
+
+LATE = """
+import json
+import celery_actors as ca
+from celery_actors import driver
+from tests.integration.generators import Source
+
+look = driver.Driver.watchdog
+
+def watchdog(self):
+    look(self)
+    print("looked", flush=True)
+
+driver.Driver.watchdog = watchdog
+context = ca.init(num_cpus=1)
+actor = Source.remote()
+print(json.dumps(dict(address=context.address, node=context.node_id)), flush=True)
+print("result", ca.get(actor.wait_and_return.remote({gate!r}, 5), timeout=50), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_local_node_that_stands_still_is_not_taken_for_dead(tmp_path: Path, gate: Gate):
+    """As on a machine that has far too much to do."""
+    with running_script(tmp_path, LATE.format(gate=gate.path)) as driver:
+        report = report_of(driver)
+        assert driver.stdout is not None
+        gate.wait_reached()
+        (node,) = [pid for pid in family(driver.pid) if psutil.Process(pid).name() == "ca-node"]
+        lease = f"ca:node:{report['node']}"
+        with contextlib.closing(client_of(report["address"])) as client:
+            psutil.Process(node).suspend()
+            wait_until(lambda: not client.exists(lease), "the node's lease is over")
+            looks = [driver.stdout.readline() for _ in range(5)]
+            psutil.Process(node).resume()
+            wait_until(lambda: client.exists(lease), "the node has looked around again")
+        gate.open()
+        lines = iter(driver.stdout.readline, "")
+        assert next(line for line in lines if line != "looked\n") == "result 5\n"
+    assert looks == ["looked\n"] * 5
