@@ -64,10 +64,18 @@ class _TaggedStream(io.TextIOWrapper):
         return super().write(text)
 
 
+#: The signals that mean something else to us than to other processes.
+_OURS = (signal.SIGTERM, signal.SIGINT)
+
+
 def _as_any_process() -> None:
-    """Let signals end what user code forks, such as the processes of a ``multiprocessing.Pool``."""
+    """Let signals end what user code forks, such as the processes of a ``multiprocessing.Pool``.
+
+    They are blocked meanwhile: one that comes right after the fork would meet our handler.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OURS)
 
 
 class HostProcess:
@@ -339,7 +347,11 @@ class HostProcess:
         signal.signal(signal.SIGTERM, lambda *_: self.drain())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the node, which drains us
-        os.register_at_fork(after_in_child=_as_any_process)
+        os.register_at_fork(
+            before=partial(signal.pthread_sigmask, signal.SIG_BLOCK, _OURS),
+            after_in_parent=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, _OURS),
+            after_in_child=_as_any_process,
+        )
         make = partial(
             Runtime, settings.address, settings.ring, job=self._job or None,
             session=self.assignment.session,

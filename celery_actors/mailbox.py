@@ -221,7 +221,7 @@ class Mailbox:
             FencedError: another process owns the actor now; nothing was written.
         """
         try:
-            self._wire.send(_GREETING + self._pack(batch, 0, self._source) + self._peek)
+            self._send(batch, 0, self._source, before=_GREETING, then=self._peek)
             self._wire.read()
             self._take(self._wire.read(), len(batch.answers))
             self._peeking = True
@@ -248,8 +248,13 @@ class Mailbox:
 
     def _fetch(self, batch: Batch, want: int, *, own_only: bool) -> list[bytes]:
         source = "" if own_only and self._source else self._source
-        self._wire.send(self._pack(batch, want, source))
+        self._send(batch, want, source)
         return self._take(self._wire.read(), len(batch.answers))
+
+    def _send(
+        self, batch: Batch, want: int, source: str, *, before: bytes = b"", then: bytes = b""
+    ) -> None:
+        self._wire.send(before + self._pack(batch, want, source) + then)
 
     def _pack(self, batch: Batch, want: int, source: str) -> bytes:
         answers, durable = batch.answers, batch.durable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..pickling import deregister_serializer, register_serializer
-from . import scheduling_strategies
+from . import scheduling_strategies as scheduling_strategies
 from .actor_pool import ActorPool
 from .iterators import as_completed, map_unordered
 from .named_actors import list_named_actors
@@ -29,5 +29,4 @@ __all__ = [
     "placement_group_table",
     "register_serializer",
     "remove_placement_group",
-    "scheduling_strategies",
 ]
