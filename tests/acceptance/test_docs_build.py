@@ -20,7 +20,7 @@ from celery_actors.cli import actors
 from tests.integration.support import ROOT
 
 #: Public names that stand for others: Ray has modules of these names.
-ALIASES = {"exceptions", "remote_function", "util"}
+ALIASES = {"cloudpickle", "exceptions", "experimental", "remote_function", "util"}
 
 
 @pytest.fixture(scope="module")

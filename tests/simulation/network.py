@@ -256,7 +256,11 @@ class SteppedWire:
     def _send(self, data: bytes) -> None:
         if self.line.broken:
             raise StoreUnreachableError("the connection broke")
-        self.line.asked += _commands(data)
+        for command in _commands(data):
+            if command == (b"PING",):  # nothing can go wrong between it and what it stands before
+                self.line.answers.append(b"PONG")
+            else:
+                self.line.asked.append(command)
 
     def read(self) -> Any:
         """Return the next reply."""

@@ -348,7 +348,7 @@ class World:
         """Return what goes wrong now with this role, mostly nothing."""
         line = role.waits
         assert isinstance(line, Line)
-        name = self.server.names.get(b"".join(line.asked[0][1:2]), "") if line.asked else ""
+        name = self.server.names.get(line.asked[0][1], "") if line.asked else ""
         likely = self.weather.losses * _WORTH_LOSING.get(name, 0.6)
         if not self.faults or self.draw.random() >= likely:
             return ""
