@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cloudpickle
 
-from . import exceptions, experimental, util
+from . import exceptions, experimental, installation, util
 from . import function as remote_function
 from .actor import ActorClass, exit_actor, get_actor, kill
 from .actors import Actors
@@ -29,7 +29,6 @@ from .errors import (
     WorkerCrashedError,
 )
 from .handle import ActorHandle
-from .installation import version
 from .inventory import available_resources, cluster_resources, nodes
 from .object_ref import ObjectRef
 from .object_ref_generator import ObjectRefGenerator
@@ -111,5 +110,5 @@ __all__ = [
 def __getattr__(name: str) -> str:
     """Return ``__version__``, which takes some milliseconds to find out."""
     if name == "__version__":
-        return version()
+        return installation.version()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

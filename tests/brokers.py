@@ -14,11 +14,11 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import click
 
 from tests.flake import OTHERS
+from tests.reports import cases_of
 
 ROOT = Path(__file__).parents[1]
 KINDS = ("valkey", "redis", "tls", "sentinel", "rabbitmq")
@@ -59,27 +59,19 @@ def run_over(kind: str, words: tuple[str, ...]) -> Outcome:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        family = ("-o", "junit_family=xunit1")  # the one with properties of tests
-        command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *family, *words]
+        command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *words]
         status = subprocess.run(
             command, cwd=ROOT, env={**os.environ, "CELERY_ACTORS_TEST_STORE": kind},
             timeout=RUN_SECONDS, check=False,
         ).returncode  # fmt: skip
-        cases = list(ET.parse(report).iter("testcase")) if report.exists() else []
-    counts: Counter[str] = Counter()
-    skipped: Counter[str] = Counter()
-    failed = []
-    for case in cases:
-        if case.find("failure") is not None or case.find("error") is not None:
-            counts["failed"] += 1
-            failed.append(f"{case.get('classname')}::{case.get('name')}")
-        elif (found := case.find("skipped")) is not None:
-            counts["skipped"] += 1
-            skipped[found.get("message", "")] += 1
-        else:
-            counts["passed"] += 1
-            served = case.find("properties/property[@name='served'][@value='yes']")
-            counts["elsewhere"] += served is None
+        cases = list(cases_of(report)) if report.exists() else []
+    counts = Counter[str](case.outcome for case in cases)
+    skipped = Counter(case.reason for case in cases if case.outcome == "skipped")
+    failed = [case.name for case in cases if case.outcome == "failed"]
+    served = "properties/property[@name='served'][@value='yes']"
+    counts["elsewhere"] = sum(
+        case.outcome == "passed" and case.element.find(served) is None for case in cases
+    )
     if status not in (0, 1):
         failed.append(f"pytest ended with status {status}")
     return Outcome(kind, counts, skipped, failed, time.monotonic() - began)

@@ -16,9 +16,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import click
+
+from tests.reports import cases_of
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / ".pytest_cache" / "flake"
@@ -72,21 +73,13 @@ def run_suite(seed: int, words: tuple[str, ...]) -> Run:
             ).returncode
         except subprocess.TimeoutExpired:
             status = -1
-        tests, failed = read_report(report) if report.exists() else (0, ["the run did not end"])
+        cases = list(cases_of(report)) if report.exists() else []
+        failed = [case.name for case in cases if case.outcome == "failed"]
+        if not report.exists():
+            failed = ["the run did not end"]
     if status == 0:
         log.unlink()
-    return Run(seed, status == 0, failed, tests, time.monotonic() - began, log)
-
-
-def read_report(path: Path) -> tuple[int, list[str]]:
-    """Return how many tests a report names, and which of them failed."""
-    cases = list(ET.parse(path).iter("testcase"))
-    failed = [
-        f"{case.get('classname')}::{case.get('name')}"
-        for case in cases
-        if case.find("failure") is not None or case.find("error") is not None
-    ]
-    return len(cases), failed
+    return Run(seed, status == 0, failed, len(cases), time.monotonic() - began, log)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

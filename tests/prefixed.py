@@ -38,7 +38,6 @@ _FIRST = frozenset({
     "DUMP", "HINCRBY", "HSET", "HSETNX", "HVALS", "INCR", "KEYS", "LPOP", "LSET", "PERSIST",
     "PEXPIRE", "PTTL", "RESTORE", "RPOP", "RPUSH", "SADD", "SETEX", "SETRANGE", "SISMEMBER",
     "TYPE", "XADD", "XLEN", "XRANGE", "ZADD", "ZCARD", "ZINCRBY", "ZRANGE",
-    "ZRANGEBYSCORE",
 })  # fmt: skip
 
 

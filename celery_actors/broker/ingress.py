@@ -122,8 +122,7 @@ class Ingress:
         for name in self._taken.keys() - wanted.keys():
             self._taken.pop(name).let_go(for_good=self._is_over(name))
         for name, alone in wanted.items():
-            until, known = self._refused.get(name, (0.0, ""))
-            if name in self._taken or time.monotonic() < until:
+            if name in self._taken or self._put_off(name):
                 continue
             intake = _Intake(connection, self._app, name, alone=alone, move=self._move)
             try:
@@ -131,9 +130,15 @@ class Ingress:
                     self._taken[name] = intake
                 self._refused.pop(name, None)
             except refused as error:
+                _, known = self._refused.get(name, (0.0, ""))
                 self._refused[name] = time.monotonic() + AGAIN_SECONDS, str(error)
                 if str(error) != known:
                     logger.warning("the broker refuses %s (%s); trying again", name, error)
+
+    def _put_off(self, name: str) -> bool:
+        """Tell whether a queue that was refused is not to be tried again yet."""
+        until, _ = self._refused.get(name, (0.0, ""))
+        return time.monotonic() < until
 
     def _with_messages(self, connection: Connection, names: Iterable[str]) -> list[str]:
         """Return those of the queues whose actor rests that have a message for it.
@@ -146,7 +151,7 @@ class Ingress:
             return found
         with connection.channel() as channel:
             for name in names:
-                if name in self._taken or time.monotonic() < self._refused.get(name, (0.0, ""))[0]:
+                if name in self._taken or self._put_off(name):
                     continue
                 try:
                     if channel.queue_declare(queue=name, passive=True).message_count:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import signal
 import subprocess
@@ -15,11 +14,11 @@ from pathlib import Path
 import pytest
 
 import celery_actors as ca
-from tests.acceptance.commands import closed_port, run_cli
+from tests.acceptance.commands import plain_environment, run_cli
 from tests.integration.actors import Counter, double
 from tests.integration.gates import Gate
+from tests.integration.matrix import free_port
 from tests.integration.support import (
-    ROOT,
     Server,
     family,
     lasting_keys,
@@ -63,7 +62,7 @@ def test_a_worker_without_a_key_on_tcp_says_how_to_make_one_in_one_line():
 
 @pytest.mark.parametrize("command", ["worker", "status"])
 def test_a_wrong_address_fails_within_seconds_and_hides_the_password(command: str):
-    port = closed_port()
+    port = free_port()
     address = f"redis://user:hunter2@127.0.0.1:{port}/0"
     began = time.monotonic()
 
@@ -206,10 +205,9 @@ def test_a_node_finds_its_address_and_key_in_the_environment(server: Server):
     key_file = server.folder / "ring"
     key_file.write_text(server.key)
     environment = {"CELERY_ACTORS_ADDRESS": server.url}
-    given = {k: v for k, v in os.environ.items() if not k.startswith("CELERY_ACTORS_")}
     node = subprocess.Popen(
         [sys.executable, "-m", "celery_actors", "worker", "--key-file", str(key_file)],
-        env={**given, "PYTHONPATH": str(ROOT), **environment}, stderr=subprocess.DEVNULL,
+        env={**plain_environment(), **environment}, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         with ca.init(server.url, key_file=key_file):

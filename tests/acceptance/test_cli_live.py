@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import pytest
 
 import celery_actors as ca
-from tests.acceptance.commands import closed_port, run_cli
+from tests.acceptance.commands import run_cli
 from tests.integration.actors import Counter
+from tests.integration.matrix import free_port
 from tests.integration.support import ROOT, Server, node_on
 
 
@@ -47,7 +48,7 @@ def test_a_script_reads_json_and_statuses(shared: Server):
     called = run_cli("call", "scripted", "add", "2", environment=environment)
     failed = run_cli("call", "scripted", "fail", '"no"', environment=environment)
     wrong = run_cli("call", "scripted", "add", "x", environment=environment)
-    away = run_cli("status", "--address", f"redis://127.0.0.1:{closed_port()}/0")
+    away = run_cli("status", "--address", f"redis://127.0.0.1:{free_port()}/0")
 
     assert "scripted" in [each["name"] for each in json.loads(listed.stdout)]
     assert called.stdout == "6\n", called.stderr
@@ -119,7 +120,7 @@ def test_shells_are_offered_living_actors_and_nodes(shared: Server):
 
 
 def test_shells_are_offered_nothing_and_told_nothing_without_a_store():
-    run = offered("celery_actors kill x", f"redis://127.0.0.1:{closed_port()}/0")
+    run = offered("celery_actors kill x", f"redis://127.0.0.1:{free_port()}/0")
 
     assert (run.stdout.strip(), run.stderr) == ("", "")
 

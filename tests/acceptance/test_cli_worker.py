@@ -16,7 +16,7 @@ from celery.result import AsyncResult
 
 import celery_actors as ca
 from celery_actors.packages import package_cache
-from tests.acceptance.commands import run_cli
+from tests.acceptance.commands import plain_environment, run_cli
 from tests.integration.actors import Counter
 from tests.integration.command_line import as_json
 from tests.integration.support import (
@@ -217,9 +217,8 @@ def installed(server: Server, project: str) -> dict[str, str]:
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: celery-actors-here\nVersion: 1\n")
     (about / "entry_points.txt").write_text(f"[celery.commands]\n{' = '.join(entry)}\n")
-    given = {k: v for k, v in os.environ.items() if not k.startswith("CELERY_ACTORS_")}
     # The variable must not count: the app says where.
-    return {**given, "PYTHONPATH": f"{ROOT}:{server.folder}:{folder}",
+    return {**plain_environment(), "PYTHONPATH": f"{ROOT}:{server.folder}:{folder}",
             "CELERY_ACTORS_ADDRESS": "redis://127.0.0.1:1/0",
             "CELERY_ACTORS_KEYS": server.key}  # fmt: skip
 

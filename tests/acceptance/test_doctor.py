@@ -11,7 +11,8 @@ import pytest
 
 import celery_actors as ca
 from celery_actors.embedded import newest_address
-from tests.acceptance.commands import closed_port, run_cli
+from tests.acceptance.commands import run_cli
+from tests.integration.matrix import free_port
 from tests.integration.support import Server, node_on, redis_server
 
 pytestmark = pytest.mark.debian_redis
@@ -77,7 +78,7 @@ def test_what_the_users_acl_forbids_is_not_known(server: Server):
 
 
 def test_a_store_that_does_not_answer_is_wrong_and_keeps_its_password():
-    port = closed_port()
+    port = free_port()
     run = run_cli("doctor", "--address", f"redis://:hunter2@127.0.0.1:{port}/0")
     assert run.returncode == 1
     assert f"127.0.0.1:{port}" in run.stdout

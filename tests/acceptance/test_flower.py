@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.commands import closed_port, run_cli
+from tests.acceptance.commands import run_cli
+from tests.integration.matrix import free_port
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ from tests.acceptance.commands import closed_port, run_cli
 def test_what_is_not_safe_is_refused_with_what_to_do(
     words: list[str], environment: dict[str, str], status: int, said: str
 ) -> None:
-    address = f"redis://:hidden@127.0.0.1:{closed_port()}/0"
+    address = f"redis://:hidden@127.0.0.1:{free_port()}/0"
     done = run_cli("flower", "--address", address, *words, environment=environment)
     assert done.returncode == status
     (line,) = done.stderr.splitlines()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -12,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.commands import run_cli
-from tests.integration.support import ROOT, is_alive, running_script, wait_until
+from tests.acceptance.commands import plain_environment, run_cli
+from tests.integration.support import is_alive, running_script, wait_until
 
 DRIVER = """
 import celery_actors as ca
@@ -27,8 +26,7 @@ print("over", flush=True)
 @pytest.fixture
 def environment(short_path: Path) -> dict[str, str]:
     """Where a user has no local cluster."""
-    given = {k: v for k, v in os.environ.items() if not k.startswith("CELERY_ACTORS_")}
-    return {**given, "XDG_RUNTIME_DIR": str(short_path), "PYTHONPATH": str(ROOT)}
+    return {**plain_environment(), "XDG_RUNTIME_DIR": str(short_path)}
 
 
 @contextlib.contextmanager

@@ -62,10 +62,8 @@ def deployment(broker: str = "redis", *, prefix: str = prefixed.IN_FORCE) -> Ite
     kind = "redis" if broker == "rabbitmq" else broker
     with redis_server(kind=kind, prefix=prefix) as server, contextlib.ExitStack() as stack:
         path = server.folder / "notes"
-        settings = matrix.celery_settings(server.url)
-        if broker == "rabbitmq":
-            settings["broker_url"] = stack.enter_context(rabbitmq()).url
-            settings["broker_transport_options"] = {}
+        other = stack.enter_context(rabbitmq()).url if broker == "rabbitmq" else ""
+        settings = matrix.celery_settings(server.url, other)
         variables = {"SHOP_NOTES": str(path), "SHOP_SETTINGS": json.dumps(settings)}
         everything = {**server.environment(), **variables}
         stack.enter_context(stock_worker(PROJECT, variables=everything))

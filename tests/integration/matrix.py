@@ -89,26 +89,26 @@ def certificates() -> Path:
     return folder
 
 
-def celery_settings(url: str) -> dict[str, Any]:
+def celery_settings(url: str, broker_url: str = "") -> dict[str, Any]:
     """Return how a Celery project says the address of a store, as broker and for results.
 
-    What stands before its keys is said in the options.
+    What stands before its keys is said in the options. Another broker takes the former's place.
     """
     address = Address.parse(url)
+    at = address.celery_url.partition("?")[0]
     options = {"global_keyprefix": address.prefix} if address.prefix else {}
+    found: dict[str, Any] = {}
     if address.service:
         at = url.removesuffix(f"/{NAME}/0") + "/0"
         options |= {"master_name": NAME}
-        return {"broker_url": at, "result_backend": at, "broker_transport_options": options,
-                "result_backend_transport_options": options}  # fmt: skip
-    at = address.celery_url.partition("?")[0]
-    found: dict[str, Any] = {"broker_url": at, "result_backend": at,
-                             "broker_transport_options": options,
-                             "result_backend_transport_options": options}  # fmt: skip
-    if address.is_encrypted:
+    elif address.is_encrypted:
         tls = {**address.tls_options, "ssl_cert_reqs": "required"}
-        found |= {"broker_use_ssl": tls, "redis_backend_use_ssl": tls}
-    return found
+        found = {"broker_use_ssl": tls, "redis_backend_use_ssl": tls}
+    return {
+        "broker_url": broker_url or at, "result_backend": at,
+        "broker_transport_options": {} if broker_url else options,
+        "result_backend_transport_options": options, **found,
+    }  # fmt: skip
 
 
 class Face:
@@ -175,7 +175,7 @@ def _knows(port: int) -> bool:
 
 def settings_of(broker_url: str, store_url: str, **more: Any) -> dict[str, Any]:
     """Return the settings of the user's app, whose broker is not its store."""
-    return {"broker_url": broker_url, "result_backend": store_url,
+    return {**celery_settings(store_url, broker_url),
             "broker_connection_retry_on_startup": True, **more}  # fmt: skip
 
 

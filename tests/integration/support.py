@@ -89,7 +89,7 @@ class Server:
     @property
     def celery_url(self) -> str:
         """The address as Celery writes it, where that says everything."""
-        return self.url.replace("unix://", "redis+socket://")
+        return Address.parse(self.url).celery_url
 
     def kill(self) -> None:
         """Kill the server at once."""
@@ -163,7 +163,7 @@ def join(server: Server, **options: Any) -> ca.ClusterContext:
     """Join the cluster of a server, as its users do."""
     if not server.broker:
         return ca.init(server.url, keys=server.key, **options)
-    settings = matrix.settings_of(server.broker, server.celery_url)
+    settings = matrix.settings_of(server.broker, server.url)
     return ca.init(app=matrix.make_app(settings), keys=server.key, **options)
 
 
@@ -189,7 +189,7 @@ def node_on(
     log = server.folder / f"{name}.log"
     if server.broker and "-A" not in options:
         options = (*options, "-A", matrix.PROJECT)
-        settings = matrix.settings_of(server.broker, server.celery_url)
+        settings = matrix.settings_of(server.broker, server.url)
         variables = {**matrix.variables_of(settings), **variables}
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -247,9 +247,7 @@ class Cluster:
     def stock_app(self) -> Celery:
         """Return an app of a program that knows nothing of actors."""
         app = Celery("plain")
-        app.conf.update(matrix.celery_settings(self.address))
-        if self.broker:
-            app.conf.broker_url = self.broker
+        app.conf.update(matrix.celery_settings(self.address, self.broker))
         return app
 
     def actor_states(self) -> list[str]:

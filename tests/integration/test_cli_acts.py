@@ -16,10 +16,10 @@ import pytest
 from click.testing import Result
 
 import celery_actors as ca
-from tests.acceptance.commands import closed_port
 from tests.integration.actors import Counter, pass_gate
 from tests.integration.command_line import command
 from tests.integration.gates import Gate
+from tests.integration.matrix import free_port
 from tests.integration.support import (
     Server,
     family,
@@ -234,7 +234,7 @@ def silent_port() -> Iterator[int]:
 @pytest.mark.parametrize("words", ["status", "list actors", "get x", "logs x", "top", "worker"])
 def test_a_broker_that_is_stopped_or_silent_is_one_line_within_three_seconds(words: str):
     with silent_port() as silent:
-        for port in (closed_port(), silent):
+        for port in (free_port(), silent):
             began = time.monotonic()
             run = command(
                 *words.split(), "--address", f"redis://user:hunter2@127.0.0.1:{port}/0",

@@ -212,7 +212,8 @@ def test_remote_control_on_the_projects_broker_sees_nodes_and_actors(found: Depl
 
 def test_two_deployments_in_one_process_do_not_meet(found: Deployment, counter: Any):
     with redis_server() as server:
-        app = Celery("other", broker=server.celery_url, backend=server.celery_url)
+        app = Celery("other")
+        app.conf.update(celery_settings(server.url))
         with ca.Actors(app, keys=server.key) as other:
             assert other.context.address != found.shop.actors.context.address
             other_ref, own_ref = other.put("theirs"), found.shop.actors.put("ours")

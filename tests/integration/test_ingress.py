@@ -133,14 +133,19 @@ def begin(takers: list[Taker], app: Celery, *, held: bool = False, alone: bool =
     return taker
 
 
-def test_the_next_node_consumes_when_the_one_before_has_let_go(app: Celery, takers: list[Taker]):
+def begin_two(takers: list[Taker], app: Celery) -> tuple[Taker, Taker, list[str]]:
+    """Start a node that holds the first of some messages, and one that must wait for it."""
     first = begin(takers, app, held=True)
     ids = send(app, 20)
     assert first.holds.wait(20)
-
     second = begin(takers, app)
     second.wait_looked()
     assert first.store == []
+    return first, second, ids
+
+
+def test_the_next_node_consumes_when_the_one_before_has_let_go(app: Celery, takers: list[Taker]):
+    first, second, ids = begin_two(takers, app)
 
     first.wanted = {}  # the actor is the other node's
     first.may_move.set()
@@ -156,12 +161,7 @@ def test_what_a_lost_node_held_comes_first_on_the_next(
 ):
     if how == "frozen":
         monkeypatch.setattr(ingress, "HEARTBEAT_SECONDS", 1)
-    first = begin(takers, app, held=True)
-    ids = send(app, 20)
-    assert first.holds.wait(20)
-    second = begin(takers, app)
-    second.wait_looked()
-    assert first.store == []
+    first, second, ids = begin_two(takers, app)
 
     if how == "cut":
         host = str(app.conf.broker_url).rpartition("/")[2]

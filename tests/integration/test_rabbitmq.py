@@ -99,7 +99,7 @@ def office(request: pytest.FixtureRequest, rabbit: RabbitMQ) -> Iterator[Office]
     with redis_server(kind="") as server:
         server.broker = rabbit.new_host()
         more = SETTINGS[request.param]
-        settings = matrix.settings_of(server.broker, server.celery_url, **more)
+        settings = matrix.settings_of(server.broker, server.url, **more)
         app = matrix.make_app(settings)
         ca.init(app=app, keys=server.key, namespace="default")
         try:
