@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,7 +16,8 @@ from . import records, routing
 from .errors import RayError, TaskCancelledError
 from .messages import Meta
 from .object_ref import ObjectRef
-from .store import Answer
+from .store import Answer, StoreError
+from .store.wire import pack
 from .tokens import discard
 
 if TYPE_CHECKING:
@@ -28,10 +31,26 @@ logger = logging.getLogger(__name__)
 #: Seconds that `cancel` waits for a worker to say what it did. Workers answer in milliseconds; one
 #: whose process computes without ever giving Python a turn may not.
 ACKNOWLEDGE_SECONDS = 1.0
-#: How often it says so meanwhile, until one answers.
-SAY_TIMES = 4
+#: Seconds after which it is said again that nobody has heard, then twice as many, and so on: a node
+#: that has just lost its connection to the store hears nothing until it has another one.
+AGAIN_SECONDS = 0.25
+#: Seconds after which it is not said again. A node that hears nothing for that long has lost its
+#: lease, and what its workers ran is settled.
+SAY_SECONDS = 30.0
 #: Seconds for which the store remembers that a call was cancelled, in case its worker dies.
 REMEMBER_SECONDS = 3600
+
+
+@dataclass(eq=False, slots=True)
+class _Said:
+    """A cancellation of which no worker has said anything yet."""
+
+    ref: ObjectRef[Any]
+    target: Target
+    error: TaskCancelledError
+    word: bytes
+    pause: float = AGAIN_SECONDS
+    at: float = field(default_factory=time.monotonic)  # when it was said last
 
 
 class Canceller:
@@ -39,7 +58,9 @@ class Canceller:
 
     def __init__(self, context: Runtime) -> None:
         self._context = context
-        self._heard: dict[str, str] = {}  # by the call's id: what its worker said; '': awaited
+        self._unheard: dict[str, _Said] = {}  # by the call's id
+        self._lock = threading.Lock()
+        self._sayer: threading.Thread | None = None
         context.results.on_word = self._on_word
 
     def cancel(self, ref: ObjectRef[Any], *, force: bool, recursive: bool, patience: float) -> None:
@@ -68,13 +89,21 @@ class Canceller:
             return
         word = {
             "queues": _queues(target), "cancel": call_id, "force": force, "recursive": recursive,
-            "channel": routing.reply_channel(context.session),
+            "channel": routing.reply_channel(context.session), "once": secrets.token_hex(8),
         }  # fmt: skip
-        said = msgspec.json.encode(word)
+        said = _Said(ref, target, error, msgspec.json.encode(word))
+        with self._lock:
+            self._unheard[call_id] = said
+            if self._sayer is None:
+                self._sayer = threading.Thread(target=self._say_on, name="ca-cancel", daemon=True)
+                self._sayer.start()
+        context.store.run("PUBLISH", routing.BELL, said.word)
         if patience:
-            self._say_until_heard(ref, target, error, said, patience)
-        else:
-            context.store.run("PUBLISH", routing.BELL, said)
+
+            def over() -> bool:
+                return ref.ready or self._unheard.get(call_id) is not said
+
+            context.mux.wait(over, time.monotonic() + patience)
 
     def _withdraw(
         self, target: Target, call_id: str, error: TaskCancelledError, remember: int
@@ -99,30 +128,37 @@ class Canceller:
                 return True
         return False
 
-    def _say_until_heard(
-        self, ref: ObjectRef[Any], target: Target, error: TaskCancelledError, said: bytes,
-        patience: float,
-    ) -> None:  # fmt: skip
-        context, call_id = self._context, ref.id
-        self._heard[call_id] = ""
+    def _say_on(self) -> None:
+        """Say again what nobody has heard."""
+        while True:
+            time.sleep(AGAIN_SECONDS)
+            now = time.monotonic()
+            with self._lock:
+                for call_id, said in list(self._unheard.items()):
+                    if said.ref.ready or said.pause > SAY_SECONDS or self._context.mux.closed:
+                        del self._unheard[call_id]
+                due = [said for said in self._unheard.values() if now >= said.at + said.pause]
+                if not self._unheard:
+                    self._sayer = None
+                    return
+            for said in due:
+                said.at, said.pause = now, said.pause * 2
+                try:
+                    self._say_again(said)
+                except (RayError, StoreError) as error:
+                    logger.warning("the cancellation of %s: %s; trying again", said.ref.id, error)
 
-        def over() -> bool:
-            return ref.ready or bool(self._heard.get(call_id))
+    def _say_again(self, said: _Said) -> None:
+        # A shared worker may have given it back to its line before it heard of this, and nobody has
+        # it then. No new mark: if it is over, nobody would remove that.
+        if self._withdraw(said.target, said.ref.id, said.error, 0):
+            self._is_heard(said.ref.id)
+        else:
+            self._context.store.run("PUBLISH", routing.BELL, said.word)
 
-        # More than once: a node that was just connecting to the store has not heard it.
-        for _ in range(SAY_TIMES):
-            context.store.run("PUBLISH", routing.BELL, said)
-            if context.mux.wait(over, time.monotonic() + patience / SAY_TIMES):
-                break
-            # A shared worker may have given it back to its line before it heard of this, and
-            # nobody has it then. No new mark: if it is over, nobody would remove that.
-            if self._withdraw(target, call_id, error, 0):
-                break
-        heard = self._heard.pop(call_id, "")
-        if heard == "DROPPED" and not ref.ready:
-            context.results.complete(ref, None, error)
-        elif heard == "FINISHED":
-            context.store.run("UNLINK", routing.cancelled_key(call_id))
+    def _is_heard(self, call_id: str) -> _Said | None:
+        with self._lock:
+            return self._unheard.pop(call_id, None)
 
     def cancel_all(self, refs: Iterable[ObjectRef[Any]]) -> None:
         """Cancel several calls without waiting for their workers' words."""
@@ -140,12 +176,14 @@ class Canceller:
     def _on_word(self, meta: Meta) -> None:
         """Take in a word about a cancellation, in the thread that reads."""
         if meta.status != "CANCEL":
-            if meta.task_id in self._heard:
-                self._heard[meta.task_id] = meta.status
-                self._context.mux.wake_followers()
-            elif meta.status == "DROPPED":
-                error = TaskCancelledError("the call was cancelled before it started")
+            said = self._is_heard(meta.task_id)
+            if meta.status == "DROPPED":
+                words = "the call was cancelled before it started"
+                error = said.error if said else TaskCancelledError(words)
                 self._context.results.fail([meta.task_id], error)
+            elif meta.status == "FINISHED" and said:
+                self._context.mux.post(pack(("UNLINK", routing.cancelled_key(meta.task_id))))
+            self._context.mux.wake_followers()
             return
         ref = self._context.results.held(meta.task_id)
         if ref is not None:

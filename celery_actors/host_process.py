@@ -315,7 +315,7 @@ class HostProcess:
                 canceller.cancel_all(children)
                 logger.warning("call %s is cancelled with force", call_id)
                 os._exit(EXIT_CANCELLED)
-            runs = self.interrupts.cancel(call_id)
+            runs = self.interrupts.cancel(call_id, word["once"])
             self.wake()
             if self.knows is not None and (found := self.knows(call_id, runs)):
                 canceller.answer(word["channel"], call_id, found)

@@ -54,10 +54,12 @@ class Interrupts:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._running: dict[str, Stop] = {}
-        self._struck: set[int] = set()  # threads in which an exception may be on its way
-        self._cancelled: OrderedDict[str, None] = OrderedDict()  # oldest first
+        #: Threads in which an exception may be on its way: which, and what sends another one.
+        self._struck: dict[int, tuple[Why, Callable[[Why], None]]] = {}
+        self._cancelled: OrderedDict[str, str] = OrderedDict()  # and by which word, oldest first
         self._main = 0  # the run in the main thread; 0: none
         self._why: tuple[int, Why] = (0, KeyboardInterrupt)  # the run to stop there
+        self._raised: BaseException | None = None  # there, by this run
         self._boundary: CodeType | None = None
         self._timeouts: dict[str, tuple[float, Stop]] = {}  # when to stop which run
         self._next = math.inf  # when the clock looks again
@@ -65,17 +67,23 @@ class Interrupts:
         self._changed = threading.Condition(self._lock)
         self._clock: threading.Thread | None = None
         signal.signal(_SIGNAL, self._on_signal)
+        self._shows_swallowed = sys.unraisablehook
+        sys.unraisablehook = self._on_swallowed
 
     # -- asked from outside ----------------------------------------------------------------
 
-    def cancel(self, call_id: str) -> bool:
-        """Stop a call, or see to it that it never starts; True if it runs now."""
+    def cancel(self, call_id: str, once: str = "") -> bool:
+        """Stop a call, or see to it that it never starts; True if it runs now.
+
+        A word ``once`` counts once: what is only said again must not hit the call's own cleaning.
+        """
         with self._lock:
-            self._cancelled[call_id] = None
+            again = bool(once) and self._cancelled.get(call_id) == once
+            self._cancelled[call_id] = once
             if len(self._cancelled) > REMEMBERED:
                 self._cancelled.popitem(last=False)
             stop = self._running.get(call_id)
-        if stop is not None:
+        if stop is not None and not again:
             self._stop(stop, KeyboardInterrupt)
         return stop is not None
 
@@ -106,6 +114,7 @@ class Interrupts:
     def leave_main(self, message: Message) -> None:
         """End it."""
         self._main = 0
+        self._raised = None
         self.leave(message)
 
     def enter_thread(self, message: Message, boundary: CodeType) -> None:
@@ -113,7 +122,7 @@ class Interrupts:
         ident, call_id = threading.get_ident(), message.call_id
 
         def stop(why: Why) -> None:
-            words = (ident, lambda: self._running.get(call_id) == stop, boundary, why)
+            words = (ident, stop, lambda: self._running.get(call_id) == stop, boundary, why)
             threading.Thread(target=self._strike, args=words, daemon=True).start()
 
         self._enter(message, stop)
@@ -123,8 +132,7 @@ class Interrupts:
         ident = threading.get_ident()
         with self._lock:
             self._running.pop(message.call_id, None)
-            if ident in self._struck:
-                self._struck.discard(ident)
+            if self._struck.pop(ident, None) is not None:
                 _take_back(ident)
         self.leave(message)
 
@@ -215,9 +223,25 @@ class Interrupts:
         if not run or run != self._main or not _may_raise(frame, self._boundary):
             return
         self._why = (0, why)
-        raise why
+        self._raised = error = why()
+        raise error
 
-    def _strike(self, ident: int, runs: Callable[[], bool], boundary: CodeType, why: Why) -> None:
+    def _on_swallowed(self, what: sys.UnraisableHookArgs) -> None:
+        """Raise again what came in a finalizer: Python shows that to nobody, and goes on."""
+        ident = threading.get_ident()
+        struck = self._struck.get(ident)
+        if struck is not None and what.exc_type is struck[0]:
+            del self._struck[ident]
+            struck[1](struck[0])
+        elif self._raised is not None and what.exc_value is self._raised:
+            self._stop(self._main, what.exc_type)
+        else:
+            self._shows_swallowed(what)
+
+    def _strike(
+        self, ident: int, stop: Callable[[Why], None], runs: Callable[[], bool],
+        boundary: CodeType, why: Why,
+    ) -> None:  # fmt: skip
         """Raise in a thread as soon as it is in user code, unless the run is over."""
         while True:
             # A thread that has just slept has the interpreter for itself for a moment, so the
@@ -228,7 +252,7 @@ class Interrupts:
                     return
                 frame = sys._current_frames().get(ident)  # noqa: SLF001 - documented, for this
                 if _may_raise(frame, boundary):
-                    self._struck.add(ident)
+                    self._struck[ident] = (why, stop)
                     _raise_in_thread(ident, why)
                     return
 

@@ -23,6 +23,7 @@ class Cancellation(msgspec.Struct):
     force: bool
     recursive: bool
     channel: str  # where to answer
+    once: str = ""  # the same where it is only said again
 
 
 _decode_cancellation = msgspec.json.Decoder(Cancellation).decode

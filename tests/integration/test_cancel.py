@@ -154,6 +154,29 @@ def test_a_running_call_that_was_passed_on_is_interrupted_or_ended(
     assert gate.pids() == [pid], "it is not run again"
 
 
+@pytest.mark.parametrize("kind", ["actor", "function"])
+def test_a_node_that_is_cut_off_hears_of_a_cancellation_when_it_is_back(
+    cluster: Cluster, gate: Gate, kind: str
+):
+    if kind == "actor":
+        worker = Worker.remote()
+        ref = worker.work.remote(sleep, gate.path)
+    else:
+        ref = ca.remote(sleep).remote(gate.path)
+    gate.wait_reached()
+    node = ca.nodes()[0]["pid"]
+    os.kill(node, signal.SIGSTOP)
+    try:
+        with cluster.client() as client:
+            assert client.client_kill_filter(_type="pubsub")
+        ca.cancel(ref)
+        assert not ca.wait([ref], timeout=0)[0], "nobody has heard of it"
+    finally:
+        os.kill(node, signal.SIGCONT)
+
+    cancelled(ref)
+
+
 def test_force_is_refused_for_an_actors_call(cluster: Cluster, gate: Gate):
     actor = Counter.remote()
     ref = actor.hold.remote(gate.path)

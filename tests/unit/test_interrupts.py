@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -18,9 +20,10 @@ from celery_actors.messages import CallTag, Message
 
 @pytest.fixture
 def interrupts() -> Iterator[Interrupts]:
-    before = signal.getsignal(_SIGNAL)
+    before, shown = signal.getsignal(_SIGNAL), sys.unraisablehook
     yield Interrupts(lambda _when: None)
     signal.signal(_SIGNAL, before)
+    sys.unraisablehook = shown
 
 
 def message(call_id: str) -> Message:
@@ -131,3 +134,92 @@ def test_a_stop_that_is_late_for_one_call_does_not_spare_the_next(interrupts: In
         interrupts._stop(over, TaskTimeoutError)  # its time was up when it ended
 
     assert call_in_the_main_thread(interrupts, second, both) == "cancelled"
+
+
+class Deaf:
+    """Swallows what is raised while it is finalized, as Python does for any object."""
+
+    def __init__(self, finalized: threading.Event, stopped: threading.Event) -> None:
+        self._finalized, self._stopped = finalized, stopped
+
+    def __del__(self) -> None:
+        self._finalized.set()
+        try:
+            while True:
+                time.sleep(0.001)
+        finally:
+            self._stopped.set()
+
+
+@pytest.mark.timeout(20)
+def test_a_stop_that_a_finalizer_swallows_comes_again(interrupts: Interrupts) -> None:
+    finalized, stopped = threading.Event(), threading.Event()
+
+    def cancel() -> None:
+        assert finalized.wait(10)
+        assert interrupts.cancel("call-0")
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    interrupts.enter_main(message("call-0"), user_code.__code__)
+    with pytest.raises(KeyboardInterrupt):
+        user_code(finalized, stopped)
+    interrupts.leave_main(message("call-0"))
+    thread.join(10)
+    assert stopped.is_set()
+
+
+def test_in_a_thread_too(interrupts: Interrupts) -> None:
+    finalized, stopped = threading.Event(), threading.Event()
+    caller = Caller(interrupts, lambda: user_code(finalized, stopped), lambda: sum(range(100_000)))
+    caller.start()
+    assert finalized.wait(10)
+
+    assert interrupts.cancel("call-0")
+
+    caller.join(10)
+    assert stopped.is_set()
+    assert caller.outcomes == ["stopped", str(sum(range(100_000)))]
+
+
+def user_code(finalized: threading.Event, stopped: threading.Event) -> None:
+    """Finalize what swallows an exception, and go on as if nothing had been."""
+    Deaf(finalized, stopped)
+    while True:
+        time.sleep(0.001)
+
+
+@pytest.mark.timeout(20)
+def test_what_is_said_again_stops_a_call_once(interrupts: Interrupts) -> None:
+    first = message("call-0")
+
+    def clean() -> int:
+        """Be stopped, and hear the same word while that is cleaned up."""
+        try:
+            interrupts.cancel("call-0", "word")
+            spin()
+        except KeyboardInterrupt:
+            interrupts.cancel("call-0", "word")
+            return sum(range(1_000_000))
+        return 0
+
+    interrupts.enter_main(first, clean.__code__)
+    assert clean() == sum(range(1_000_000))
+    interrupts.leave_main(first)
+
+
+@pytest.mark.timeout(20)
+def test_another_word_stops_it_again(interrupts: Interrupts) -> None:
+    first = message("call-0")
+
+    def deaf() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            interrupts.cancel("call-0", "word")
+            spin()
+        interrupts.cancel("call-0", "another")
+        spin()
+
+    interrupts.enter_main(first, deaf.__code__)
+    with pytest.raises(KeyboardInterrupt):
+        deaf()
+    interrupts.leave_main(first)
