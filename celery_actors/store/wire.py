@@ -28,7 +28,6 @@ from ..errors import (
     RayError,
     StoreError,
     StoreFullError,
-    TaskTimeoutError,
 )
 from .connections import SILENCE_SECONDS, close_sentinels, make_pool, silence_of
 from .prefix import prefix_of
@@ -269,9 +268,11 @@ class Wire:
                     break
                 except BlockingIOError:
                     continue  # a TLS record that is not complete, or carries no data
-        except (TaskTimeoutError, StoreUnreachableError):
-            raise  # an OSError, too; the first one: a call is stopped in its wait
+        except StoreUnreachableError:
+            raise  # an OSError, too
         except OSError as error:
+            if isinstance(error, TimeoutError) and error.errno is None:
+                raise  # not the kernel's: a call is stopped in its wait, or a signal's handler raised
             raise connect_error(self.address, error) from None
         if self.silence is not None:
             self.heard = time.monotonic()

@@ -7,6 +7,7 @@ from . import scheduling_strategies as scheduling_strategies
 from .actor_pool import ActorPool
 from .iterators import as_completed, map_unordered
 from .named_actors import list_named_actors
+from .node_ip import get_node_ip_address
 from .placement_group import (
     get_current_placement_group,
     get_placement_group,
@@ -21,6 +22,7 @@ __all__ = [
     "as_completed",
     "deregister_serializer",
     "get_current_placement_group",
+    "get_node_ip_address",
     "get_placement_group",
     "inspect_serializability",
     "list_named_actors",

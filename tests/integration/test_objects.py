@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from typing import Any
 
@@ -117,6 +118,26 @@ def test_cancelling_an_asyncio_future_does_not_cancel_the_call(cluster: Cluster,
         return future.cancelled(), await ref
 
     assert asyncio.run(use()) == (True, "passed")
+
+
+def test_what_a_signals_handler_raises_ends_get(cluster: Cluster, gate: Gate):
+    """Programs limit their own time so: `signal.alarm` and a handler that raises."""
+    actor = Counter.remote()
+    ref = actor.hold.remote(gate.path)
+    gate.wait_reached()
+
+    def time_is_up(_number: int, _frame: Any) -> None:
+        raise TimeoutError("the user's own")
+
+    before = signal.signal(signal.SIGALRM, time_is_up)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(TimeoutError, match="the user's own"):
+            ca.get(ref, timeout=30)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    gate.open()
+    ca.get(ref, timeout=10)
 
 
 def test_cancelling_a_future_does_not_cancel_the_call(cluster: Cluster, gate: Gate):

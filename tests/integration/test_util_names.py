@@ -7,7 +7,7 @@ import signal
 import uuid
 
 import celery_actors as ca
-from celery_actors.util import list_named_actors
+from celery_actors.util import get_node_ip_address, list_named_actors
 from tests.integration.actors import Counter
 from tests.integration.support import Cluster, wait_until
 
@@ -72,3 +72,7 @@ def test_a_task_lists_the_names_of_its_driver(cluster: Cluster):
 
     assert name in ca.get(names.remote(), timeout=10)
     ca.kill(actor)
+
+
+def test_a_program_learns_the_address_of_its_machine(cluster: Cluster):
+    assert get_node_ip_address() == cluster.context.address_info["node_ip_address"]
