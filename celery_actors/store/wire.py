@@ -272,7 +272,7 @@ class Wire:
             raise  # an OSError, too
         except OSError as error:
             if isinstance(error, TimeoutError) and error.errno is None:
-                raise  # not the kernel's: a call is stopped in its wait, or a signal's handler raised
+                raise  # not the kernel's: a call is stopped here, or a signal's handler raised
             raise connect_error(self.address, error) from None
         if self.silence is not None:
             self.heard = time.monotonic()
