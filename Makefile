@@ -8,7 +8,7 @@ SECONDS ?= 600
 # The version that examples/neural_net_gpu.py was tested with. It is large, and so not among the pins.
 TORCH ?= torch==2.13.0
 JOBS ?= 1
-# Test runs side by side: most tests wait most of the time. A module's tests stay together.
+# Test runs side by side: most tests wait most of the time. Who gets what: tests/sharing.py.
 WORKERS ?= 2
 BIN := $(VENV)/bin
 PINS := requirements/dev.txt requirements/examples.txt

