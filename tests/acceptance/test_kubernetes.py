@@ -18,6 +18,7 @@ import yaml
 
 import celery_actors as ca
 from tests.acceptance.deployment import DEPLOY
+from tests.acceptance.keda import SCHEMAS
 from tests.integration.actors import Counter, double
 from tests.integration.support import ROOT, Server, wait_until
 
@@ -77,6 +78,24 @@ def pods() -> dict[str, Object]:
 def test_every_object_fits_the_schema_of_kubernetes(version: str):
     for each in written(BASE / "namespace.yaml", BASE / "cluster.yaml").values():
         kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_what_keda_reads_fits_its_specification():
+    scaling = written(KEDA / "scaling.yaml")
+    assert {kind for kind, _ in scaling} == set(SCHEMAS)
+    for (kind, _), each in scaling.items():
+        jsonschema.validate(each, SCHEMAS[kind])
+    ((_, scaled), *_) = [item for item in scaling.items() if item[0][0] == "ScaledObject"]
+    for wrong in ({"triggers": []}, {"minReplicas": 1}, {"cooldownPeriod": "600"}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(scaled | {"spec": scaled["spec"] | wrong}, SCHEMAS["ScaledObject"])
+
+
+def test_a_store_with_a_prefix_is_scaled_by_its_own_keys():
+    words = ("--set", "autoscaling.enabled=true", "--set", "autoscaling.keyPrefix=shop:")
+    scaled = template(*words)["ScaledObject", "celery-actors-node"]["spec"]
+    names = [trigger["metadata"]["listName"] for trigger in scaled["triggers"]]
+    assert names == [f"shop:{name}" for name in queues()]
 
 
 def test_the_base_is_what_the_chart_gives():
