@@ -59,7 +59,8 @@ class Driver:
         self._address = address
         self.local = local
         self.output = DriverOutput() if log_to_driver else None
-        self._renewed = 0.0
+        self._renewed = time.monotonic()
+        self._lapsed = 0.0
         self._missing: dict[str, float] = {}  # nodes without a lease, and since when
         self._looked = 0.0  # when they were looked at
         self._flushed = threading.Event()
@@ -76,6 +77,7 @@ class Driver:
             context.close()
             raise
         context.results.watchdog = self.watchdog
+        context.results.lapse = self.lapse
         self._runtime = context
         node_id = local.node_id if local else next(iter(context.store.hash(routing.NODES)), "")
         self.context = ClusterContext(
@@ -157,11 +159,19 @@ class Driver:
         """Renew the session's lease; print what was held back."""
         if self.output is not None:
             self.output.tick()
+        self.lapse()
         now = time.monotonic()
         if self._runtime is not None and now - self._renewed > RENEW_SECONDS:
             self._renewed = now
             words = (self._runtime.session, self._lease_ms, "")
             self._runtime.mux.post(Scripts.pack("renew_session", [routing.SESSIONS], *words))
+
+    def lapse(self) -> float:
+        """Return how many seconds of silence this driver's lease has not outlasted; 0: none."""
+        silent = time.monotonic() - self._renewed
+        if 1000 * silent > self._lease_ms:
+            self._lapsed = silent
+        return self._lapsed
 
     def watchdog(self) -> None:
         """While a result is long in coming: is there still anybody to make it?"""

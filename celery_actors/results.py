@@ -115,6 +115,8 @@ class Results:
         self.rebuild: Callable[[ObjectRef[Any], ObjectLostError], bool] = lambda _ref, _error: False
         #: Says again what the store must know of this process: it has lost writes.
         self.on_rollback: Callable[[], None] = lambda: None
+        #: Seconds for which this process was silent when its lease ran out; 0: that never happened.
+        self.lapse: Callable[[], float] = lambda: 0.0
         self.on_rebuild: Callable[[Meta], None] | None = None
         self.on_word: Callable[[Meta], None] | None = None  # hears what is not a result
         self.on_taken: Callable[[Meta], None] | None = None  # in a worker: how far readers are

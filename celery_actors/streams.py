@@ -145,12 +145,25 @@ def _lost(results: Results, target: Target, known: int) -> Sequence[str]:
 def forget(results: Results, target: Target, known: int) -> StoreRolledBackError:
     """Fail the calls that the store had accepted and does not know any more; return the error."""
     stream = target.stream
+    what = (
+        f"it had accepted the calls of this process to {_name(target)} up to number "
+        f"{stream.accepted}, and now knows them up to number {known}"
+    )
+    if silent := results.lapse():
+        why = (
+            f"this driver was silent for {silent:.0f} s and its lease ran out: nodes took it for "
+            f"ended, ended its actors, and the store forgot its calls: {what}. Code that keeps "
+            "Python's other threads from running does that, and a process that was stopped"
+        )
+    else:
+        why = (
+            f"the store has lost writes: {what}. A failover to a replica that was behind, or an "
+            "older copy of its data, does that"
+        )
     error = StoreRolledBackError(
-        f"the store has lost writes: it had accepted the calls of this process to {_name(target)} "
-        f"up to number {stream.accepted}, and now knows them up to number {known}. A failover to a "
-        "replica that was behind, or an older copy of its data, does that. The calls after that "
-        "number may have taken effect or not, and effects may be gone; calls from now on are "
-        "accepted as usual. Look what state you need, and send again what is missing"
+        f"{why}. The calls after that number may have taken effect or not, and effects may be "
+        "gone; calls from now on are accepted as usual. Look what state you need, and send again "
+        "what is missing"
     )
     results.fail(_lost(results, target, known), error)
     stream.accepted = known

@@ -246,3 +246,48 @@ def test_a_local_node_that_stands_still_is_not_taken_for_dead(tmp_path: Path, ga
         lines = iter(driver.stdout.readline, "")
         assert next(line for line in lines if line != "looked\n") == "result 5\n"
     assert looks == ["looked\n"] * 5
+
+
+STOPPED = """
+import sys
+import celery_actors as ca
+from tests.integration.actors import Counter, double
+
+context = ca.init({address})
+actor = Counter.remote()
+ca.get([actor.add.remote(), double.remote(2)], timeout=20)
+print(context["session"], flush=True)
+sys.stdin.readline()
+for call in (lambda: actor.add.remote(), lambda: double.remote(3), lambda: double.remote(4)):
+    try:
+        print(ca.get(call(), timeout=20), flush=True)
+    except ca.RayError as error:
+        print(" ".join(f"{{type(error).__name__}}: {{error}}".split()), flush=True)
+"""
+
+
+@pytest.mark.debian_redis
+def test_a_driver_that_was_stopped_for_longer_than_its_lease_is_told_so(
+    server: Server, tmp_path: Path
+):
+    text = STOPPED.format(address=repr(server.url))
+    with (
+        node_on(server), contextlib.closing(server.client()) as client,
+        running_script(tmp_path, text, server.environment()) as driver,
+    ):  # fmt: skip
+        assert driver.stdout is not None
+        assert driver.stdin is not None
+        session = driver.stdout.readline().strip()
+        driver.send_signal(signal.SIGSTOP)
+        wait_until(
+            lambda: client.zscore("ca:sessions", session) is None, "it was taken for ended", 20
+        )
+        driver.send_signal(signal.SIGCONT)
+        driver.stdin.write("\n")
+        driver.stdin.flush()
+
+        actors, functions, after = (driver.stdout.readline() for _ in range(3))
+    assert actors.startswith("ActorDiedError: ")
+    assert "driver" in actors, actors
+    assert functions.startswith("StoreRolledBackError: this driver was silent for "), functions
+    assert after == "8\n"

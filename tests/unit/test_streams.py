@@ -145,6 +145,18 @@ def test_functions_are_told_too(runtime: Runtime, store: Store) -> None:
         runtime.get([lost], 10)
 
 
+def test_a_driver_that_was_taken_for_ended_is_told_so(runtime: Runtime, store: Store) -> None:
+    target = runtime.calls.shared("function f", Need(), registered=False)
+    runtime.results.lapse = lambda: 12.3
+    (lost,) = send_and_settle(runtime, target, 1)
+    store.run("HDEL", routing.CALLERS + runtime.session, target.queue)
+
+    cut(store)
+
+    with pytest.raises(StoreRolledBackError, match="this driver was silent for 12 s and its lease"):
+        runtime.get([lost], 10)
+
+
 def test_a_caller_that_pauses_is_not_forgotten(
     runtime: Runtime, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
