@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -31,9 +32,10 @@ logger = logging.getLogger(__name__)
 #: Seconds that `cancel` waits for a worker to say what it did. Workers answer in milliseconds; one
 #: whose process computes without ever giving Python a turn may not.
 ACKNOWLEDGE_SECONDS = 1.0
-#: Seconds after which it is said again that nobody has heard, then twice as many, and so on: a node
-#: that has just lost its connection to the store hears nothing until it has another one.
-AGAIN_SECONDS = 0.25
+#: Seconds after which it is said again that nobody has heard, then twice as many, and so on up to
+#: the second figure: a node that has just lost its connection to the store hears nothing until it
+#: has another one.
+AGAIN_SECONDS, SELDOM_SECONDS = 0.25, 2.0
 #: Seconds after which it is not said again. A node that hears nothing for that long has lost its
 #: lease, and what its workers ran is settled.
 SAY_SECONDS = 30.0
@@ -48,9 +50,10 @@ class _Said:
     ref: ObjectRef[Any]
     target: Target
     error: TaskCancelledError
-    word: bytes
+    word: dict[str, Any]
     pause: float = AGAIN_SECONDS
-    at: float = field(default_factory=time.monotonic)  # when it was said last
+    first: float = field(default_factory=time.monotonic)
+    last: float = field(default_factory=time.monotonic)
 
 
 class Canceller:
@@ -59,14 +62,18 @@ class Canceller:
     def __init__(self, context: Runtime) -> None:
         self._context = context
         self._unheard: dict[str, _Said] = {}  # by the call's id
-        self._lock = threading.Lock()
-        self._sayer: threading.Thread | None = None
+        self._lock = threading.RLock()  # a signal's handler may cancel, too
+        self._saying = False  # a thread says again what nobody has heard
         context.results.on_word = self._on_word
 
-    def cancel(self, ref: ObjectRef[Any], *, force: bool, recursive: bool, patience: float) -> None:
+    def cancel(
+        self, ref: ObjectRef[Any], *, force: bool, recursive: bool, patience: float,
+        once: str = "",
+    ) -> None:  # fmt: skip
         """Cancel a call; wait ``patience`` seconds at most for its worker's word.
 
-        One of several values stands for the call that makes them.
+        One of several values stands for the call that makes them. A worker that is told the same
+        ``once`` again does nothing; by default each cancellation has one of its own.
         """
         ref = ref._call or ref
         target = ref._target
@@ -89,21 +96,29 @@ class Canceller:
             return
         word = {
             "queues": _queues(target), "cancel": call_id, "force": force, "recursive": recursive,
-            "channel": routing.reply_channel(context.session), "once": secrets.token_hex(8),
+            "channel": routing.reply_channel(context.session),
+            "once": once or secrets.token_hex(8),
         }  # fmt: skip
-        said = _Said(ref, target, error, msgspec.json.encode(word))
-        with self._lock:
-            self._unheard[call_id] = said
-            if self._sayer is None:
-                self._sayer = threading.Thread(target=self._say_on, name="ca-cancel", daemon=True)
-                self._sayer.start()
-        context.store.run("PUBLISH", routing.BELL, said.word)
+        said = self._note(call_id, _Said(ref, target, error, word))
+        self._say(said)
+        self._keep_saying()
         if patience:
 
             def over() -> bool:
                 return ref.ready or self._unheard.get(call_id) is not said
 
             context.mux.wait(over, time.monotonic() + patience)
+
+    def _note(self, call_id: str, said: _Said) -> _Said:
+        """Keep a cancellation until it is heard; one that was not yet asks for what both ask."""
+        with self._lock:
+            found = self._unheard.setdefault(call_id, said)
+            for how in ("force", "recursive"):
+                found.word[how] = found.word[how] or said.word[how]
+            return found
+
+    def _say(self, said: _Said) -> None:
+        self._context.store.run("PUBLISH", routing.BELL, msgspec.json.encode(said.word))
 
     def _withdraw(
         self, target: Target, call_id: str, error: TaskCancelledError, remember: int
@@ -128,42 +143,63 @@ class Canceller:
                 return True
         return False
 
+    def _keep_saying(self) -> None:
+        with self._lock:
+            if not self._saying:
+                # Where no thread can be had any more, as at the end of a program, once must do.
+                with contextlib.suppress(RuntimeError):
+                    threading.Thread(target=self._say_on, name="ca-cancel", daemon=True).start()
+                    self._saying = True
+
     def _say_on(self) -> None:
         """Say again what nobody has heard."""
         while True:
             time.sleep(AGAIN_SECONDS)
-            now = time.monotonic()
-            with self._lock:
-                for call_id, said in list(self._unheard.items()):
-                    if said.ref.ready or said.pause > SAY_SECONDS or self._context.mux.closed:
-                        del self._unheard[call_id]
-                due = [said for said in self._unheard.values() if now >= said.at + said.pause]
-                if not self._unheard:
-                    self._sayer = None
-                    return
-            for said in due:
-                said.at, said.pause = now, said.pause * 2
+            for said in self._overdue():
+                if self._context.mux.closed:
+                    break
+                said.last, said.pause = time.monotonic(), min(2 * said.pause, SELDOM_SECONDS)
                 try:
                     self._say_again(said)
                 except (RayError, StoreError) as error:
                     logger.warning("the cancellation of %s: %s; trying again", said.ref.id, error)
+                except Exception:  # the others must be said all the same
+                    logger.exception("the cancellation of %s", said.ref.id)
+            with self._lock:
+                if not self._unheard or self._context.mux.closed:
+                    self._saying = False
+                    return
+
+    def _overdue(self) -> list[_Said]:
+        """Forget what is settled or too old; return what is to be said now."""
+        now = time.monotonic()
+        with self._lock:
+            for call_id, said in list(self._unheard.items()):
+                if said.ref.ready:
+                    self._over(call_id)
+                elif now > said.first + SAY_SECONDS:
+                    del self._unheard[call_id]
+            return [said for said in self._unheard.values() if now >= said.last + said.pause]
 
     def _say_again(self, said: _Said) -> None:
         # A shared worker may have given it back to its line before it heard of this, and nobody has
         # it then. No new mark: if it is over, nobody would remove that.
         if self._withdraw(said.target, said.ref.id, said.error, 0):
-            self._is_heard(said.ref.id)
+            with self._lock:
+                self._unheard.pop(said.ref.id, None)
         else:
-            self._context.store.run("PUBLISH", routing.BELL, said.word)
+            self._say(said)
 
-    def _is_heard(self, call_id: str) -> _Said | None:
+    def _over(self, call_id: str) -> None:
+        """Take note that a call has ended by itself: nobody else removes its mark."""
         with self._lock:
-            return self._unheard.pop(call_id, None)
+            if self._unheard.pop(call_id, None) is not None:
+                self._context.mux.post(pack(("UNLINK", routing.cancelled_key(call_id))))
 
-    def cancel_all(self, refs: Iterable[ObjectRef[Any]]) -> None:
+    def cancel_all(self, refs: Iterable[ObjectRef[Any]], once: str) -> None:
         """Cancel several calls without waiting for their workers' words."""
         for ref in refs:
-            self.cancel(ref, force=False, recursive=True, patience=0.0)
+            self.cancel(ref, force=False, recursive=True, patience=0.0, once=once)
 
     def answer(self, channel: str, call_id: str, word: str) -> None:
         """Tell the process that asked what became of the call here."""
@@ -176,19 +212,28 @@ class Canceller:
     def _on_word(self, meta: Meta) -> None:
         """Take in a word about a cancellation, in the thread that reads."""
         if meta.status != "CANCEL":
-            said = self._is_heard(meta.task_id)
-            if meta.status == "DROPPED":
-                words = "the call was cancelled before it started"
-                error = said.error if said else TaskCancelledError(words)
-                self._context.results.fail([meta.task_id], error)
-            elif meta.status == "FINISHED" and said:
-                self._context.mux.post(pack(("UNLINK", routing.cancelled_key(meta.task_id))))
-            self._context.mux.wake_followers()
+            self._hear(meta)
             return
         ref = self._context.results.held(meta.task_id)
         if ref is not None:
             how = msgspec.json.decode(meta.ca)
             threading.Thread(target=self._cancel_for_another, args=(ref, how), daemon=True).start()
+
+    def _hear(self, meta: Meta) -> None:
+        """Take in what a worker has done: a call runs, has ended, or never will run."""
+        call_id, results = meta.task_id, self._context.results
+        said = self._unheard.get(call_id)
+        if meta.status == "DROPPED":
+            if said is None:
+                words = "the call was cancelled before it started"
+                results.fail([call_id], TaskCancelledError(words))
+            elif not said.ref.ready:
+                results.complete(said.ref, None, said.error)
+        if meta.status == "FINISHED":
+            self._over(call_id)
+        with self._lock:
+            self._unheard.pop(call_id, None)
+        self._context.mux.wake_followers()
 
     def _cancel_for_another(self, ref: ObjectRef[Any], how: dict[str, Any]) -> None:
         """Cancel a call of ours as another process has asked."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +31,8 @@ __all__ = ["Driver"]
 logger = logging.getLogger(__name__)
 
 RENEW_SECONDS = 3.0
+#: Seconds for which a lease that ran out explains what the store has forgotten.
+LAPSED_SECONDS = 60.0
 #: Seconds for which a driver waits for a node whose lease is over: as long as a lease lasts.
 LATE_SECONDS = 3.0
 
@@ -60,7 +63,7 @@ class Driver:
         self.local = local
         self.output = DriverOutput() if log_to_driver else None
         self._renewed = time.monotonic()
-        self._lapsed = 0.0
+        self._lapsed = 0.0, -math.inf  # seconds of silence, and when that was seen
         self._missing: dict[str, float] = {}  # nodes without a lease, and since when
         self._looked = 0.0  # when they were looked at
         self._flushed = threading.Event()
@@ -78,6 +81,9 @@ class Driver:
             raise
         context.results.watchdog = self.watchdog
         context.results.lapse = self.lapse
+        # While the store is away nodes take nobody for ended: that silence does not count.
+        context.on_reconnected = self._renew
+        self._renewed = time.monotonic()
         self._runtime = context
         node_id = local.node_id if local else next(iter(context.store.hash(routing.NODES)), "")
         self.context = ClusterContext(
@@ -160,18 +166,23 @@ class Driver:
         if self.output is not None:
             self.output.tick()
         self.lapse()
-        now = time.monotonic()
-        if self._runtime is not None and now - self._renewed > RENEW_SECONDS:
-            self._renewed = now
+        if time.monotonic() - self._renewed > RENEW_SECONDS:
+            self._renew()
+
+    def _renew(self) -> None:
+        if self._runtime is not None:
+            self._renewed = time.monotonic()
             words = (self._runtime.session, self._lease_ms, "")
             self._runtime.mux.post(Scripts.pack("renew_session", [routing.SESSIONS], *words))
 
     def lapse(self) -> float:
-        """Return how many seconds of silence this driver's lease has not outlasted; 0: none."""
-        silent = time.monotonic() - self._renewed
-        if 1000 * silent > self._lease_ms:
-            self._lapsed = silent
-        return self._lapsed
+        """Return how long this driver was silent when its lease ran out of late; 0: it did not."""
+        now = time.monotonic()
+        silent = now - self._renewed
+        if self._runtime is not None and 1000 * silent > self._lease_ms:
+            self._lapsed = silent, now
+        silent, seen = self._lapsed
+        return silent if now - seen < LAPSED_SECONDS else 0.0
 
     def watchdog(self) -> None:
         """While a result is long in coming: is there still anybody to make it?"""

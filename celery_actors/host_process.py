@@ -304,7 +304,7 @@ class HostProcess:
 
     def _cancel(self, word: dict[str, Any]) -> None:
         """Stop a call and what it has called; tell who asked what becomes of it here."""
-        call_id, context = word["cancel"], self.runtime
+        call_id, once, context = word["cancel"], word.get("once", ""), self.runtime
         if context is None:
             return
         canceller = context.canceller
@@ -312,15 +312,15 @@ class HostProcess:
         children = context.results.children(call_id) if word["recursive"] else []
         try:
             if word["force"] and self.interrupts.is_running(call_id):
-                canceller.cancel_all(children)
+                canceller.cancel_all(children, once)
                 logger.warning("call %s is cancelled with force", call_id)
                 os._exit(EXIT_CANCELLED)
-            runs = self.interrupts.cancel(call_id, word["once"])
+            runs = self.interrupts.cancel(call_id, once)
             self.wake()
             if self.knows is not None and (found := self.knows(call_id, runs)):
                 canceller.answer(word["channel"], call_id, found)
             if word["recursive"]:
-                canceller.cancel_all({*children, *context.results.children(call_id)})
+                canceller.cancel_all({*children, *context.results.children(call_id)}, once)
         except (RayError, StoreError) as error:
             logger.warning("the cancellation of %s: %s", call_id, error)
 

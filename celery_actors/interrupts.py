@@ -223,8 +223,8 @@ class Interrupts:
         if not run or run != self._main or not _may_raise(frame, self._boundary):
             return
         self._why = (0, why)
-        self._raised = error = why()
-        raise error
+        self._raised = why()  # and in no local of this frame: its traceback would hold itself
+        raise self._raised
 
     def _on_swallowed(self, what: sys.UnraisableHookArgs) -> None:
         """Raise again what came in a finalizer: Python shows that to nobody, and goes on."""
@@ -233,7 +233,7 @@ class Interrupts:
         if struck is not None and what.exc_type is struck[0]:
             del self._struck[ident]
             struck[1](struck[0])
-        elif self._raised is not None and what.exc_value is self._raised:
+        elif self._main and self._raised is not None and what.exc_value is self._raised:
             self._stop(self._main, what.exc_type)
         else:
             self._shows_swallowed(what)
@@ -279,9 +279,8 @@ def _take_back(ident: int) -> None:
     process, and with a debugger's or a coverage tool's trace function it would do nothing else.
     """
     with contextlib.suppress(_TakenBack):
-        _raise_in_thread(ident, _TakenBack)
-        while True:  # it comes at the next turn
-            pass
+        while True:  # it comes at the next turn; again, should a finalizer have swallowed it
+            _raise_in_thread(ident, _TakenBack)
 
 
 def _raise_in_thread(ident: int, why: Why) -> None:

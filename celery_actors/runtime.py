@@ -83,6 +83,7 @@ class Runtime:
         self._on_tick = on_tick
         self._traits: dict[str, ActorTraits] = {}  # by content hash
         self._exported: dict[str, bytes] = {}  # code that this process has stored
+        self.on_reconnected: Callable[[], None] = lambda: None
         #: Says again what the store must know of a driver, beside what follows here.
         self.on_rollback: Callable[[], None] = lambda: None
         self.worker: WorkerFacts | None = None  # None: a driver
@@ -144,6 +145,7 @@ class Runtime:
 
     def _reconnected(self) -> None:
         """Ask for what may have been missed; then whether the store is still the one it was."""
+        self.on_reconnected()
         self.results.refetch()
         self.calls.check()
 
