@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_a_word_that_is_no_result_keeps_no_result_from_coming(
     for payload in (word, json.dumps([result])):
         store.run("PUBLISH", routing.reply_channel(runtime.session), payload)
 
-    runtime.mux.wait(lambda: ref.ready, 10)
+    assert runtime.mux.wait(lambda: ref.ready, time.monotonic() + 10)
     assert ref.plain_json() == b"7"
     assert "is not what belongs there" in caplog.text
 
