@@ -17,6 +17,7 @@ TOP = 78
 COLOURS = {
     "celery_actors": "#1f6f4a",
     "celery_actors_events": "#7fbf9b",
+    "celery_actors_durable": "#2f8f9d",
     "celery_actors_nodes": "#4d9a76",
     "ray": "#3b6ea5",
     "ray_nodes": "#3b6ea5",
