@@ -8,12 +8,12 @@ from benchmarks.measures import BASE, MEASURES, Measure
 from benchmarks.results import Results
 from benchmarks.systems import System
 
-WIDTH = 780
-LEFT = 300  # the measures' names are left of it
+WIDTH = 820
+LEFT = 340  # the measures' names are left of it
 LABEL = 44  # room for the label of the longest bar, on both sides
 BAR = 14
 GAP = 18
-TOP = 78
+TOP = 88
 COLOURS = {
     "celery_actors": "#1f6f4a",
     "celery_actors_events": "#7fbf9b",
