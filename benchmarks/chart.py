@@ -8,8 +8,8 @@ from benchmarks.measures import BASE, MEASURES, Measure
 from benchmarks.results import Results
 from benchmarks.systems import System
 
-WIDTH = 820
-LEFT = 340  # the measures' names are left of it
+WIDTH = 860
+LEFT = 380  # the measures' names are left of it
 LABEL = 44  # room for the label of the longest bar, on both sides
 BAR = 14
 GAP = 18
