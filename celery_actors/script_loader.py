@@ -20,7 +20,7 @@ LOOK_SECONDS = 1.0
 
 
 def load(store: Store) -> int:
-    """Load what the store lacks of our scripts and kombu's; return how many.
+    """Load what the store lacks of our scripts, kombu's and Celery's; return how many.
 
     Raises:
         ScriptsMissingError: the user may not. StoreUnreachableError: no answer.

@@ -75,7 +75,7 @@ REFUSED = [
     "EVAL|return 1|0", "SCRIPT|LOAD|return 1", "SCRIPT|FLUSH", "FUNCTION|LIST", "FLUSHALL",
     "FLUSHDB", "KEYS|*", "SCAN|0", "CONFIG|GET|*", "CONFIG|SET|save|", "MODULE|LIST",
     "REPLICAOF|NO|ONE", "SHUTDOWN", "ACL|LIST", "MONITOR", "CLIENT|LIST", "SAVE",
-    "RENAME|ca:x|ca:y", "GET|others", "SET|others|1", "DEL|celery", "PUBLISH|others|1",
+    "RENAME|ca:x|ca:y", "GET|others", "SET|others|1", "DEL|others", "PUBLISH|others|1",
     "SUBSCRIBE|others", "CLUSTER|INFO", "MIGRATE|h|1|ca:x|0|1", "SORT|ca:x", "LATENCY|RESET",
 ]  # fmt: skip
 

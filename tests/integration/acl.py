@@ -45,6 +45,9 @@ def write_users(folder: Path, prefix: str = "") -> Path:
         "\n".join(rules), flags=re.MULTILINE,
     )  # fmt: skip
     assert replaced == len(rules) - 1, "every user but `default` has a password to change"
+    # As deploy/README.md says for plain tasks on the same store.
+    if IN_FORCE:
+        text = re.sub(r"(?m)^(user celery-actors .*?) ~ca:", r"\1 ~celery* ~ca:", text)
     text = re.sub(r"(?m)^(?!user admin ).*", lambda line: _under(line[0], prefix), text)
     path.write_text(text + "\n")
     return path

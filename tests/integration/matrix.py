@@ -36,6 +36,8 @@ KIND = os.environ.get("CELERY_ACTORS_TEST_STORE", "")
 if KIND and KIND not in KINDS:
     raise ValueError(f"CELERY_ACTORS_TEST_STORE must be one of {', '.join(KINDS)}, got {KIND!r}")
 
+#: Kinds whose servers have no users of `deploy/users.acl`, whatever the run says.
+NAMELESS = ("tls", "sentinel")
 #: What the sentinels call the primary.
 NAME = "prime"
 #: The app of the node.

@@ -124,6 +124,7 @@ def redis_server(
     folder = Path(tempfile.mkdtemp(prefix="ca-test-"))
     path = folder / "redis.sock"
     face = matrix.Face(program, folder, kind)
+    with_acl = with_acl and kind not in matrix.NAMELESS
     users = acl.write_users(folder, prefix) if with_acl else None
     if prefix and not with_acl:
         users = acl.write_tenant(folder, prefix)
