@@ -16,6 +16,7 @@ import pytest
 from click.testing import Result
 
 import celery_actors as ca
+from tests.integration import acl
 from tests.integration.actors import Counter, pass_gate
 from tests.integration.command_line import command
 from tests.integration.gates import Gate
@@ -270,6 +271,7 @@ def web_server() -> Iterator[int]:
 
 
 @pytest.mark.debian_redis
+@pytest.mark.skipif(acl.IN_FORCE, reason="a server with users asks everybody for a name")
 def test_a_wrong_password_and_what_is_no_store_are_told_as_that(server: Server):
     with contextlib.closing(server.client()) as client, web_server() as port:
         client.config_set("requirepass", "secret")

@@ -173,7 +173,7 @@ def test_flower_shows_actors_and_the_lengths_of_queues(found: Deployment) -> Non
 
 
 def test_three_deployments_on_one_database_do_not_meet() -> None:
-    with redis_server(prefix="") as server, contextlib.ExitStack() as stack:
+    with redis_server(prefix="", with_acl=False) as server, contextlib.ExitStack() as stack:
         bare = server.url
         totals, handles = {}, []
         for number, prefix in enumerate(["", "shop:", "shop:eu:"]):
