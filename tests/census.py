@@ -164,6 +164,8 @@ def _descriptors() -> Iterator[str]:
 def lasting_keys(client: redis.Redis) -> list[str]:
     """Return the keys that nothing will ever remove: also queues, and kombu's bindings."""
     found = set(client.scan_iter(count=1000)) - _KEPT
+    if client.zscore("_kombu.binding_deadlines", "celeryev") is not None:
+        found.discard(b"_kombu.binding.celeryev")  # a Flower was here: kombu sweeps that in time
     return sorted(key.decode() for key in found if client.ttl(key) == -1)
 
 
