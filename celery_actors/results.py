@@ -8,9 +8,9 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import records, routing
 from .buffers import Buffers
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Latch", "Results"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Results freed with one command.
 _RELEASE_BATCH = 64
@@ -220,8 +222,7 @@ class Results:
             return
         keys = []
         blobs: list[Blob] = []
-        while self._released:
-            call_id, meta = self._released.popleft()
+        for call_id, meta in _drained(self._released):
             if meta is not None and meta.status == "STORED":
                 # Too large to be sent to us: what it keeps is known where it is.
                 self.holdings.drop((f"{call_id} -",))
@@ -257,8 +258,7 @@ class Results:
 
     def report_unmet(self) -> None:
         """Log the failures whose references were dropped before anybody asked for them."""
-        while self._unmet:
-            meta = self._unmet.popleft()
+        for meta in _drained(self._unmet):
             text = records.unhandled(meta)
             if text and not any(os.environ.get(name) == "1" for name in IGNORE_VARIABLES):
                 logger.error(
@@ -285,8 +285,7 @@ class Results:
 
     def flush_unwatched(self) -> None:
         """Stop hearing of values that came or that nobody here holds any more."""
-        while self._unwatched:
-            call_id = self._unwatched.popleft()
+        for call_id in _drained(self._unwatched):
             ref = self.held(call_id)
             if ref is None or ref.ready:
                 self.mux.unsubscribe(routing.result_key(call_id))
@@ -562,3 +561,10 @@ class Results:
             return records.read_result(ref._meta, owner, self._sealer)
         with self.scope():
             return records.read_result(ref._meta, owner, self._sealer)
+
+
+def _drained(queue: deque[T]) -> Iterator[T]:
+    """Give what a queue has, until it has no more: other threads may take of it meanwhile."""
+    with suppress(IndexError):
+        while True:
+            yield queue.popleft()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
+from typing import Any
 
 import pytest
 
@@ -46,3 +48,26 @@ def test_a_value_that_was_borrowed_here_until_a_moment_ago_is_not_freed_when_it_
     runtime.mux.settle()
 
     assert store.run("EXISTS", key) == 1
+
+
+class Shared(deque[Any]):
+    """A queue of which another thread takes the rest, right before the second look."""
+
+    def popleft(self) -> Any:
+        found = super().popleft()
+        self.clear()
+        self.popleft = super().popleft  # type: ignore[method-assign]
+        return found
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def test_two_threads_may_free_results_at_the_same_time(runtime: Runtime, store: Store) -> None:
+    store.run("SET", routing.result_key("one"), "x")
+    runtime.results._released = Shared([("one", None), ("two", None)])
+
+    runtime.results.flush_released(1)
+    runtime.calls.settle()
+
+    assert not store.run("EXISTS", routing.result_key("one"))
