@@ -78,8 +78,9 @@ def run_worker(
             return _run_actor(process, context)
         return _run_shared(process, context)
     except FencedError as error:
-        if not _was_killed(process):
-            logger.warning("%s: %s; this process ends", assignment.label, error)
+        if _was_killed(process):
+            os._exit(EXIT_FENCED)  # as by the signal: no hook and no handler of the user's runs
+        logger.warning("%s: %s; this process ends", assignment.label, error)
         return EXIT_FENCED
     except StoreRolledBackError as error:
         logger.error("%s: %s; this process ends", assignment.label, error)  # noqa: TRY400 - as below

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -206,6 +207,26 @@ def test_kill_runs_neither_hooks_nor_handlers(cluster: Cluster, notes: Path, gat
     for ref in (*refs, actor.pid.remote()):
         dies(ref, r"kill\(\)")
     wait_until(lambda: not is_alive(pid), "its process is gone")
+    assert words(notes) == ["init"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nor_where_the_process_hears_of_it_before_its_node(
+    cluster: Cluster, notes: Path, gate: Gate, kind: str
+):
+    actor = KINDS[kind].remote(str(notes))
+    running = actor.hold.remote(gate.path)
+    pid = gate.wait_reached()
+    node = ca.nodes()[0]["pid"]
+    os.kill(node, signal.SIGSTOP)
+    try:
+        ca.kill(actor)
+        gate.open()
+        wait_until(lambda: not is_alive(pid), "its process is gone")
+    finally:
+        os.kill(node, signal.SIGCONT)
+
+    dies(running, r"kill\(\)")
     assert words(notes) == ["init"]
 
 
