@@ -9,8 +9,10 @@ from celery_actors.need import Need
 from celery_actors.options import (
     ActorOptions,
     FunctionOptions,
+    MethodOptions,
     actor_options,
     function_options,
+    method_options,
 )
 
 
@@ -20,6 +22,10 @@ def of_actor(**given: Any) -> ActorOptions:
 
 def of_function(**given: Any) -> FunctionOptions:
     return function_options(FunctionOptions(), given)
+
+
+def of_method(**given: Any) -> MethodOptions:
+    return method_options(MethodOptions(), given)
 
 
 def test_defaults_are_rays() -> None:
@@ -161,3 +167,31 @@ def test_an_actor_needs_a_cpu_only_beside_another_resource() -> None:
     assert of_actor().need == Need()
     assert of_actor(num_gpus=1).need == Need.of(cpus=1, gpus=1, custom={})
     assert of_actor(num_gpus=1, num_cpus=0).need == Need.of(gpus=1, custom={})
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "error", "words"),
+    [
+        (of_actor, {"max_concurrency": "4"}, TypeError, "max_concurrency must be an integer"),
+        (of_actor, {"max_concurrency": 0}, ValueError, "max_concurrency must be at least 1"),
+        (of_actor, {"concurrency_groups": ["io"]}, TypeError, "must be a mapping, not list"),
+        (of_actor, {"concurrency_groups": {"io": 0}}, ValueError, r"\['io'\] must be at least 1"),
+        (of_actor, {"on_full": "wait"}, ValueError, "must be 'raise' or 'block', got 'wait'"),
+        (of_actor, {"lifetime": "forever"}, ValueError, "must be 'detached' or 'non_detached'"),
+        (of_actor, {"durable": "all"}, ValueError, "must be True, False, 'state' or 'journal'"),
+        (of_function, {"max_calls": -1}, ValueError, "must not be negative, got -1; 0 means"),
+        (of_function, {"num_returns": "many"}, ValueError, "a number or 'streaming', got 'many'"),
+        (of_function, {"num_returns": 1.5}, TypeError, "num_returns must be an integer"),
+        (of_function, {"num_returns": -1}, ValueError, "num_returns must not be negative"),
+        (of_function, {"retry_exceptions": "all"}, TypeError, "True, False or a list of exception"),
+        (of_function, {"retry_exceptions": [1]}, TypeError, "hold exception types only"),
+        (of_function, {"_labels": ["a"]}, TypeError, "_labels must be a mapping, not list"),
+        (of_method, {"eta": 12.5}, TypeError, "eta must be a datetime, not float"),
+        (of_method, {"timeout": 0}, ValueError, "timeout must be more than 0 seconds"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_what_would(
+    options: Any, given: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        options(**given)
