@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
@@ -119,3 +120,31 @@ def test_what_only_processes_have_is_refused_in_words() -> None:
         actors.remote(numbers).remote()
     with pytest.raises(AttributeError, match="nothing"):
         _ = counter.nothing
+
+
+def test_what_every_handle_has_is_there_inline() -> None:
+    counter = Counter.remote(3)
+    assert ca.get(counter.__ray_ready__.remote()) is True
+    assert ca.get(counter.__ray_call__.remote(lambda self, more: self.value + more, 4)) == 7
+    assert repr(counter) == "Actor(_Counter, inline)"
+    with pytest.raises(AttributeError, match="__no_such_thing__"):
+        _ = counter.__no_such_thing__
+    with pytest.raises(AttributeError, match="has no attribute 'missing'"):
+        _ = counter.missing
+
+
+def test_a_coroutine_ends_inside_a_running_event_loop_too() -> None:
+    counter = Counter.remote(5)
+
+    async def program() -> Any:
+        return ca.get(counter.later.remote())
+
+    assert asyncio.run(program()) == 5
+
+
+def test_as_many_values_as_were_promised_must_come() -> None:
+    counter = Counter.remote()
+    one, two = counter.pair.options(num_returns=2).remote()
+    assert ca.get([one, two]) == [1, 2]
+    with pytest.raises(ValueError, match="gave 2 values instead of 3"):
+        ca.get(counter.pair.options(num_returns=3).remote()[0])
