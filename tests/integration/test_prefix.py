@@ -152,7 +152,9 @@ def test_the_command_line_finds_the_prefix_in_the_app(found: Deployment) -> None
     assert f"global_keyprefix={PREFIX}" in status.stdout, status.stderr
     assert "tenant-pw" not in status.stdout + status.stderr
     assert run_celery(found, "call", "listed", "add", "2").stdout.strip() == "7"
-    assert run_celery(found, "load-scripts").stdout.strip() == "every script was there"
+    first, second = (run_celery(found, "load-scripts").stdout.strip() for _ in range(2))
+    assert first in ("loaded 3 scripts", "every script was there"), "Celery's own, of chords"
+    assert second == "every script was there"
     assert "answers at" in run_celery(found, "doctor").stdout
     named = as_json(found.server.url, "get", "listed")
     assert named["name"] == "listed", "and an address says it, too"
