@@ -17,7 +17,7 @@ from . import records, routing
 from .errors import RayError, TaskCancelledError
 from .messages import Meta
 from .object_ref import ObjectRef
-from .store import Answer, StoreError
+from .store import Answer
 from .store.wire import pack
 from .tokens import discard
 
@@ -161,7 +161,7 @@ class Canceller:
                 said.last, said.pause = time.monotonic(), min(2 * said.pause, SELDOM_SECONDS)
                 try:
                     self._say_again(said)
-                except (RayError, StoreError) as error:
+                except RayError as error:
                     logger.warning("the cancellation of %s: %s; trying again", said.ref.id, error)
                 except Exception:  # the others must be said all the same
                     logger.exception("the cancellation of %s", said.ref.id)
@@ -185,16 +185,19 @@ class Canceller:
         # A shared worker may have given it back to its line before it heard of this, and nobody has
         # it then. No new mark: if it is over, nobody would remove that.
         if self._withdraw(said.target, said.ref.id, said.error, 0):
-            with self._lock:
-                self._unheard.pop(said.ref.id, None)
+            self._forget(said.ref.id)
         else:
             self._say(said)
 
     def _over(self, call_id: str) -> None:
         """Take note that a call has ended by itself: nobody else removes its mark."""
+        if self._forget(call_id):
+            self._context.mux.post(pack(("UNLINK", routing.cancelled_key(call_id))))
+
+    def _forget(self, call_id: str) -> bool:
+        """Say it no more; False where that was settled already."""
         with self._lock:
-            if self._unheard.pop(call_id, None) is not None:
-                self._context.mux.post(pack(("UNLINK", routing.cancelled_key(call_id))))
+            return self._unheard.pop(call_id, None) is not None
 
     def cancel_all(self, refs: Iterable[ObjectRef[Any]], once: str) -> None:
         """Cancel several calls without waiting for their workers' words."""
@@ -231,8 +234,7 @@ class Canceller:
                 results.complete(said.ref, None, said.error)
         if meta.status == "FINISHED":
             self._over(call_id)
-        with self._lock:
-            self._unheard.pop(call_id, None)
+        self._forget(call_id)
         self._context.mux.wake_followers()
 
     def _cancel_for_another(self, ref: ObjectRef[Any], how: dict[str, Any]) -> None:

@@ -36,7 +36,6 @@ from .mailbox import PATIENCE_SECONDS, Mailbox
 from .messages import Lineage, call_id_of, lineage_of
 from .records import RaisedAt
 from .runtime import Runtime
-from .store import StoreError
 from .store.wire import patiently
 
 __all__ = ["EXIT_CANCELLED", "HostProcess"]
@@ -321,7 +320,7 @@ class HostProcess:
                 canceller.answer(word["channel"], call_id, found)
             if word["recursive"]:
                 canceller.cancel_all({*children, *context.results.children(call_id)}, once)
-        except (RayError, StoreError) as error:
+        except RayError as error:
             logger.warning("the cancellation of %s: %s", call_id, error)
 
     def set_up(self) -> Runtime:

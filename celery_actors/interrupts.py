@@ -122,7 +122,7 @@ class Interrupts:
         ident, call_id = threading.get_ident(), message.call_id
 
         def stop(why: Why) -> None:
-            words = (ident, stop, lambda: self._running.get(call_id) == stop, boundary, why)
+            words = (ident, call_id, stop, boundary, why)
             threading.Thread(target=self._strike, args=words, daemon=True).start()
 
         self._enter(message, stop)
@@ -239,8 +239,7 @@ class Interrupts:
             self._shows_swallowed(what)
 
     def _strike(
-        self, ident: int, stop: Callable[[Why], None], runs: Callable[[], bool],
-        boundary: CodeType, why: Why,
+        self, ident: int, call_id: str, stop: Callable[[Why], None], boundary: CodeType, why: Why
     ) -> None:  # fmt: skip
         """Raise in a thread as soon as it is in user code, unless the run is over."""
         while True:
@@ -248,7 +247,7 @@ class Interrupts:
             # other one still is where we see it.
             time.sleep(_AGAIN_SECONDS)
             with self._lock:
-                if not runs():
+                if self._running.get(call_id) != stop:
                     return
                 frame = sys._current_frames().get(ident)  # noqa: SLF001 - documented, for this
                 if _may_raise(frame, boundary):

@@ -111,6 +111,16 @@ def _answers(server: Server) -> bool:
 
 
 @contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Let a process stand still."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
 def redis_server(
     *options: str, program: str | None = None, with_acl: bool = acl.IN_FORCE,
     prefix: str = prefixed.IN_FORCE, kind: str = matrix.KIND,

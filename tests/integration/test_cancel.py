@@ -16,7 +16,7 @@ import celery_actors as ca
 from celery_actors.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tests.integration.actors import Counter, Recorder, double, held, pass_gate
 from tests.integration.gates import Gate
-from tests.integration.support import Cluster, wait_all_gone, wait_empty, wait_until
+from tests.integration.support import Cluster, stopped, wait_all_gone, wait_empty, wait_until
 
 
 def arrive(gate: str) -> None:
@@ -164,15 +164,11 @@ def test_a_node_that_is_cut_off_hears_of_a_cancellation_when_it_is_back(
     else:
         ref = ca.remote(sleep).remote(gate.path)
     gate.wait_reached()
-    node = ca.nodes()[0]["pid"]
-    os.kill(node, signal.SIGSTOP)
-    try:
+    with stopped(ca.nodes()[0]["pid"]):
         with cluster.client() as client:
             assert client.client_kill_filter(_type="pubsub")
         ca.cancel(ref)
         assert not ca.wait([ref], timeout=0)[0], "nobody has heard of it"
-    finally:
-        os.kill(node, signal.SIGCONT)
 
     cancelled(ref)
 

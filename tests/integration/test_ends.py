@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import signal
 import threading
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 import celery_actors as ca
 from tests.integration.actors import pass_gate
 from tests.integration.gates import Gate
-from tests.integration.support import Cluster, is_alive, wait_empty, wait_until
+from tests.integration.support import Cluster, is_alive, stopped, wait_empty, wait_until
 
 
 class Mortal:
@@ -217,14 +216,10 @@ def test_nor_where_the_process_hears_of_it_before_its_node(
     actor = KINDS[kind].remote(str(notes))
     running = actor.hold.remote(gate.path)
     pid = gate.wait_reached()
-    node = ca.nodes()[0]["pid"]
-    os.kill(node, signal.SIGSTOP)
-    try:
+    with stopped(ca.nodes()[0]["pid"]):
         ca.kill(actor)
         gate.open()
         wait_until(lambda: not is_alive(pid), "its process is gone")
-    finally:
-        os.kill(node, signal.SIGCONT)
 
     dies(running, r"kill\(\)")
     assert words(notes) == ["init"]

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 import celery_actors as ca
-from tests.integration import acl
 from tests.integration.actors import Counter, Recorder
-from tests.integration.flower import LOGIN, Flower, command, serving
+from tests.integration.flower import LOGIN, Flower, command, needs_broker_page, serving
 from tests.integration.gates import Gate
 from tests.integration.support import Cluster, Server, running, wait_until
 
@@ -244,9 +243,7 @@ def test_with_a_password_nothing_is_shown_without_it_and_nothing_can_be_changed(
     assert ca.get(counter.add.remote(1), timeout=10) == 1
 
 
-@pytest.mark.skipif(
-    acl.IN_FORCE, reason="Flower's broker page logs in to a Unix socket without its user's name"
-)
+@needs_broker_page
 def test_with_control_flower_can_call_an_actor(shown: Cluster, tmp_path: Path) -> None:
     counter = Counter.options(name="called").remote()
     queue = ca.actor_queue(shown.context.namespace, "called")

@@ -222,7 +222,8 @@ def test_with_the_last_handle_it_says_good_bye(cluster: Cluster, tmp_path: Path)
     identity = actor._identity
     del actor
     # It is there a moment before anything is in it.
-    wait_until(lambda: last_words.exists() and last_words.read_text() == "bye 5", "the last words")
+    wait_until(lambda: last_words.exists() and last_words.read_text(), "the last words")
+    assert last_words.read_text() == "bye 5"
     wait_forgotten(identity)
 
 

@@ -56,7 +56,6 @@ class Shared(deque[Any]):
     def popleft(self) -> Any:
         found = super().popleft()
         self.clear()
-        self.popleft = super().popleft  # type: ignore[method-assign]
         return found
 
     def __bool__(self) -> bool:
